@@ -1,0 +1,1 @@
+"""Stage 5: pattern matching and WCS fits."""

@@ -1,0 +1,1 @@
+"""Source selectors, reference catalogues and source tables."""

@@ -1,0 +1,1 @@
+"""Stage 2: smoothing, thresholds, footprints, peaks, sky sources, deblending."""

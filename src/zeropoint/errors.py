@@ -1,0 +1,144 @@
+"""Every exception of the package, and the policy on which to raise.
+
+* A wrong call (types, shapes, options that contradict each other) is a built-in ``TypeError``/``ValueError``.
+* A wrong input (a file, header, card, table or config that cannot be used) is an `InvalidInputError`; its
+  message names the file, what is wrong and what to do.
+* Data that cannot be calibrated is a `CalibrationFailure` subclass under the name Rubin's users know; it
+  carries ``metadata`` of plain numbers and strings, and whatever was finished before it survives.
+* Trouble with one source is never an exception: a flag and NaN.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AllCentroidsFlaggedError",
+    "AstrometryError",
+    "AstrometryFitFailure",
+    "BadAstrometryFit",
+    "CalibrationFailure",
+    "ColortermNotFoundError",
+    "InvalidInputError",
+    "MatcherFailure",
+    "MeasureApCorrError",
+    "NoPsfStarsToStarsMatchError",
+    "NoReferenceSourcesError",
+    "NoStarsForShapeletsError",
+    "NonfinitePsfShapeError",
+    "NormalizedCalibrationFluxError",
+    "ObjectSizeNoGoodSourcesError",
+    "ObjectSizeNoSourcesError",
+    "PiffTooFewGoodStarsError",
+    "PsfGenerationError",
+    "TooManyCosmicRays",
+    "TooManyMaskedPixelsError",
+    "ZeropointError",
+    "ZeropointWarning",
+]
+
+Scalar = int | float | str | bool
+
+
+class ZeropointError(Exception):
+    """Base class of every exception raised on purpose."""
+
+
+class ZeropointWarning(UserWarning):
+    """Base class of every warning raised on purpose."""
+
+
+class InvalidInputError(ZeropointError, ValueError):
+    """An input file, header, card, table or configuration that cannot be used."""
+
+
+class CalibrationFailure(ZeropointError, RuntimeError):
+    """Data that cannot be calibrated.
+
+    Parameters
+    ----------
+    message
+        What failed, with which numbers, and what to try.
+    **metadata
+        Plain numbers and strings that describe the failure; kept as ``metadata``.
+    """
+
+    def __init__(self, message: str, **metadata: Scalar) -> None:
+        super().__init__(message)
+        self.metadata: dict[str, Scalar] = dict(metadata)
+
+
+class TooManyMaskedPixelsError(CalibrationFailure):
+    """Every pixel is masked, so no background can be measured."""
+
+
+class TooManyCosmicRays(CalibrationFailure):
+    """More cosmic-ray pixels than ``nCrPixelMax``; metadata: maxCosmicRays."""
+
+
+class PsfGenerationError(CalibrationFailure):
+    """No PSF, or a PSF without a finite positive size, where detection needs one."""
+
+
+class NoStarsForShapeletsError(CalibrationFailure):
+    """No usable star for the rough shapelet moments."""
+
+
+class AllCentroidsFlaggedError(CalibrationFailure):
+    """Every centroid of the PSF phase is flagged.
+
+    Metadata: shapelets_iq_score, n_sources, psf_shape_ixx, psf_shape_iyy, psf_shape_ixy, psf_size.
+    """
+
+
+class ObjectSizeNoSourcesError(CalibrationFailure):
+    """The star selector was given an empty catalogue."""
+
+
+class ObjectSizeNoGoodSourcesError(CalibrationFailure):
+    """No source passed the star selector's cuts; metadata: n_input_sources."""
+
+
+class NonfinitePsfShapeError(CalibrationFailure):
+    """The fitted PSF has no finite size; metadata: psf_size."""
+
+
+class PiffTooFewGoodStarsError(CalibrationFailure):
+    """Too few stars for the PSF fit; metadata: num_good_stars, minimum_dof, poly_ndim."""
+
+
+class MeasureApCorrError(CalibrationFailure):
+    """Too few stars for an aperture correction; metadata: name, nSources, ndof, iteration."""
+
+
+class NormalizedCalibrationFluxError(CalibrationFailure):
+    """No star to normalise the calibration flux.
+
+    Metadata: n_init_sources, n_calib_flux_flag, n_ref_flux_flag.
+    """
+
+
+class NoPsfStarsToStarsMatchError(CalibrationFailure):
+    """No PSF star matches a source of the deep catalogue; metadata: n_psf_stars, n_stars."""
+
+
+class NoReferenceSourcesError(CalibrationFailure):
+    """The reference catalogue holds nothing in the image's region; metadata: ra, dec, radius (degrees)."""
+
+
+class AstrometryError(CalibrationFailure):
+    """Astrometry cannot succeed; metadata of the subclass."""
+
+
+class BadAstrometryFit(AstrometryError):
+    """The fit's residuals are too large; metadata: nMatches, distMean, maxMeanDist, distMedian."""
+
+
+class AstrometryFitFailure(AstrometryError):
+    """The WCS fit rejected everything or scattered by more than its limit."""
+
+
+class MatcherFailure(AstrometryError):
+    """No reference matches; metadata: iterations, or goodSrc and goodRef from photometry."""
+
+
+class ColortermNotFoundError(CalibrationFailure, LookupError):
+    """No unique colour term for a catalogue and filter."""

@@ -1,0 +1,1 @@
+"""Any camera from one YAML card."""

@@ -1,0 +1,1 @@
+"""Compiled primitives used by two or more rooms: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Stage 6: colour terms, zeropoint, calibration of pixels and tables."""

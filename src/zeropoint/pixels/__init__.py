@@ -1,0 +1,1 @@
+"""Stage 1: snaps, background, cosmic rays, interpolation."""

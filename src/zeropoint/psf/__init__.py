@@ -1,0 +1,1 @@
+"""Stage 4: PSF candidates, determiners, rough shapelets."""

@@ -1,0 +1,1 @@
+"""Stage 9: summary statistics, metrics, plots, verdict and report."""

@@ -1,0 +1,1 @@
+"""Stars and exposures with known truth."""
