@@ -13,9 +13,7 @@ __all__ = ["ChebyshevPolynomial", "chebyshev_terms", "fit_chebyshev"]
 def chebyshev_terms(order_x: int, order_y: int, *, triangular: bool = True) -> list[tuple[int, int]]:
     """Return the ``(j, i)`` (y order, x order) of every term; triangular keeps ``i + j <= max order``."""
     top = max(order_x, order_y)
-    return [
-        (j, i) for j in range(order_y + 1) for i in range(order_x + 1) if not triangular or i + j <= top
-    ]
+    return [(j, i) for j in range(order_y + 1) for i in range(order_x + 1) if not triangular or i + j <= top]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class ChebyshevPolynomial:
     def image(self, dtype: type = np.float32) -> np.ndarray:
         """Evaluate on every pixel as two small matrix products, shape (height, width)."""
         c = self.coefficients
-        tx = chebyshev.chebvander((2.0 * np.arange(self.width) + 1.0 - self.width) / self.width, c.shape[1] - 1)
+        tx = chebyshev.chebvander(
+            (2.0 * np.arange(self.width) + 1.0 - self.width) / self.width, c.shape[1] - 1
+        )
         ty = chebyshev.chebvander(
             (2.0 * np.arange(self.height) + 1.0 - self.height) / self.height, c.shape[0] - 1
         )

@@ -54,7 +54,9 @@ class PsfModel(ABC):
     def kernel_image(self, *, x: float | None = None, y: float | None = None) -> np.ndarray:
         """Return the kernel image at a position (default: the average position), shape (size, size)."""
         ax, ay = self.average_position
-        return self.kernel_stamps(x=np.array([ax if x is None else x]), y=np.array([ay if y is None else y]))[0]
+        return self.kernel_stamps(x=np.array([ax if x is None else x]), y=np.array([ay if y is None else y]))[
+            0
+        ]
 
     def shapes(self, *, x: Any, y: Any) -> PsfShapes:
         """Return adaptive second moments of the kernel images; NaN where they do not converge."""
@@ -170,7 +172,12 @@ class PixelGridPsf(PsfModel):
             block = slice(start, start + 512)
             grids = self.basis(x=x[block], y=y[block]) @ self.coefficients.reshape(n_terms, -1)
             pixel_grid_stamps(
-                grids.reshape(-1, n_grid, n_grid), dx[block], dy[block], self.scale, self.lanczos, stamps[block]
+                grids.reshape(-1, n_grid, n_grid),
+                dx[block],
+                dy[block],
+                self.scale,
+                self.lanczos,
+                stamps[block],
             )
         return stamps
 

@@ -111,7 +111,9 @@ class SkyWcs:
 
     def tangent_to_pixel(self, xi: Any, eta: Any) -> tuple[np.ndarray, np.ndarray]:
         """Invert `pixel_to_tangent` by Newton steps; NaN where they do not converge to 1e-7 pixel."""
-        target = np.stack([np.atleast_1d(np.asarray(xi, np.float64)), np.atleast_1d(np.asarray(eta, np.float64))], -1)
+        target = np.stack(
+            [np.atleast_1d(np.asarray(xi, np.float64)), np.atleast_1d(np.asarray(eta, np.float64))], -1
+        )
         linear = np.array([[c[0, 1], c[1, 0]] for c in self.coefficients])
         start = np.linalg.solve(linear, (target - self.coefficients[:, 0, 0])[..., None])[..., 0] * self.scale
         x, y = start[..., 0] + self.x_ref, start[..., 1] + self.y_ref
@@ -142,29 +144,26 @@ class SkyWcs:
         return self.tangent_to_pixel(*gnomonic(ra, dec, self.ra0, self.dec0))
 
     def local_jacobian(self, *, x: Any, y: Any) -> np.ndarray:
-        """Return d(East, North)/d(x, y) on the tangent plane at each position, radians per pixel, (..., 2, 2)."""
+        """Return d(East, North)/d(x, y) on each position's own tangent plane, rad/pixel, shape (..., 2, 2)."""
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         ra, dec = self.pixel_to_sky(x=x, y=y)
         xi, eta = self.pixel_to_tangent(x=x, y=y)
         j = self._tangent_jacobian(x, y)
         # derivative of the deprojected unit vector, projected on the local East and North directions
         r = np.sqrt(1.0 + xi**2 + eta**2)
-        p = unit_vectors(np.asarray(self.ra0), np.asarray(self.dec0))
         e0 = np.array([-np.sin(self.ra0), np.cos(self.ra0), 0.0])
         n0 = np.array(
             [-np.sin(self.dec0) * np.cos(self.ra0), -np.sin(self.dec0) * np.sin(self.ra0), np.cos(self.dec0)]
         )
-        vec = p + xi[..., None] * e0 + eta[..., None] * n0
         zero = np.zeros_like(ra)
         east = np.stack([-np.sin(ra), np.cos(ra), zero], -1)
         north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], -1)
         result = np.empty_like(j)
         for k in range(2):
             dv = j[..., 0, k, None] * e0 + j[..., 1, k, None] * n0
-            # vec is parallel to the local radial direction, so its projections on east and north vanish
+            # the unprojected vector is radial, so only its derivative has components on east and north
             result[..., 0, k] = np.sum(dv * east, -1) / r
             result[..., 1, k] = np.sum(dv * north, -1) / r
-        del vec
         return result
 
     def pixel_scale(self, *, x: Any, y: Any) -> np.ndarray:
@@ -299,7 +298,9 @@ class SkyWcs:
         if self.order > 1 and not (-width < float(px) < 2 * width and -height < float(py) < 2 * height):
             return self._recentred(shape).to_astropy(shape)
         x0, y0 = float(px), float(py)
-        c = _shift_polynomial(self.coefficients, (x0 - self.x_ref) / self.scale, (y0 - self.y_ref) / self.scale)
+        c = _shift_polynomial(
+            self.coefficients, (x0 - self.x_ref) / self.scale, (y0 - self.y_ref) / self.scale
+        )
         for j in range(n):
             for i in range(n):
                 c[:, j, i] /= self.scale ** (i + j)

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
 __all__ = ["kernel"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 _CACHE = os.environ.get("ZEROPOINT_KERNEL_CACHE", "1") != "0"
 
 
-def kernel(function: F | None = None, *, fastmath: bool | set[str] = False, inline: str = "never") -> Any:
+def kernel(
+    function: Callable[..., Any] | None = None,
+    *,
+    fastmath: bool | set[str] = False,
+    inline: str = "never",
+) -> Any:
     """Compile a function of arrays and scalars with the house settings.
 
     Parameters
@@ -41,7 +45,9 @@ def kernel(function: F | None = None, *, fastmath: bool | set[str] = False, inli
         The dispatcher, which releases the GIL and follows numpy's rules for division by zero.
     """
 
-    def wrap(plain: F) -> Any:
-        return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(plain)
+    def wrap(plain: Callable[..., Any]) -> Any:
+        return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(
+            plain
+        )
 
     return wrap if function is None else wrap(function)
