@@ -182,13 +182,15 @@ class SourceCatalog:
 
     def extended(self, other: SourceCatalog) -> SourceCatalog:
         """Return this catalogue with the rows of another of the same schema behind it."""
-        both = self.footprints is not None and other.footprints is not None
+        footprints = None
+        if self.footprints is not None and other.footprints is not None:
+            footprints = FootprintSet.concatenate([self.footprints, other.footprints])
         return SourceCatalog(
             self.schema,
             columns={
                 name: np.concatenate([values, other._columns[name]]) for name, values in self._columns.items()
             },
-            footprints=FootprintSet.concatenate([self.footprints, other.footprints]) if both else None,
+            footprints=footprints,
             metadata=self.metadata,
         )
 

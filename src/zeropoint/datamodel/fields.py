@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -41,7 +42,9 @@ class ChebyshevPolynomial:
         """Evaluate at pixel positions (broadcast together), float64."""
         u = (2.0 * np.asarray(x, np.float64) + 1.0 - self.width) / self.width
         v = (2.0 * np.asarray(y, np.float64) + 1.0 - self.height) / self.height
-        return chebyshev.chebval2d(*np.broadcast_arrays(v, u), self.coefficients)
+        v, u = np.broadcast_arrays(v, u)
+        value: Any = chebyshev.chebval2d(v, u, self.coefficients)
+        return np.asarray(value, np.float64)
 
     def image(self, dtype: type = np.float32) -> np.ndarray:
         """Evaluate on every pixel as two small matrix products, shape (height, width)."""

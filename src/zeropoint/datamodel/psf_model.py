@@ -118,7 +118,7 @@ class GaussianPsf(PsfModel):
 class PixelGridPsf(PsfModel):
     """A grid of model pixels, Lanczos-interpolated, whose values are polynomials of position.
 
-    ``PSF(x, y) = sum_m K_m(u, v) G_m`` with monomials ``K_m = u^i v^j`` of normalised position; this is Piff's
+    ``PSF(x, y) = sum_m K_m(u, v) G_m`` with monomials ``K_m = u^i v^j`` of normalised position: Piff's
     ``PixelGrid`` with ``BasisPolynomial``.
 
     Parameters

@@ -144,7 +144,7 @@ class SkyWcs:
         return self.tangent_to_pixel(*gnomonic(ra, dec, self.ra0, self.dec0))
 
     def local_jacobian(self, *, x: Any, y: Any) -> np.ndarray:
-        """Return d(East, North)/d(x, y) on each position's own tangent plane, rad/pixel, shape (..., 2, 2)."""
+        """Return d(East, North)/d(x, y) on each position's tangent plane, rad/pixel, shape (..., 2, 2)."""
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         ra, dec = self.pixel_to_sky(x=x, y=y)
         xi, eta = self.pixel_to_tangent(x=x, y=y)
