@@ -1,0 +1,40 @@
+"""Selector ``flagged``: rows on which one flag is set."""
+
+from __future__ import annotations
+
+import lsst.pex.config as pexConfig
+import numpy as np
+
+from zeropoint.catalogs.selectors.base import (
+    AnyTable,
+    BaseSourceSelectorConfig,
+    BoolArray,
+    MatchedReferences,
+    SourceSelector,
+    sourceSelectorRegistry,
+)
+from zeropoint.datamodel.catalog import column
+from zeropoint.datamodel.exposure import Exposure
+
+__all__ = ["FlaggedSourceSelector", "FlaggedSourceSelectorConfig"]
+
+
+class FlaggedSourceSelectorConfig(BaseSourceSelectorConfig):
+    """Configuration of `FlaggedSourceSelector`."""
+
+    field = pexConfig.Field[str](default="calib_psf_used", doc="Name of the flag column.")
+
+
+class FlaggedSourceSelector(SourceSelector):
+    """Select rows on which a flag is set, for instance the stars that made the PSF."""
+
+    ConfigClass = FlaggedSourceSelectorConfig
+
+    def select(
+        self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
+    ) -> BoolArray:
+        """Return one boolean a row of ``table``."""
+        return np.asarray(column(table, self.config.field), np.bool_)
+
+
+sourceSelectorRegistry.register("flagged", FlaggedSourceSelector)

@@ -1,0 +1,284 @@
+"""Selector ``objectSize``: stars as the tight cluster at the small end of the size axis."""
+
+from __future__ import annotations
+
+import logging
+
+import lsst.pex.config as pexConfig
+import numpy as np
+
+from zeropoint.catalogs.selectors.base import (
+    AnyTable,
+    BaseSourceSelectorConfig,
+    BoolArray,
+    MatchedReferences,
+    SourceSelector,
+    sourceSelectorRegistry,
+)
+from zeropoint.catalogs.selectors.limits import flag_column
+from zeropoint.datamodel.catalog import column
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.errors import ObjectSizeNoGoodSourcesError, ObjectSizeNoSourcesError
+
+__all__ = [
+    "ObjectSizeStarSelector",
+    "ObjectSizeStarSelectorConfig",
+    "cluster_sizes",
+    "tighten_cluster",
+    "undistorted_widths",
+]
+
+_log = logging.getLogger(__name__)
+
+_N_CLUSTERS = 4
+_MAX_ROUNDS = 1000
+_MAX_CLIPS = 10
+_MIN_MEMBERS = 5
+
+
+class ObjectSizeStarSelectorConfig(BaseSourceSelectorConfig):
+    """Configuration of `ObjectSizeStarSelector`.
+
+    The default width window suits well sampled images.  Stars of an undersampled image (FWHM below about 2.1
+    pixels) have widths below the default ``widthMin`` of 0.9 pixel and would all be rejected: lower it there.
+    """
+
+    doFluxLimit = pexConfig.Field[bool](default=False, doc="Apply the flux limits?")
+    fluxMin = pexConfig.Field[float](default=12500.0, doc="Faintest flux of a good star.")
+    fluxMax = pexConfig.Field[float](default=0.0, doc="Brightest flux of a good star; no limit if 0.")
+    doSignalToNoiseLimit = pexConfig.Field[bool](default=True, doc="Apply the signal-to-noise limits?")
+    signalToNoiseMin = pexConfig.Field[float](default=50.0, doc="Lowest signal-to-noise of a good star.")
+    signalToNoiseMax = pexConfig.Field[float](
+        default=0.0, doc="Highest signal-to-noise of a good star; no limit if 0."
+    )
+    widthMin = pexConfig.Field[float](
+        default=0.9,
+        doc="Smallest width (pixels) considered.  Lower it for undersampled images: a star's width is about "
+        "0.42 of its FWHM.",
+    )
+    widthMax = pexConfig.Field[float](default=10.0, doc="Largest width (pixels) considered.")
+    sourceFluxField = pexConfig.Field[str](
+        default="base_PsfFlux_instFlux", doc="Flux column; the error's name is this with Err behind it."
+    )
+    widthStdAllowed = pexConfig.Field[float](
+        default=0.15, check=lambda value: value >= 0.0, doc="Relative standard deviation of stellar widths."
+    )
+    nSigmaClip = pexConfig.Field[float](
+        default=2.0,
+        check=lambda value: value >= 0.0,
+        doc="Keep members of the cluster within this many sigma.",
+    )
+    badFlags = pexConfig.ListField[str](
+        default=[
+            "base_PixelFlags_flag_edge",
+            "base_PixelFlags_flag_nodata",
+            "base_PixelFlags_flag_interpolatedCenter",
+            "base_PixelFlags_flag_saturatedCenter",
+            "base_PixelFlags_flag_crCenter",
+            "base_PixelFlags_flag_bad",
+            "base_PixelFlags_flag_interpolated",
+            "slot_Centroid_flag",
+        ],
+        doc="Flags that reject a source; a column that the table lacks rejects none.",
+    )
+
+    def validate(self) -> None:
+        """Check that the width window is not empty."""
+        super().validate()
+        if self.widthMin > self.widthMax:
+            raise pexConfig.FieldValidationError(
+                type(self).widthMin, self, f"widthMin ({self.widthMin}) > widthMax ({self.widthMax})"
+            )
+
+
+class ObjectSizeStarSelector(SourceSelector):
+    """Select stars: in size, they are the tight cluster at the small end.
+
+    Widths are clustered by one-dimensional 4-means with medians as centers, and the members of the smallest
+    cluster are sigma-clipped.
+    """
+
+    ConfigClass = ObjectSizeStarSelectorConfig
+
+    def select(
+        self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
+    ) -> BoolArray:
+        """Return one boolean a row of ``table``.
+
+        Raises
+        ------
+        ObjectSizeNoSourcesError
+            If the table is empty.
+        ObjectSizeNoGoodSourcesError
+            If no source passes the cuts.
+        """
+        n = len(table)
+        if n == 0:
+            raise ObjectSizeNoSourcesError("The star selector was given no sources.")
+        width = self._widths(table, exposure)
+        good = self._good(table, width)
+        rows = np.flatnonzero(good)
+        cluster = cluster_sizes(width[rows], self.config.widthStdAllowed)
+        members = tighten_cluster(
+            width[rows], cluster == 0, self.config.nSigmaClip, self.config.widthStdAllowed
+        )
+        selected = np.zeros(n, np.bool_)
+        selected[rows[members]] = True
+        _log.debug("Selected %d stars of %d good and %d sources.", members.sum(), rows.size, n)
+        return selected
+
+    def _widths(self, table: AnyTable, exposure: Exposure | None) -> np.ndarray:
+        """Return the width of each source, free of the WCS's distortion where there is a WCS."""
+        xx, yy, xy = (
+            np.asarray(column(table, f"slot_Shape_{name}"), np.float64) for name in ("xx", "yy", "xy")
+        )
+        if exposure is None or exposure.wcs is None:
+            with np.errstate(invalid="ignore"):
+                return np.asarray(np.sqrt(0.5 * (xx + yy)))
+        x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64) for axis in "xy")
+        return undistorted_widths(xx, yy, xy, x=x, y=y, wcs=exposure.wcs, shape=exposure.shape)
+
+    def _good(self, table: AnyTable, width: np.ndarray) -> BoolArray:
+        """Return the sources that pass all cuts, or say which cut rejects them all."""
+        config = self.config
+        flux = np.asarray(column(table, config.sourceFluxField), np.float64)
+        error = np.asarray(column(table, config.sourceFluxField + "Err"), np.float64)
+        cuts: dict[str, BoolArray] = {"flag": np.ones(len(width), np.bool_)}
+        for name in config.badFlags:
+            cuts["flag"] &= ~flag_column(table, name)
+        cuts["finite flux and width"] = np.isfinite(width) & np.isfinite(flux)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = flux / error
+            if config.doFluxLimit:
+                cuts["flux"] = _closed(flux, config.fluxMin, config.fluxMax)
+            if config.doSignalToNoiseLimit:
+                cuts["signal-to-noise"] = _closed(ratio, config.signalToNoiseMin, config.signalToNoiseMax)
+            cuts["widthMin"] = width >= config.widthMin
+            cuts["widthMax"] = width <= config.widthMax
+        good = np.logical_and.reduce(list(cuts.values()))
+        if not good.any():
+            counts = ", ".join(f"{name} {int(np.count_nonzero(~passed))}" for name, passed in cuts.items())
+            median = float(np.median(width[np.isfinite(width)])) if np.isfinite(width).any() else float("nan")
+            raise ObjectSizeNoGoodSourcesError(
+                f"No source of {len(width)} passes the star selector's cuts (rejected by {counts}; median "
+                f"width {median:.2f} pixels).  Lower widthMin for undersampled images, or signalToNoiseMin "
+                "for shallow ones.",
+                n_input_sources=len(width),
+            )
+        return good
+
+
+def _closed(values: np.ndarray, minimum: float, maximum: float) -> BoolArray:
+    """Return True where ``minimum <= value <= maximum``, without upper limit if that is 0; NaN fails."""
+    selected = values >= minimum
+    if maximum > 0:
+        selected &= values <= maximum
+    return np.asarray(selected, np.bool_)
+
+
+def undistorted_widths(
+    xx: np.ndarray,
+    yy: np.ndarray,
+    xy: np.ndarray,
+    *,
+    x: np.ndarray,
+    y: np.ndarray,
+    wcs: SkyWcs,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Return trace radii of moments on the sky, in units of the pixel at the image's center.
+
+    Parameters
+    ----------
+    xx, yy, xy : float64, shape (n,)
+        Second moments, pixels squared.
+    x, y : float64, shape (n,)
+        Centroids.
+    wcs
+        WCS whose local linearisation J turns the moments into ``J Q J^T``.
+    shape
+        (height, width) of the image.
+
+    Returns
+    -------
+    float64, shape (n,)
+        ``sqrt(trace(J Q J^T) / (2 |det J_center|))``: the trace radius of Q where nothing is distorted.
+    """
+    jacobian = wcs.local_jacobian(x=x, y=y)
+    center = wcs.local_jacobian(x=0.5 * (shape[1] - 1), y=0.5 * (shape[0] - 1))
+    area = abs(float(np.linalg.det(center)))
+    metric = np.einsum("nki,nkj->nij", jacobian, jacobian) / area  # trace(J Q J^T) = sum(metric * Q)
+    with np.errstate(invalid="ignore"):
+        trace = metric[:, 0, 0] * xx + metric[:, 1, 1] * yy + 2.0 * metric[:, 0, 1] * xy
+        return np.asarray(np.sqrt(0.5 * trace))
+
+
+def cluster_sizes(width: np.ndarray, width_std_allowed: float) -> np.ndarray:
+    """Assign sizes to one of four clusters by one-dimensional 4-means with medians as centers.
+
+    Parameters
+    ----------
+    width : float64, shape (n,)
+        Finite sizes, at least one.
+    width_std_allowed
+        Relative width of the stellar cluster, which sets the spacing of the first centers.
+
+    Returns
+    -------
+    int64, shape (n,)
+        Cluster of each size, 0 (the smallest sizes) to 3.
+    """
+    smallest = float(np.sort(width)[width.size // 10])
+    centers = smallest * (1.0 + 2.0 * width_std_allowed * np.arange(_N_CLUSTERS))
+    cluster = np.full(width.size, -1)
+    for _ in range(_MAX_ROUNDS):
+        distance = np.abs(width[:, None] - centers)
+        nearest = np.argmin(np.where(np.isnan(distance), np.inf, distance), axis=1)
+        if np.array_equal(nearest, cluster):
+            break
+        cluster = nearest
+        centers = np.array(
+            [np.median(width[cluster == k]) if np.any(cluster == k) else np.nan for k in range(_N_CLUSTERS)]
+        )
+    return cluster
+
+
+def tighten_cluster(
+    width: np.ndarray, members: BoolArray, n_sigma_clip: float, width_std_allowed: float
+) -> BoolArray:
+    """Clip the members of a cluster about its median; clusters of fewer than five stay as they are.
+
+    Parameters
+    ----------
+    width : float64, shape (n,)
+        Sizes.
+    members : bool, shape (n,)
+        Members of the cluster.
+    n_sigma_clip
+        Members at this many standard deviations or more leave.
+    width_std_allowed
+        Clipping ends once the standard deviation is below this fraction of the median.
+
+    Returns
+    -------
+    bool, shape (n,)
+        The members that stay.
+    """
+    members = members.copy()
+    if np.count_nonzero(members) < _MIN_MEMBERS:
+        return members
+    for _ in range(_MAX_CLIPS):
+        ordered = np.sort(width[members])
+        n = ordered.size
+        quartiles = 0.741 * (ordered[int(0.75 * n)] - ordered[int(0.25 * n)])
+        sigma = min(float(np.std(ordered)), float(quartiles))
+        if sigma <= 0.0:
+            break
+        members &= np.abs(width - np.median(ordered)) < n_sigma_clip * sigma
+        if np.count_nonzero(members) in (0, n) or sigma < width_std_allowed * ordered[int(0.5 * n)]:
+            break
+    return members
+
+
+sourceSelectorRegistry.register("objectSize", ObjectSizeStarSelector)

@@ -1,0 +1,95 @@
+"""Selector ``science``: the usual criteria for measured sources."""
+
+from __future__ import annotations
+
+import lsst.pex.config as pexConfig
+import numpy as np
+
+from zeropoint.catalogs.selectors import limits
+from zeropoint.catalogs.selectors.base import (
+    AnyTable,
+    BaseSourceSelectorConfig,
+    BoolArray,
+    MatchedReferences,
+    SourceSelector,
+    sourceSelectorRegistry,
+)
+from zeropoint.datamodel.exposure import Exposure
+
+__all__ = ["ScienceSourceSelector", "ScienceSourceSelectorConfig"]
+
+
+class ScienceSourceSelectorConfig(BaseSourceSelectorConfig):
+    """Configuration of `ScienceSourceSelector`."""
+
+    doFluxLimit = pexConfig.Field[bool](default=False, doc="Apply the flux limit?")
+    doFlags = pexConfig.Field[bool](default=False, doc="Apply the flag requirements?")
+    doUnresolved = pexConfig.Field[bool](default=False, doc="Require unresolved sources?")
+    doSignalToNoise = pexConfig.Field[bool](default=False, doc="Apply the signal-to-noise limit?")
+    doIsolated = pexConfig.Field[bool](default=False, doc="Require isolated sources?")
+    doRequireFiniteRaDec = pexConfig.Field[bool](default=False, doc="Require a finite sky position?")
+    doRequirePrimary = pexConfig.Field[bool](default=False, doc="Require the primary flag?")
+    doSkySources = pexConfig.Field[bool](
+        default=False, doc="Include sky sources, whatever the other criteria say?"
+    )
+    doCentroidErrorLimit = pexConfig.Field[bool](default=False, doc="Apply the centroid-error limit?")
+
+    fluxLimit = pexConfig.ConfigField[limits.FluxLimit](doc="Flux limit.")
+    flags = pexConfig.ConfigField[limits.RequireFlags](doc="Flags to require.")
+    unresolved = pexConfig.ConfigField[limits.RequireUnresolved](doc="Star/galaxy separation.")
+    signalToNoise = pexConfig.ConfigField[limits.SignalToNoiseLimit](doc="Signal-to-noise limit.")
+    isolated = pexConfig.ConfigField[limits.RequireIsolated](doc="Isolation criteria.")
+    requireFiniteRaDec = pexConfig.ConfigField[limits.RequireFiniteRaDec](doc="Finite sky position.")
+    requirePrimary = pexConfig.ConfigField[limits.RequirePrimary](doc="Primary criterion.")
+    skyFlag = pexConfig.ConfigField[limits.RequireFlags](doc="Flags that mark sky sources.")
+    centroidErrorLimit = pexConfig.ConfigField[limits.CentroidErrorLimit](doc="Centroid-error limit.")
+
+    def setDefaults(self) -> None:
+        """Flags and signal-to-noise of the PSF flux."""
+        self.flags.bad = [
+            "base_PixelFlags_flag_edge",
+            "base_PixelFlags_flag_nodata",
+            "base_PixelFlags_flag_saturated",
+            "base_PsfFlux_flag",
+        ]
+        self.signalToNoise.fluxField = "base_PsfFlux_instFlux"
+        self.signalToNoise.errField = "base_PsfFlux_instFluxErr"
+        self.skyFlag.good = ["sky_source"]
+
+
+class ScienceSourceSelector(SourceSelector):
+    """Select sources by flags, flux, signal-to-noise, extendedness, isolation and centroid error.
+
+    All criteria must hold; sky sources are then added, if wanted, and no criterion removes them again.
+    """
+
+    ConfigClass = ScienceSourceSelectorConfig
+
+    def select(
+        self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
+    ) -> BoolArray:
+        """Return one boolean a row of ``table``."""
+        config = self.config
+        selected = np.ones(len(table), np.bool_)
+        if config.doFluxLimit:
+            selected &= limits.flux_limit(table, config.fluxLimit)
+        if config.doFlags:
+            selected &= limits.require_flags(table, config.flags)
+        if config.doUnresolved:
+            selected &= limits.require_unresolved(table, config.unresolved)
+        if config.doSignalToNoise:
+            selected &= limits.signal_to_noise_limit(table, config.signalToNoise)
+        if config.doIsolated:
+            selected &= limits.require_isolated(table, config.isolated)
+        if config.doRequireFiniteRaDec:
+            selected &= limits.require_finite_ra_dec(table, config.requireFiniteRaDec)
+        if config.doRequirePrimary:
+            selected &= limits.require_primary(table, config.requirePrimary)
+        if config.doCentroidErrorLimit:
+            selected &= limits.centroid_error_limit(table, config.centroidErrorLimit)
+        if config.doSkySources:
+            selected |= limits.require_flags(table, config.skyFlag)
+        return selected
+
+
+sourceSelectorRegistry.register("science", ScienceSourceSelector)
