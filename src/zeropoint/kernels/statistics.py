@@ -1,0 +1,278 @@
+"""Exact median, quartiles and clipped statistics, of one sample or of every cell of an image.
+
+The clipped mean starts from the median and the interquartile range, then clips on its own mean and
+standard deviation; every iteration selects afresh from the whole sample, so a value may come back.
+Order statistics are exact: a small regular sub-sample only tells where to look, a histogram of that range
+finds the bins of the wanted ranks, and just their members are sorted.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.kernels._compile import kernel
+
+__all__ = ["IQR_TO_SIGMA", "MEAN", "MEANCLIP", "MEDIAN", "cell_statistics", "clipped_stats", "quartiles"]
+
+#: Standard deviation of a Gaussian over its interquartile range.
+IQR_TO_SIGMA = 0.741301109252802
+
+#: Codes of the statistic `cell_statistics` computes.
+MEAN, MEDIAN, MEANCLIP = 0, 1, 2
+
+_N_BINS = 1024
+_N_SAMPLE = 256
+#: Samples up to this size are simply sorted.
+_SMALL = 2048
+
+
+@kernel
+def _interpolated(low, high, rank):  # type: ignore[no-untyped-def]
+    """Return the value at a fractional rank between its two neighbors (which may both be infinite)."""
+    fraction = rank - math.floor(rank)
+    return float(low) + fraction * (float(high) - float(low)) if fraction > 0.0 else float(low)
+
+
+@kernel
+def _sorted_quartiles(values):  # type: ignore[no-untyped-def]
+    """Return the three quartiles by sorting, interpolated linearly at ``q (n - 1)``."""
+    n = values.size
+    ordered = values.copy()
+    ordered.sort()
+    if n == 0 or np.isnan(ordered[n - 1]):
+        return np.nan, np.nan, np.nan
+    q = np.empty(3)
+    for j in range(3):
+        rank = 0.25 * (j + 1) * (n - 1)
+        k = int(rank)
+        q[j] = _interpolated(ordered[k], ordered[min(k + 1, n - 1)], rank)
+    return q[0], q[1], q[2]
+
+
+@kernel(inline="always")
+def _bin_of(value, low, scale):  # type: ignore[no-untyped-def]
+    """Return the histogram bin: 0 below ``low`` (and for NaN), the last one above the range."""
+    # in this order of arguments a NaN comes out as 0
+    return int(max(0.0, min((float(value) - low) * scale + 1.0, _N_BINS - 1.0)))
+
+
+@kernel
+def _ranked(values, low, scale, counts, bins, ranks):  # type: ignore[no-untyped-def]
+    """Return the order statistics of the given ranks, whose histogram bins are known.
+
+    ``counts[0]`` and ``counts[-1]`` count values outside the histogram; ``bins`` holds each rank's bin.
+    """
+    n_bins = counts.size
+    needed = np.zeros(n_bins, np.bool_)
+    for b in bins:
+        needed[b] = True
+    n_members = 0
+    before = np.zeros(n_bins + 1, np.int64)  # values in lower bins
+    members_before = np.zeros(n_bins + 1, np.int64)  # of those, the collected ones
+    for b in range(n_bins):
+        before[b + 1] = before[b] + counts[b]
+        n_members += counts[b] if needed[b] else 0
+        members_before[b + 1] = n_members
+    members = np.empty(n_members, values.dtype)
+    m = 0
+    for v in values:
+        b = _bin_of(v, low, scale)
+        if needed[b]:
+            members[m] = v
+            m += 1
+    members.sort()
+    result = np.empty(ranks.size)
+    for j in range(ranks.size):
+        result[j] = members[ranks[j] - before[bins[j]] + members_before[bins[j]]]
+    return result
+
+
+@kernel
+def quartiles(values):  # type: ignore[no-untyped-def]
+    """Return ``(q1, median, q3)`` of a sample, NaN if it is empty or holds a NaN.
+
+    Parameters
+    ----------
+    values : float32 or float64, shape (n,)
+        The sample; not modified.
+    """
+    n = values.size
+    if n <= _SMALL:
+        return _sorted_quartiles(values)
+    sample = np.empty(_N_SAMPLE, values.dtype)
+    for i in range(_N_SAMPLE):
+        sample[i] = values[(i * n) // _N_SAMPLE]
+    sample.sort()
+    low, high = float(sample[_N_SAMPLE // 10]), float(sample[_N_SAMPLE - 1 - _N_SAMPLE // 10])
+    scale = (_N_BINS - 2) / (high - low)
+    if not (scale > 0.0 and scale < np.inf):  # no spread, or infinities
+        return _sorted_quartiles(values)
+    counts = np.zeros(_N_BINS, np.int64)
+    n_nan = 0
+    for v in values:
+        n_nan += v != v
+        counts[_bin_of(v, low, scale)] += 1
+    if n_nan > 0:
+        return np.nan, np.nan, np.nan
+    ranks, bins = np.empty(6, np.int64), np.empty(6, np.int64)
+    for j in range(3):
+        ranks[2 * j] = int(0.25 * (j + 1) * (n - 1))
+        ranks[2 * j + 1] = min(ranks[2 * j] + 1, n - 1)
+    total, b = 0, 0
+    for j in range(6):
+        while total + counts[b] <= ranks[j]:
+            total += counts[b]
+            b += 1
+        bins[j] = b
+    found = _ranked(values, low, scale, counts, bins, ranks)
+    return (
+        _interpolated(found[0], found[1], 0.25 * (n - 1)),
+        _interpolated(found[2], found[3], 0.50 * (n - 1)),
+        _interpolated(found[4], found[5], 0.75 * (n - 1)),
+    )
+
+
+@kernel
+def _moments_within(values, center, half_width):  # type: ignore[no-untyped-def]
+    """Return ``(n, mean, variance)`` of the values with ``|v - center| <= half_width``.
+
+    Four interleaved sums hide the latency of addition; their order is fixed.  The variance is the unbiased
+    one, NaN for fewer than two values.
+    """
+    n4 = values.size // 4 * 4
+    k0, k1, k2, k3 = 0, 0, 0, 0
+    a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
+    b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0
+    for i in range(0, n4, 4):
+        d = float(values[i]) - center
+        w = abs(d) <= half_width
+        d = d if w else 0.0
+        k0, a0, b0 = k0 + w, a0 + d, b0 + d * d
+        d = float(values[i + 1]) - center
+        w = abs(d) <= half_width
+        d = d if w else 0.0
+        k1, a1, b1 = k1 + w, a1 + d, b1 + d * d
+        d = float(values[i + 2]) - center
+        w = abs(d) <= half_width
+        d = d if w else 0.0
+        k2, a2, b2 = k2 + w, a2 + d, b2 + d * d
+        d = float(values[i + 3]) - center
+        w = abs(d) <= half_width
+        d = d if w else 0.0
+        k3, a3, b3 = k3 + w, a3 + d, b3 + d * d
+    for i in range(n4, values.size):
+        d = float(values[i]) - center
+        w = abs(d) <= half_width
+        d = d if w else 0.0
+        k0, a0, b0 = k0 + w, a0 + d, b0 + d * d
+    n = (k0 + k1) + (k2 + k3)
+    if n == 0:
+        return 0, np.nan, np.nan
+    shift = ((a0 + a1) + (a2 + a3)) / n
+    square = ((b0 + b1) + (b2 + b3)) / n
+    variance = max(square - shift * shift, 0.0) * n / (n - 1.0) if n > 1 else np.nan
+    return n, center + shift, variance
+
+
+@kernel
+def _clipped_moments(values, median, iqr, n_sigma, n_iter):  # type: ignore[no-untyped-def]
+    """Return ``(n, mean, variance)`` after ``n_iter`` selections from the whole sample."""
+    if not (iqr >= 0.0 and iqr < np.inf):
+        return 0, np.nan, np.nan
+    n, mean, variance = _moments_within(
+        values, median, n_sigma * IQR_TO_SIGMA * iqr if n_iter > 0 else np.inf
+    )
+    for _ in range(1, n_iter):
+        # one value alone has no variance: it stays
+        half_width = n_sigma * math.sqrt(variance) if n > 1 else 0.0
+        n, mean, variance = _moments_within(values, mean, half_width)
+    return n, mean, variance
+
+
+@kernel
+def _clipped(values, n_sigma, n_iter):  # type: ignore[no-untyped-def]
+    q1, median, q3 = quartiles(values)
+    return _clipped_moments(values, median, q3 - q1, n_sigma, n_iter)
+
+
+def clipped_stats(
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64], n_sigma: float = 3.0, n_iter: int = 3
+) -> tuple[float, float, int]:
+    """Return the clipped mean, the clipped standard deviation and the number of values kept.
+
+    Parameters
+    ----------
+    values : float32 or float64, any shape
+        The sample; a NaN makes the result NaN.
+    n_sigma
+        Half-width of the selection in standard deviations.
+    n_iter
+        Number of selections; 0 uses every value.
+
+    Returns
+    -------
+    mean, std
+        NaN for an empty sample; the standard deviation (unbiased variance) also for a single value.
+    n
+        Values kept by the last selection.
+    """
+    dtype = np.float32 if np.asarray(values).dtype == np.float32 else np.float64
+    flat = np.ascontiguousarray(values, dtype).reshape(-1)
+    n, mean, variance = _clipped(flat, float(n_sigma), int(n_iter))
+    return float(mean), math.sqrt(variance), int(n)
+
+
+@kernel
+def cell_statistics(image, mask, ignore, nan_safe, x_edges, y_edges, kind, values, errors):  # type: ignore[no-untyped-def]
+    """Compute a statistic and its standard error in every cell of a grid.
+
+    Parameters
+    ----------
+    image : float32, shape (h, w)
+        Pixels.
+    mask : int32, shape (h, w)
+        Pixels with a bit of ``ignore`` set do not take part.
+    ignore : int32
+        Bits.
+    nan_safe : bool
+        Leave out pixels that are not finite; otherwise one NaN makes the cell NaN.
+    x_edges, y_edges : int64, shape (nx + 1,), (ny + 1,)
+        Cell ``i`` covers pixels ``edges[i]`` to ``edges[i + 1] - 1``.
+    kind : int
+        `MEAN`, `MEDIAN` or `MEANCLIP` (3 sigma, 3 iterations).
+    values, errors : float64, shape (ny, nx)
+        Filled; NaN for a cell without pixels.  The error of the median is ``sqrt(pi/2)`` times that of the
+        unclipped mean.
+    """
+    largest = 0
+    for j in range(y_edges.size - 1):
+        for i in range(x_edges.size - 1):
+            largest = max(largest, (y_edges[j + 1] - y_edges[j]) * (x_edges[i + 1] - x_edges[i]))
+    sample = np.empty(largest, np.float32)
+    for j in range(y_edges.size - 1):
+        for i in range(x_edges.size - 1):
+            n = 0
+            for y in range(y_edges[j], y_edges[j + 1]):
+                for x in range(x_edges[i], x_edges[i + 1]):
+                    # written always, kept only if wanted: no branch to mispredict
+                    v = image[y, x]
+                    sample[n] = v
+                    n += ((mask[y, x] & ignore) == 0) & ((not nan_safe) | (abs(v) < np.inf))
+            cell = sample[:n]
+            n_used, value, variance = 0, np.nan, np.nan
+            if kind == MEAN:
+                center = _moments_within(cell, float(cell[0]), np.inf)[1] if n > 0 else np.nan
+                n_used, value, variance = _moments_within(cell, center, np.inf)
+                value = value if n_used == n else np.nan  # a NaN is never within
+            else:
+                q1, median, q3 = quartiles(cell)
+                if kind == MEANCLIP:
+                    n_used, value, variance = _clipped_moments(cell, median, q3 - q1, 3.0, 3)
+                else:
+                    n_used, value, variance = _moments_within(cell, median, np.inf)
+                    value, variance = median, 0.5 * math.pi * variance
+            values[j, i] = value
+            errors[j, i] = math.sqrt(variance / n_used) if n_used > 0 and not np.isnan(value) else np.nan
