@@ -30,14 +30,37 @@ def lanczos_weights(first, step, n_out, n_in, order, out):  # type: ignore[no-un
     Rows are divided by the sum over *all* integer nodes, so that a constant stays constant ("conserve DC").
     Rows with no node inside are zero.
     """
+    # sin(pi (f - m)) = (-1)^m sin(pi f), and sin(pi (f - m)/n) by the addition theorem: four sines a row
+    cos_m = np.empty(2 * order)
+    sin_m = np.empty(2 * order)
+    taps = np.empty(2 * order)
+    for j in range(2 * order):
+        angle = math.pi * (j + 1 - order) / order
+        cos_m[j] = math.cos(angle)
+        sin_m[j] = math.sin(angle)
     for i in range(n_out):
         t = first + i * step
-        total = 0.0
         base = math.floor(t)
-        for m in range(-order, order + 2):
-            total += lanczos_value(t - (base + m), order)
+        f = t - base
+        s1 = math.sin(math.pi * f)
+        sn = math.sin(math.pi * f / order)
+        cn = math.cos(math.pi * f / order)
+        total = 0.0
+        for j in range(2 * order):
+            m = j + 1 - order
+            u = f - m
+            if abs(u) < 1e-8:
+                taps[j] = 1.0
+            else:
+                sign = 1.0 if m % 2 == 0 else -1.0
+                taps[j] = order * sign * s1 * (sn * cos_m[j] - cn * sin_m[j]) / (math.pi * math.pi * u * u)
+            total += taps[j]
         for k in range(n_in):
-            out[i, k] = lanczos_value(t - k, order) / total
+            out[i, k] = 0.0
+        for j in range(2 * order):
+            k = int(base) + j + 1 - order
+            if 0 <= k < n_in:
+                out[i, k] = taps[j] / total
 
 
 @kernel
@@ -62,6 +85,7 @@ def pixel_grid_stamps(grids, dx, dy, scale, order, out):  # type: ignore[no-unty
     wx = np.empty((s, g))
     wy = np.empty((s, g))
     rows = np.empty((s, g))
+    wxt = np.empty((g, s))
     half = s // 2
     for k in range(n):
         lanczos_weights((-half - dx[k]) / scale + g // 2, 1.0 / scale, s, g, order, wx)
@@ -75,14 +99,20 @@ def pixel_grid_stamps(grids, dx, dy, scale, order, out):  # type: ignore[no-unty
                 if weight != 0.0:
                     for c in range(g):
                         rows[i, c] += weight * grid[r, c]
+        for j in range(s):
+            for c in range(g):
+                wxt[c, j] = wx[j, c]
         total = 0.0
         for i in range(s):
+            line = out[k, i]
             for j in range(s):
-                v = 0.0
-                for c in range(g):
-                    v += rows[i, c] * wx[j, c]
-                out[k, i, j] = v
-                total += v
+                line[j] = 0.0
+            for c in range(g):
+                value = rows[i, c]
+                for j in range(s):
+                    line[j] += value * wxt[c, j]
+            for j in range(s):
+                total += line[j]
         for i in range(s):
             for j in range(s):
                 out[k, i, j] /= total
