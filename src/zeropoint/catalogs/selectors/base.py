@@ -15,6 +15,7 @@ from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 
 __all__ = [
+    "AnyTable",
     "BaseSourceSelectorConfig",
     "BoolArray",
     "MatchedReferences",
@@ -26,7 +27,7 @@ __all__ = [
 BoolArray = npt.NDArray[np.bool_]
 
 #: A `SourceCatalog`, an astropy `~astropy.table.Table` or an Arrow table.
-AnyTable = SourceCatalog | Table | Any
+type AnyTable = SourceCatalog | Table | Any
 
 sourceSelectorRegistry = pexConfig.makeRegistry(
     doc="Source selectors: steps that say which rows of a table to use (name -> SourceSelector class)."
