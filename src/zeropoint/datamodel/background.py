@@ -10,7 +10,7 @@ from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 
-__all__ = ["BackgroundComponent", "BackgroundList"]
+__all__ = ["MIN_POINTS", "BackgroundComponent", "BackgroundList", "reduced_style"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BackgroundList:
             raise ValueError("An empty background list has no image.")
         total = self.components[0].image()
         for component in self.components[1:]:
-            total = total + component.image()
+            total += component.image()
         return total
 
     def scaled(self, factor: float) -> BackgroundList:
@@ -87,76 +87,75 @@ class BackgroundList:
         return BackgroundList([component.scaled(factor) for component in self.components])
 
 
-def _spline(x: np.ndarray, y: np.ndarray, style: str, at: np.ndarray) -> np.ndarray:
-    """Interpolate one line of cells; outside the end centres continue quadratically from the end."""
+#: Fewest points each interpolation needs, from the highest order to the lowest.
+MIN_POINTS = {"AKIMA_SPLINE": 5, "NATURAL_SPLINE": 3, "LINEAR": 2, "CONSTANT": 1}
+
+
+def reduced_style(style: str, n: int) -> str:
+    """Return the interpolation style that ``n`` points allow, the wanted one if they suffice."""
+    if n >= MIN_POINTS[style]:
+        return style
+    return next(name for name, needed in MIN_POINTS.items() if n >= needed)
+
+
+def _basis(x: np.ndarray, at: np.ndarray, style: str) -> np.ndarray:
+    """Return the matrix, shape (len(at), 2 n), that maps values and slopes at ``x`` to values at ``at``.
+
+    Between centers the splines are cubic Hermite polynomials; beyond the end centers they go on as the
+    parabola with the value, slope and second derivative of the end.
+    """
     n = len(x)
-    need = {"AKIMA_SPLINE": 5, "NATURAL_SPLINE": 3, "LINEAR": 2, "CONSTANT": 1}[style]
-    if n < need:  # REDUCE_INTERP_ORDER
-        style = "CONSTANT" if n == 1 else "LINEAR" if n == 2 else "NATURAL_SPLINE"
+    rows = np.arange(len(at))
+    matrix = np.zeros((len(at), 2 * n))
     if style == "CONSTANT":
-        edges = 0.5 * (x[1:] + x[:-1])
-        return y[np.searchsorted(edges, at, side="right")]
+        matrix[rows, np.searchsorted(0.5 * (x[1:] + x[:-1]), at, side="right")] = 1.0
+        return matrix
+    k = np.clip(np.searchsorted(x, at, side="right") - 1, 0, n - 2)
+    step = x[k + 1] - x[k]
+    t = (at - x[k]) / step
     if style == "LINEAR":
-        k = np.clip(np.searchsorted(x, at) - 1, 0, n - 2)
-        return y[k] + (at - x[k]) * (y[k + 1] - y[k]) / (x[k + 1] - x[k])
-    curve = (
-        Akima1DInterpolator(x, y, method="akima")
-        if style == "AKIMA_SPLINE"
-        else CubicSpline(x, y, bc_type="natural")
-    )
-    result = curve(np.clip(at, x[0], x[-1]))
-    for end, outside in ((x[0], at < x[0]), (x[-1], at > x[-1])):
-        if outside.any():
-            d = at[outside] - end
-            result[outside] = curve(end) + d * (curve(end, 1) + 0.5 * d * curve(end, 2))
-    return result
+        matrix[rows, k], matrix[rows, k + 1] = 1.0 - t, t
+        return matrix
+    u = np.clip(t, 0.0, 1.0)
+    d = t - u  # beyond the ends; 0 inside
+    before, after = np.minimum(d, 0.0), np.maximum(d, 0.0)
+    square = 3.0 * (before**2 - after**2)  # half the second derivative's part in the values
+    right = u * u * (3.0 - 2.0 * u) + square
+    matrix[rows, k], matrix[rows, k + 1] = 1.0 - right, right
+    matrix[rows, n + k] = step * (u * (1.0 - u) ** 2 + before - 2.0 * before**2 + after**2)
+    matrix[rows, n + k + 1] = step * (u * u * (u - 1.0) + after - before**2 + 2.0 * after**2)
+    return matrix
+
+
+def _slopes(x: np.ndarray, table: np.ndarray, style: str) -> np.ndarray:
+    """Return the derivative along axis 0 at the points themselves; zeros where the style needs none."""
+    if style == "AKIMA_SPLINE":
+        return Akima1DInterpolator(x, table, axis=0, method="akima")(x, 1)
+    if style == "NATURAL_SPLINE":
+        return CubicSpline(x, table, axis=0, bc_type="natural")(x, 1)
+    return np.zeros_like(table)
 
 
 def _interpolate_cells(
     values: np.ndarray, xc: np.ndarray, yc: np.ndarray, width: int, height: int, style: str
 ) -> np.ndarray:
-    """Interpolate along y for each column of cells, then along x for each row."""
-    rows = np.arange(height, dtype=np.float64)
-    columns = np.arange(width, dtype=np.float64)
-    good_columns, lines = [], []
-    for i in range(len(xc)):
-        good = np.isfinite(values[:, i])
-        if good.any():
-            good_columns.append(xc[i])
-            lines.append(_spline(yc[good], values[good, i], style, rows))
-    if not lines:
+    """Interpolate along y for each column of cells, then along x for each row; cells of NaN are left out."""
+    good = np.isfinite(values)
+    columns = np.flatnonzero(good.any(axis=0))
+    if len(columns) == 0:
         return np.full((height, width), np.nan, np.float32)
-    x = np.array(good_columns)
-    table = np.array(lines)  # (n_columns, height)
-    # every style here is linear in the values for fixed x except Akima, which scipy vectorises over axis 0
-    return _spline_axis0(x, table, style, columns).T.astype(np.float32)
-
-
-def _spline_axis0(x: np.ndarray, table: np.ndarray, style: str, at: np.ndarray) -> np.ndarray:
-    """Vectorised `_spline` for many lines: ``table`` (n, m) at ``at`` -> (len(at), m)."""
-    return _spline(x, table, style, at) if style in ("CONSTANT",) else _spline_many(x, table, style, at)
-
-
-def _spline_many(x: np.ndarray, table: np.ndarray, style: str, at: np.ndarray) -> np.ndarray:
-    n = len(x)
-    need = {"AKIMA_SPLINE": 5, "NATURAL_SPLINE": 3, "LINEAR": 2}[style]
-    if n < need:
-        style = "CONSTANT" if n == 1 else "LINEAR" if n == 2 else "NATURAL_SPLINE"
-    if style == "CONSTANT":
-        edges = 0.5 * (x[1:] + x[:-1])
-        return table[np.searchsorted(edges, at, side="right")]
-    if style == "LINEAR":
-        k = np.clip(np.searchsorted(x, at) - 1, 0, n - 2)
-        slope = (table[k + 1] - table[k]) / (x[k + 1] - x[k])[:, None]
-        return table[k] + (at - x[k])[:, None] * slope
-    curve = (
-        Akima1DInterpolator(x, table, axis=0, method="akima")
-        if style == "AKIMA_SPLINE"
-        else CubicSpline(x, table, axis=0, bc_type="natural")
-    )
-    result = curve(np.clip(at, x[0], x[-1]))
-    for end, outside in ((x[0], at < x[0]), (x[-1], at > x[-1])):
-        if outside.any():
-            d = (at[outside] - end)[:, None]
-            result[outside] = curve(end)[None] + d * (curve(end, 1)[None] + 0.5 * d * curve(end, 2)[None])
-    return result
+    rows = np.arange(height, dtype=np.float64)
+    table = np.empty((len(columns), height))
+    for line, i in zip(table, columns):
+        y, v = yc[good[:, i]], values[good[:, i], i]
+        line_style = reduced_style(style, len(y))
+        line[:] = _basis(y, rows, line_style) @ np.concatenate([v, _slopes(y, v, line_style)])
+    x = xc[columns]
+    line_style = reduced_style(style, len(x))
+    # single precision is exact enough for the departures from a typical level
+    level = float(np.median(table))
+    nodes = np.concatenate([table - level, _slopes(x, table, line_style)]).astype(np.float32)
+    basis = _basis(x, np.arange(width, dtype=np.float64), line_style).astype(np.float32)
+    image = nodes.T @ basis.T
+    image += np.float32(level)
+    return image
