@@ -1,0 +1,157 @@
+"""The initial WCS of an image and how far to trust it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import Angle
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.values import ImageContext
+
+__all__ = ["initial_wcs", "search_uncertainty"]
+
+_WCS_CARDS = re.compile(
+    r"^(CTYPE|CRVAL|CRPIX|CD|PC|CDELT|CUNIT|PV|A|B|AP|BP|LONPOLE|LATPOLE|RADESYS|EQUINOX)"
+)
+
+
+def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs:
+    """Return the WCS that the camera card promises: of the header, a table row or a pointing.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is neither a usable WCS nor a boresight.
+    """
+    spec = context.card.get("wcs", {"from": "header"})
+    if isinstance(spec, str):
+        spec = {"from": spec}
+    if "table" in spec:
+        return _from_cards(context, _table_header(context, spec), shape)
+    if "ra" in spec or "dec" in spec:
+        return _from_pointing(context, spec, shape)
+    for header in context.headers:
+        if "CTYPE1" in header and "CRVAL1" in header:
+            return _from_cards(context, header, shape)
+    raise InvalidInputError(
+        f"{context.path}: no WCS in the header (CTYPE1, CRVAL1 are missing) and no boresight in camera card "
+        f"{context.card.source}; give `wcs: {{ra: ..., dec: ..., pixel_scale: ...}}` there."
+    )
+
+
+def _table_header(context: ImageContext, spec: dict[str, Any]) -> fits.Header:
+    row = context.row(spec["table"], spec.get("where") or {})
+    header = fits.Header()
+    for name in row.colnames:
+        if _WCS_CARDS.match(name):
+            value = row[name]
+            header[name] = value.item() if hasattr(value, "item") else value
+    has_sip = any(name.startswith(("A_", "B_")) for name in header)
+    if has_sip:
+        for letter in ("A", "B"):
+            orders = [
+                int(k.split("_")[1]) + int(k.split("_")[2])
+                for k in header
+                if re.match(rf"{letter}_\d_\d$", k)
+            ]
+            header[f"{letter}_ORDER"] = max(orders, default=0)
+    suffix = "-SIP" if has_sip else ""
+    header.setdefault("CTYPE1", f"RA---TAN{suffix}")
+    header.setdefault("CTYPE2", f"DEC--TAN{suffix}")
+    header.setdefault("RADESYS", "ICRS")
+    return header
+
+
+def _from_cards(context: ImageContext, header: fits.Header, shape: tuple[int, ...]) -> SkyWcs:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header).celestial
+            if wcs.naxis != 2 or not wcs.has_celestial:
+                raise ValueError("it has no celestial axes")
+            result = SkyWcs.from_astropy(wcs, (shape[0], shape[1]))
+        scale = float(result.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
+        if not (np.isfinite(scale) and 1e-4 < scale < 1e4):
+            raise ValueError(f"its pixel scale is {scale:g} arcsec")
+    except Exception as error:
+        raise InvalidInputError(
+            f"{context.path}: the WCS cannot be used ({str(error).splitlines()[0]}); correct the header or give a "
+            f"boresight in camera card {context.card.source}."
+        ) from None
+    return result
+
+
+def _degrees(context: ImageContext, name: str, value: Any, unit: u.UnitBase) -> float:
+    """Return an angle in degrees; sexagesimal strings use ``unit`` (hours for right ascension)."""
+    if value is None:
+        raise InvalidInputError(
+            f"{context.path}: no WCS and no boresight: camera card {context.card.source} finds no wcs.{name}."
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return float(Angle(str(value), unit=unit).deg)
+    except Exception:
+        raise InvalidInputError(f"{context.path}: wcs.{name} is {value!r}, which is not an angle.") from None
+
+
+def _from_pointing(context: ImageContext, spec: dict[str, Any], shape: tuple[int, ...]) -> SkyWcs:
+    if "pixel_scale" not in spec:
+        raise InvalidInputError(
+            f"Camera card {context.card.source}: wcs needs pixel_scale (arcsec) with ra and dec."
+        )
+    ra = _degrees(context, "ra", context.resolve("wcs.ra", spec.get("ra")), u.hourangle)
+    dec = _degrees(context, "dec", context.resolve("wcs.dec", spec.get("dec")), u.deg)
+
+    def number(name: str, default: float) -> float:
+        value = context.resolve(f"wcs.{name}", spec.get(name, default))
+        return default if value is None else context.number(f"wcs.{name}", value)
+
+    return SkyWcs.from_boresight(
+        ra,
+        dec,
+        x=number("x", 0.5 * (shape[1] - 1)),
+        y=number("y", 0.5 * (shape[0] - 1)),
+        pixel_scale_arcsec=number("pixel_scale", 1.0),
+        rotation_deg=number("rotation_deg", 0.0),
+        flip=bool(spec.get("flip", False)),
+    )
+
+
+def search_uncertainty(context: ImageContext, wcs: SkyWcs, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return matcher settings that cover the card's stated uncertainty of the initial WCS.
+
+    Returns
+    -------
+    overrides : dict
+        ``astrometry.matcher.maxOffsetPix``, ``.maxRotationDeg`` and both loaders' ``pixelMargin``, only where
+        they exceed the defaults.
+    """
+    spec = context.card.get("wcs")
+    uncertainty = (spec.get("uncertainty") if isinstance(spec, dict) else None) or {}
+    overrides: dict[str, Any] = {}
+    scale = float(wcs.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
+    offset = float(uncertainty.get("offset_arcsec", 0.0)) / scale
+    rotation = float(uncertainty.get("rotation_deg", 0.0))
+    stretch = float(uncertainty.get("scale_percent", 0.0)) / 100.0
+    half = 0.5 * float(np.hypot(*shape))
+    reach = offset + half * (np.deg2rad(rotation) + stretch)
+    if reach > 250:
+        overrides["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(reach), 4000))
+    margin = int(np.ceil(reach)) + 50
+    if margin > 250:
+        overrides["astrometry_ref_loader.pixelMargin"] = margin
+        overrides["photometry_ref_loader.pixelMargin"] = margin
+    if rotation > 1.0:
+        overrides["astrometry.matcher.maxRotationDeg"] = min(rotation, 6.0)
+    return overrides

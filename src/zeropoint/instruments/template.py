@@ -1,0 +1,187 @@
+"""Write a commented camera card from a FITS file, and say what a card lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.card import CameraCard
+from zeropoint.instruments.reader import load_image, open_image
+
+__all__ = ["CardFinding", "card_template", "check_card"]
+
+_GUESSES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "gain": (("GAIN", "EGAIN"), "estimate", "e-/ADU; `estimate` = from sky level against noise"),
+    "read_noise": (("RDNOISE", "READNOI", "READNOIS", "ENOISE"), "0.0", "electrons"),
+    "saturation": (("SATURATE", "SATLEVEL", "SATURATI"), "null", "ADU above which pixels are saturated"),
+    "exposure_time": (("EXPTIME", "EXPOSURE", "ITIME"), "null", "seconds"),
+    "filter": (("FILTER", "FILTERS", "FILTER1", "FILTNAM", "BAND"), "unknown", "physical filter"),
+    "airmass": (("AIRMASS",), "null", "airmass"),
+    "object": (("OBJECT",), "''", "what was observed"),
+    "visit": (("EXPID", "EXPNUM", "VISIT"), "", "exposure number; leave out to hash the pixels"),
+}
+
+
+def card_template(path: str | Path) -> str:
+    """Return a commented YAML card guessed from an image's headers.
+
+    Parameters
+    ----------
+    path
+        FITS image.
+
+    Raises
+    ------
+    InvalidInputError
+        If the image cannot be read.
+    """
+    context, data = open_image(path, CameraCard("template", "the template", {}))
+    has = lambda key: context.header_value(key) is not None  # noqa: E731
+    lines = [
+        f"# Camera card for images like {Path(path).name} ({data.shape[1]} x {data.shape[0]} pixels).",
+        "# A value is a number, {key: HEADERKEY}, {key: [FIRST, SECOND], default: ...} or",
+        "# {table: FILE, column: NAME, where: {COLUMN: VALUE}}. `zeropoint card check` tries it on an image.",
+        f"instrument: {_instrument(context)}",
+        f"image: {{hdu: {_image_index(context.path)}}}",
+        "# mask: {file: '{dir}/{stem}_mask.fits', hdu: 0, kind: bits, planes: {SATURATED: [0], BAD: [1]}}",
+        "# variance: {hdu: 2, kind: variance}      # or weight, or sigma",
+        "# pedestal: 0                             # ADU to subtract before anything else",
+    ]
+    for name, (keys, fallback, meaning) in _GUESSES.items():
+        found = [key for key in keys if has(key)]
+        if found:
+            value = f"{{key: {found[0]}}}"
+            shown = context.header_value(found[0])
+            lines.append(f"{name}: {value:<28} # {meaning}; here {shown}")
+        elif fallback:
+            lines.append(f"{name}: {fallback:<28} # {meaning}; no header key found")
+    lines += _date_lines(context)
+    band = str(context.header_value(_GUESSES["filter"][0]) or "unknown").strip()
+    lines.append(
+        f"bands: {{{band!r}: {band[:1].lower() or 'r'}}}            # physical filter -> band of the reference catalogue"
+    )
+    lines += _wcs_lines(context)
+    lines += [
+        "first_look: true                       # adapt size-dependent settings to the image",
+        "config:                                # any field of the recipe",
+        "  astrometry.wcsFitter: FitTanSipWcsTask",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _instrument(context: Any) -> str:
+    for key in ("INSTRUME", "TELESCOP"):
+        if context.header_value(key) is not None:
+            return f"{{key: {key}}}"
+    return "mycamera"
+
+
+def _image_index(path: Path) -> int:
+    with fits.open(path, memmap=False) as hdus:
+        for i, hdu in enumerate(hdus):
+            if getattr(hdu, "is_image", False) and hdu.header.get("NAXIS", 0) == 2:
+                return i
+    return 0
+
+
+def _date_lines(context: Any) -> list[str]:
+    for key, kind in (("MJD-OBS", "mjd"), ("DATE-OBS", "isot"), ("MJD", "mjd"), ("JD", "jd")):
+        if context.header_value(key) is not None:
+            return [
+                f"date: {{value: {{key: {key}}}, format: {kind}, scale: utc, at: start}}   # at: start, mid or end of the exposure"
+            ]
+    return [
+        "# date: {value: {key: DATE-OBS}, format: isot, scale: utc, at: start}   # no date found in the header"
+    ]
+
+
+def _wcs_lines(context: Any) -> list[str]:
+    if context.header_value("CTYPE1") is not None:
+        return ["wcs: {from: header, uncertainty: {offset_arcsec: 30.0, rotation_deg: 1.0}}"]
+    ra = next((k for k in ("RA", "OBJCTRA", "TELRA", "CRVAL1") if context.header_value(k) is not None), None)
+    dec = next(
+        (k for k in ("DEC", "OBJCTDEC", "TELDEC", "CRVAL2") if context.header_value(k) is not None), None
+    )
+    return [
+        "wcs:                                   # no WCS in the header: give the pointing",
+        f"  ra: {{key: {ra}}}" if ra else "  ra: 0.0                              # degrees: FILL IN",
+        f"  dec: {{key: {dec}}}" if dec else "  dec: 0.0                             # degrees: FILL IN",
+        "  pixel_scale: 1.0                     # arcsec: FILL IN",
+        "  rotation_deg: 0.0                    # position angle of +y, North through East: FILL IN",
+        "  flip: false                          # true if mirrored",
+        "  uncertainty: {offset_arcsec: 120.0, rotation_deg: 2.0}",
+    ]
+
+
+@dataclass(frozen=True)
+class CardFinding:
+    """One line of a card check: ``level`` is ok, note or missing."""
+
+    level: str
+    text: str
+
+
+def check_card(card: CameraCard, path: str | Path | None) -> list[CardFinding]:
+    """Say what a card provides and what it lacks, and try it on an image if one is given.
+
+    Parameters
+    ----------
+    card
+        The card (already free of unknown keys).
+    path
+        An image to try it on.
+    """
+    findings: list[CardFinding] = []
+    for key, meaning, consequence in (
+        ("gain", "gain", "it will be estimated, and the verdict can be `usable` at best"),
+        ("exposure_time", "exposure time", "no depth and no effective time"),
+        ("date", "date", "no proper motions, no zenith distance"),
+        ("filter", "filter", "the band must be given otherwise"),
+        ("bands", "filter-to-band table", "the filter name itself is used as the band"),
+        ("wcs", "initial WCS", "the header's WCS is used"),
+        ("saturation", "saturation level", "saturated stars are found through the mask only"),
+        ("mask", "mask plane", "no bad pixels are known"),
+    ):
+        if card.get(key) is None:
+            findings.append(CardFinding("note", f"no {meaning} (`{key}`): {consequence}"))
+        else:
+            findings.append(CardFinding("ok", f"{meaning}: {_short(card.get(key))}"))
+    if path is None:
+        return findings
+    try:
+        loaded = load_image(path, card)
+    except InvalidInputError as error:
+        return [*findings, CardFinding("missing", str(error))]
+    exposure = loaded.exposure
+    info = exposure.visit_info
+    assert exposure.wcs is not None
+    ra, dec = exposure.wcs.pixel_to_sky(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0])
+    scale = float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
+    amplifier = exposure.detector.amplifiers[0]
+    findings += [
+        CardFinding(
+            "ok",
+            f"image {exposure.shape[1]} x {exposure.shape[0]} pixels, median {np.median(exposure.image):.1f} e-",
+        ),
+        CardFinding("ok", f"gain {amplifier.gain:.4g} e-/ADU, read noise {amplifier.read_noise:.3g} e-"),
+        CardFinding(
+            "ok",
+            f"exposure {info.exposure_time:g} s, mid MJD (TAI) {info.mjd_tai:.6f}, filter {info.physical_filter}, band {info.band}",
+        ),
+        CardFinding(
+            "ok", f"centre RA {np.rad2deg(ra):.5f} Dec {np.rad2deg(dec):+.5f} deg, {scale:.4f} arcsec/pixel"
+        ),
+        CardFinding("ok", f"masked pixels {np.mean(exposure.mask != 0):.2%}"),
+    ]
+    findings += [CardFinding("note", caveat) for caveat in loaded.caveats]
+    return findings
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 70 else text[:67] + "..."

@@ -1,0 +1,224 @@
+"""Apply configuration overrides as Rubin's users write them.
+
+``psf_detection.thresholdValue=8``, ``psf_measure_psf.starSelector["objectSize"].widthMin=0.4``,
+``astrometry.wcsFitter=FitTanSipWcsTask`` (retargets a sub-step), and Python config files.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lsst.pex.config as pexConfig
+
+from zeropoint.errors import InvalidInputError
+
+__all__ = [
+    "apply_override",
+    "apply_overrides",
+    "changed_fields",
+    "load_override_file",
+    "parse_assignment",
+    "steps_by_name",
+]
+
+_PART = re.compile(r"""([A-Za-z_]\w*)|\[\s*(['"])(.*?)\2\s*\]""")
+
+
+def steps_by_name() -> dict[str, type]:
+    """Return the classes that a sub-step can be retargeted to, under our and Rubin's names."""
+    from zeropoint.astrometry.affine import FitAffineWcs
+    from zeropoint.astrometry.tan_sip import FitTanSipWcs
+
+    return {
+        "FitAffineWcs": FitAffineWcs,
+        "FitAffineWcsTask": FitAffineWcs,
+        "FitTanSipWcs": FitTanSipWcs,
+        "FitTanSipWcsTask": FitTanSipWcs,
+    }
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split ``FIELD=VALUE``; the value is a Python literal, else a string.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no ``=``.
+    """
+    field, separator, raw = text.partition("=")
+    if not separator or not field.strip():
+        raise InvalidInputError(f"Configuration override {text!r} must have the form FIELD=VALUE.")
+    raw = raw.strip()
+    if raw.lower() in ("true", "false"):
+        return field.strip(), raw.lower() == "true"
+    try:
+        return field.strip(), ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        return field.strip(), raw
+
+
+def apply_override(config: pexConfig.Config, path: str, value: Any, *, origin: str = "override") -> None:
+    """Set one field of a configuration in place.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    path
+        Dotted field name; registry and dict entries in brackets.
+    value
+        New value; for a sub-step, the name of a class of `steps_by_name`.
+    origin
+        Where the override comes from, for messages.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such field, or the value does not fit.
+    """
+    parts = _split(path, origin)
+    target: Any = config
+    for i, part in enumerate(parts[:-1]):
+        target = _descend(target, part, ".".join(p for p, _ in parts[: i + 1]), origin)
+    name, bracketed = parts[-1]
+    try:
+        if bracketed:
+            target[name] = value
+        elif isinstance(getattr(type(_unwrap(target)), name, None), pexConfig.ConfigurableField):
+            known = steps_by_name()
+            if value not in known:
+                raise InvalidInputError(
+                    f"{origin}: {path} cannot be retargeted to {value!r}; choose one of {', '.join(sorted(known))}."
+                )
+            getattr(target, name).retarget(known[value])
+        else:
+            _require(target, name, path, origin)
+            _assign(target, name, value)
+    except InvalidInputError:
+        raise
+    except (pexConfig.FieldValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise InvalidInputError(
+            f"{origin}: {path}={value!r} is not possible: {lines[0] if lines else error}"
+        ) from None
+
+
+def _assign(target: Any, name: str, value: Any) -> None:
+    field = getattr(type(_unwrap(target)), name, None)
+    if isinstance(field, pexConfig.Field) and field.dtype is float and isinstance(value, int):
+        value = float(value)
+    if isinstance(field, (pexConfig.RegistryField, pexConfig.ConfigChoiceField)):
+        if field.multi:
+            getattr(target, name).names = value
+        else:
+            getattr(target, name).name = value
+        return
+    setattr(target, name, value)
+
+
+def _unwrap(target: Any) -> Any:
+    return getattr(target, "value", target) if type(target).__name__ == "ConfigurableInstance" else target
+
+
+def _split(path: str, origin: str) -> list[tuple[str, bool]]:
+    parts, position = [], 0
+    text = path.strip()
+    while position < len(text):
+        if text[position] == ".":
+            position += 1
+        match = _PART.match(text, position)
+        if match is None:
+            raise InvalidInputError(f"{origin}: {path!r} is not a field name.")
+        parts.append((match.group(1), False) if match.group(1) else (match.group(3), True))
+        position = match.end()
+    if not parts:
+        raise InvalidInputError(f"{origin}: the field name is empty.")
+    return parts
+
+
+def _descend(target: Any, part: tuple[str, bool], path: str, origin: str) -> Any:
+    name, bracketed = part
+    if bracketed:
+        try:
+            return target[name]
+        except (KeyError, TypeError, pexConfig.FieldValidationError):
+            raise InvalidInputError(f"{origin}: there is no entry {name!r} in {path}.") from None
+    _require(target, name, path, origin)
+    return getattr(target, name)
+
+
+def _require(target: Any, name: str, path: str, origin: str) -> None:
+    inner = _unwrap(target)
+    fields = list(getattr(inner, "_fields", {}))
+    extra = ["name", "names", "active"] if not fields else []
+    if name in fields or name in extra:
+        return
+    close = difflib.get_close_matches(name, fields, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise InvalidInputError(f"{origin}: there is no configuration field {path!r}.{hint}")
+
+
+def apply_overrides(config: pexConfig.Config, overrides: Mapping[str, Any], *, origin: str) -> None:
+    """Apply several overrides in order, in place."""
+    for path, value in overrides.items():
+        apply_override(config, path, value, origin=origin)
+
+
+def load_override_file(config: pexConfig.Config, path: str | Path) -> None:
+    """Execute a Python config file on a configuration, in place (``config.field = value``).
+
+    Raises
+    ------
+    InvalidInputError
+        If the file does not exist, or fails; the message names the file and line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InvalidInputError(f"{file}: no such config file.")
+    try:
+        config.load(str(file))
+    except InvalidInputError:
+        raise
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{file}: {error}; config files here cannot import the compiled stack, name our fields instead."
+        ) from None
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        line = _line_in(error, str(file))
+        raise InvalidInputError(f"{file}{line}: {lines[0] if lines else type(error).__name__}") from None
+
+
+def _line_in(error: BaseException, file: str) -> str:
+    trace = error.__traceback__
+    line = ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = f", line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def changed_fields(config: pexConfig.Config, default: pexConfig.Config) -> list[tuple[str, Any, Any]]:
+    """Return (field, value, class default) of every scalar field that differs."""
+    current, reference = _flatten(config.toDict()), _flatten(default.toDict())
+    result = []
+    for name, value in current.items():
+        other = reference.get(name)
+        if value != other and not (value != value and other != other):
+            result.append((name, value, other))
+    return result
+
+
+def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, Mapping):
+        flat: dict[str, Any] = {}
+        for key, value in data.items():
+            flat.update(_flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+        return flat
+    return {prefix: data}
