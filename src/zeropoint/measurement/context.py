@@ -45,6 +45,11 @@ class PsfShapeGrid:
         shapes = psf.shapes(x=gx, y=gy)
         self.finite = bool(np.isfinite(shapes.xx).all())
         layout = (len(self._y), len(self._x))
+        with np.errstate(invalid="ignore"):
+            radius = np.asarray(shapes.determinant_radius, np.float64)
+        area = 1.0 / np.maximum((self.kernels**2).sum(axis=(1, 2)), 1e-30)
+        #: Determinant radius at the nodes, pixels; that of a Gaussian of equal area where moments fail.
+        self.node_sigma = np.where(np.isfinite(radius) & (radius > 0), radius, np.sqrt(area / (4 * np.pi)))
         self._splines = [
             RectBivariateSpline(self._y, self._x, np.nan_to_num(values).reshape(layout), kx=3, ky=3)
             for values in (shapes.xx, shapes.yy, shapes.xy)
