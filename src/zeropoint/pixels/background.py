@@ -189,7 +189,8 @@ def _measure_bins(
     if config.doFilterSuperPixels and np.isfinite(values).any():
         values = np.where(np.isnan(values), np.nanmedian(values), values)
         values = median_filter(values, size=config.superPixelFilterSize, mode="reflect")
-    return values, errors, 0.5 * (x_edges[1:] + x_edges[:-1] - 1), 0.5 * (y_edges[1:] + y_edges[:-1] - 1)
+    x_centers, y_centers = (0.5 * (e[1:] + e[:-1] - 1).astype(np.float64) for e in (x_edges, y_edges))
+    return values, errors, x_centers, y_centers
 
 
 def _fit_polynomial(
@@ -333,7 +334,7 @@ class SubtractBackground:
             return ratio.image()
         if not isinstance(ratio, np.ndarray) or ratio.shape != exposure.shape:
             raise ValueError(
-                "background_to_photometric_ratio must be a ChebyshevPolynomial or an array of the image's shape, "
-                f"{exposure.shape}."
+                "background_to_photometric_ratio must be a ChebyshevPolynomial or an array of the image's "
+                f"shape, {exposure.shape}."
             )
         return np.ascontiguousarray(ratio, np.float32)
