@@ -24,8 +24,8 @@ MAX_STEP = 0.25
 MAX_MOMENT = 8000.0
 MAX_SHIFT = 15.0
 MAX_ITER = 400
-#: Largest relative step at convergence: tight enough that the result agrees with GalSim's to 1e-6.
-PRECISION = 1e-7
+#: Largest relative step at convergence.
+PRECISION = 1e-6
 MIN_MOMENT = 1e-3
 
 
@@ -59,8 +59,8 @@ def weighted_sums(image, cx, cy, mxx, myy, mxy, rho2_max, out):  # type: ignore[
     ixx = myy / (mxx * myy - mxy * mxy)
     slope = mxy / myy  # the ridge of the weight in row dy is at dx = slope * dy
     reach = math.sqrt(rho2_max * myy)
-    y_first = max(0, int(math.ceil(max(cy - reach, -1.0))))
-    y_last = min(h - 1, int(math.floor(min(cy + reach, float(h)))))
+    y_first = max(0, math.ceil(max(cy - reach, -1.0)))
+    y_last = min(h - 1, math.floor(min(cy + reach, float(h))))
     q = math.exp(-ixx)
     amp = bx = by = cxx = cyy = cxy = 0.0
     for j in range(y_first, y_last + 1):
@@ -71,8 +71,8 @@ def weighted_sums(image, cx, cy, mxx, myy, mxy, rho2_max, out):  # type: ignore[
             continue
         half = math.sqrt(half2)
         ridge = cx + slope * dy
-        i_first = max(0, int(math.ceil(max(ridge - half, -1.0))))
-        i_last = min(w - 1, int(math.floor(min(ridge + half, float(w)))))
+        i_first = max(0, math.ceil(max(ridge - half, -1.0)))
+        i_last = min(w - 1, math.floor(min(ridge + half, float(w))))
         if i_last < i_first:
             continue
         t = i_first - ridge
@@ -104,7 +104,7 @@ def _clip(value, limit):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def hsm_moments(stamp, x_start, y_start, sigma_start, round_weight, sums, out):  # type: ignore[no-untyped-def]
+def hsm_moments(stamp, x_start, y_start, mxx, myy, mxy, round_weight, sums, out):  # type: ignore[no-untyped-def]
     """Find the elliptical Gaussian that matches its own weighted moments; return the status.
 
     The iteration, its step limits and its failure limits are those of ``galsim.hsm.FindAdaptiveMom``.
@@ -113,8 +113,8 @@ def hsm_moments(stamp, x_start, y_start, sigma_start, round_weight, sums, out): 
     ----------
     stamp : float64, shape (h, w)
         Pixels, 0 where masked.
-    x_start, y_start, sigma_start : float
-        Starting centre in stamp pixels and width.
+    x_start, y_start, mxx, myy, mxy : float
+        Starting centre in stamp pixels and moments.
     round_weight : bool
         Keep the weight circular.
     sums : float64, shape (6,)
@@ -122,11 +122,9 @@ def hsm_moments(stamp, x_start, y_start, sigma_start, round_weight, sums, out): 
     out : float64, shape (>= 6,)
         Filled with x, y, xx, yy, xy, flux (x, y in stamp pixels).
     """
-    if not (sigma_start > 0.0 and sigma_start < math.inf and abs(x_start) < 1e9 and abs(y_start) < 1e9):
+    if not (mxx + myy < 1e9 and abs(x_start) < 1e9 and abs(y_start) < 1e9):
         return 5
     cx, cy = x_start, y_start
-    mxx = myy = sigma_start * sigma_start
-    mxy = 0.0
     first_scale = 0.0
     for iteration in range(MAX_ITER):
         diff = mxx - myy
@@ -327,7 +325,8 @@ def hsm_stack(stamps, x, y, sigma, round_weight, fit_below, out, status):  # typ
     sums = np.empty(6)
     good = np.ones(h * w, np.bool_)
     for k in range(n):
-        code = hsm_moments(stamps[k], x[k], y[k], sigma[k], round_weight, sums, out[k])
+        moment = sigma[k] * sigma[k]
+        code = hsm_moments(stamps[k], x[k], y[k], moment, moment, 0.0, round_weight, sums, out[k])
         if fit_below > 0.0 and (code != 0 or _undersampled(out[k], fit_below)):
             code = fit_gaussian(stamps[k].reshape(h * w), good, w, h, x[k], y[k], min(sigma[k], 1.0), out[k])
         status[k] = code

@@ -38,7 +38,7 @@ def clip_boxes(boxes, x, y, reach, out, status):  # type: ignore[no-untyped-def]
         if not (abs(x[k]) < 1e9 and abs(y[k]) < 1e9):
             status[k] = NOT_CONTAINED
             continue
-        ix, iy = int(math.floor(x[k] + 0.5)), int(math.floor(y[k] + 0.5))
+        ix, iy = math.floor(x[k] + 0.5), math.floor(y[k] + 0.5)
         if ix < boxes[k, 0] or ix > boxes[k, 2] or iy < boxes[k, 1] or iy > boxes[k, 3]:
             status[k] = NOT_CONTAINED
             continue
@@ -91,11 +91,14 @@ def hsm_sources(
         cut_stamp(work, mask, bad_bits, x0, y0, x1, y1, stamp, good)
         w, h = x1 - x0 + 1, y1 - y0 + 1
         xs, ys, sigma = start[k, 0] - x0, start[k, 1] - y0, start[k, 2]
-        code = hsm_moments(stamp[: w * h].reshape(h, w), xs, ys, sigma, options[0] != 0.0, sums, out[k])
+        pixels_2d = stamp[: w * h].reshape(h, w)
+        code = hsm_moments(
+            pixels_2d, xs, ys, sigma * sigma, sigma * sigma, 0.0, options[0] != 0.0, sums, out[k]
+        )
         if options[1] > 0.0 and (code != 0 or _undersampled(out[k], options[1])):
             # the object is a few pixels: only its surroundings go into the fit
             reach = 6
-            ix, iy = int(math.floor(start[k, 0] + 0.5)), int(math.floor(start[k, 1] + 0.5))
+            ix, iy = math.floor(start[k, 0] + 0.5), math.floor(start[k, 1] + 0.5)
             x0, y0, x1, y1 = (
                 max(x0, ix - reach),
                 max(y0, iy - reach),
@@ -178,8 +181,8 @@ def higher_moments(stamp, good, w, h, shape, fill_with_weight, p_order, q_order,
         inside = along * along - step2 * (u * u + v * v - RHO2_HIGHER)
         if not (inside >= 0.0):
             continue
-        first = max(0, int(math.ceil(max((-along - math.sqrt(inside)) / step2, -1.0))))
-        last = min(w - 1, int(math.floor(min((-along + math.sqrt(inside)) / step2, float(w)))))
+        first = max(0, math.ceil(max((-along - math.sqrt(inside)) / step2, -1.0)))
+        last = min(w - 1, math.floor(min((-along + math.sqrt(inside)) / step2, float(w))))
         u += first * axx
         v += first * axy
         weight = math.exp(-0.5 * (u * u + v * v))

@@ -1,0 +1,228 @@
+"""SDSS adaptive moments about a fixed centre, with sub-pixel sums for objects smaller than a pixel."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zeropoint.kernels._compile import kernel
+from zeropoint.kernels.spans import paste_source, restore_source
+from zeropoint.measurement._hsm_kernels import weighted_sums
+
+__all__ = ["sdss_shape", "sdss_shape_sources", "sdss_shape_stack"]
+
+#: Bits of the status.
+UNWEIGHTED_BAD = 1
+UNWEIGHTED = 2
+SHIFT = 4
+MAX_ITER = 8
+
+RHO2_MAX = 14.0
+START_MOMENT = 1.5
+MAX_RADIUS = 1000.0
+N_SUB = 4
+
+
+@kernel
+def _subsampled_sums(image, cx, cy, mxx, myy, mxy, out):  # type: ignore[no-untyped-def]
+    """`weighted_sums` with each pixel spread evenly over 4 x 4 points (weights averaged, not added)."""
+    h, w = image.shape
+    det = mxx * myy - mxy * mxy
+    ixx, iyy, ixy = myy / det, mxx / det, -mxy / det
+    rx, ry = math.sqrt(RHO2_MAX * mxx), math.sqrt(RHO2_MAX * myy)
+    amp = bx = by = cxx = cyy = cxy = 0.0
+    for j in range(max(0, math.floor(cy - ry + 0.5)), min(h - 1, math.floor(cy + ry + 0.5)) + 1):
+        for i in range(max(0, math.floor(cx - rx + 0.5)), min(w - 1, math.floor(cx + rx + 0.5)) + 1):
+            s = sx = sy = sxx = syy = sxy = 0.0
+            for b in range(N_SUB):
+                dy = j - cy + (b + 0.5) / N_SUB - 0.5
+                for a in range(N_SUB):
+                    dx = i - cx + (a + 0.5) / N_SUB - 0.5
+                    rho2 = ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy
+                    if rho2 <= RHO2_MAX:
+                        f = math.exp(-0.5 * rho2)
+                        s += f
+                        sx += f * dx
+                        sy += f * dy
+                        sxx += f * dx * dx
+                        syy += f * dy * dy
+                        sxy += f * dx * dy
+            value = image[j, i] / np.float64(N_SUB * N_SUB)
+            amp += value * s
+            bx += value * sx
+            by += value * sy
+            cxx += value * sxx
+            cyy += value * syy
+            cxy += value * sxy
+    out[0], out[1], out[2], out[3], out[4], out[5] = amp, bx, by, cxx, cyy, cxy
+
+
+@kernel
+def _unweighted(image, cx, cy, mxx, myy, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[:6]`` with the unweighted moments in the box of the last weight; return the extra status."""
+    h, w = image.shape
+    half = min(4.0 * math.sqrt(max(mxx, myy)), MAX_RADIUS)
+    s = sx = sy = sxx = syy = sxy = 0.0
+    for j in range(max(0, math.ceil(cy - half)), min(h - 1, math.floor(cy + half)) + 1):
+        for i in range(max(0, math.ceil(cx - half)), min(w - 1, math.floor(cx + half)) + 1):
+            dx, dy, f = i - cx, j - cy, np.float64(image[j, i])
+            s += f
+            sx += f * dx
+            sy += f * dy
+            sxx += f * dx * dx
+            syy += f * dy * dy
+            sxy += f * dx * dy
+    out[0], out[1] = cx, cy
+    if s > 0.0 and sxx > 0.0 and syy > 0.0 and sxx * syy > sxy * sxy:
+        out[0], out[1] = cx + sx / s, cy + sy / s
+        out[2], out[3], out[4] = sxx / s, syy / s, sxy / s
+        return 0
+    if s > 0.0:
+        out[0], out[1] = cx + sx / s, cy + sy / s
+        out[2], out[3], out[4] = 1.0 / 12.0, 1.0 / 12.0, 0.0
+    else:
+        out[2], out[3], out[4] = math.nan, math.nan, math.nan
+    return UNWEIGHTED_BAD
+
+
+@kernel
+def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, sums, out):  # type: ignore[no-untyped-def]
+    """Measure adaptive moments about a fixed centre; return the status bits.
+
+    Each pass measures moments ``O`` under the weight ``W`` and sets ``W <- (O^-1 - W^-1)^-1``, whose fixed
+    point is the covariance of a Gaussian object (Bernstein & Jarvis 2002).
+
+    Parameters
+    ----------
+    image : float32 or float64, shape (h, w)
+        Pixels.
+    cx, cy : float
+        Centre in pixels of ``image``.
+    max_shift : float
+        Weighted centroids farther than this set `SHIFT`.
+    max_iter : int
+        Passes.
+    background : float
+        Level to subtract.
+    tol_e, tol_size : float
+        Change of ellipticity and relative change of size at convergence.
+    sums : float64, shape (6,)
+        Scratch.
+    out : float64, shape (6,)
+        Filled with x, y, xx, yy, xy and the peak of the Gaussian (NaN if unweighted).
+    """
+    out[:] = math.nan
+    wxx = wyy = START_MOMENT
+    wxy = 0.0
+    fine = False
+    e1_old = e2_old = oxx_old = 0.0
+    status = UNWEIGHTED | MAX_ITER
+    lxx = lyy = START_MOMENT
+    for iteration in range(max_iter):
+        det = wxx * wyy - wxy * wxy
+        lxx, lyy = wxx, wyy
+        if wxx < 0.25 or wyy < 0.25 or det < 0.0625:
+            fine = True
+        if fine:
+            _subsampled_sums(image, cx, cy, wxx, wyy, wxy, sums)
+        else:
+            weighted_sums(image, cx, cy, wxx, wyy, wxy, RHO2_MAX, sums)
+        if background != 0.0:
+            # moments of a constant under the full weight
+            level = background * 2.0 * math.pi * math.sqrt(det)
+            sums[0] -= level
+            sums[3] -= level * wxx
+            sums[4] -= level * wyy
+            sums[5] -= level * wxy
+        amp = sums[0]
+        if not (amp > 0.0 and sums[3] > 0.0 and sums[4] > 0.0):
+            status = UNWEIGHTED
+            break
+        oxx, oyy, oxy = sums[3] / amp, sums[4] / amp, sums[5] / amp
+        e1, e2 = (oxx - oyy) / (oxx + oyy), 2.0 * oxy / (oxx + oyy)
+        odet = oxx * oyy - oxy * oxy
+        if not (odet > 0.0):
+            status = UNWEIGHTED
+            break
+        nxx, nyy, nxy = oyy / odet - wyy / det, oxx / odet - wxx / det, -oxy / odet + wxy / det
+        ndet = nxx * nyy - nxy * nxy
+        if not (ndet > 0.0 and nxx > 0.0):
+            status = UNWEIGHTED
+            break
+        converged = (
+            iteration > 0
+            and abs(e1 - e1_old) < tol_e
+            and abs(e2 - e2_old) < tol_e
+            and abs(oxx / oxx_old - 1.0) < tol_size
+        )
+        wxx, wyy, wxy = nyy / ndet, nxx / ndet, -nxy / ndet
+        if not (max(wxx, wyy) < MAX_RADIUS * MAX_RADIUS):
+            status = UNWEIGHTED
+            break
+        e1_old, e2_old, oxx_old = e1, e2, oxx
+        if converged:
+            status = 0
+            out[0], out[1] = cx + sums[1] / amp, cy + sums[2] / amp
+            out[2], out[3], out[4] = wxx, wyy, wxy
+            out[5] = amp / (math.pi * math.sqrt(wxx * wyy - wxy * wxy))
+            break
+    if (status & UNWEIGHTED) != 0:
+        status |= _unweighted(image, cx, cy, lxx, lyy, out)
+    if math.hypot(out[0] - cx, out[1] - cy) > max_shift:
+        status |= SHIFT
+    return status
+
+
+@kernel
+def sdss_shape_sources(
+    work,
+    noise,
+    spans,
+    pixel_offsets,
+    pixels,
+    x,
+    y,
+    max_shift,
+    max_iter,
+    background,
+    tol_e,
+    tol_size,
+    out,
+    status,
+):  # type: ignore[no-untyped-def]
+    """`sdss_shape` of all sources, each pasted into ``work`` in turn.
+
+    Parameters
+    ----------
+    work, noise : float32, shape (H, W)
+        Image that sources are pasted into, and what to restore.
+    spans, pixel_offsets, pixels
+        Sources' runs and pixels (`MeasurementContext`).
+    x, y : float64, shape (n,)
+        Centres; sources off the image or without position become `UNWEIGHTED | UNWEIGHTED_BAD`.
+    out : float64, shape (n, 6)
+        See `sdss_shape`.
+    status : int64, shape (n,)
+        Status bits.
+    """
+    h, w = work.shape
+    sums = np.empty(6)
+    for k in range(len(x)):
+        if not (x[k] > -0.5 and x[k] < w - 0.5 and y[k] > -0.5 and y[k] < h - 0.5):
+            out[k, :] = math.nan
+            status[k] = UNWEIGHTED | UNWEIGHTED_BAD
+            continue
+        paste_source(work, spans[0], spans[1], spans[2], spans[3], k, pixel_offsets, pixels)
+        status[k] = sdss_shape(
+            work, x[k], y[k], max_shift, max_iter, background, tol_e, tol_size, sums, out[k]
+        )
+        restore_source(work, noise, spans[0], spans[1], spans[2], spans[3], k)
+
+
+@kernel
+def sdss_shape_stack(stamps, x, y, max_shift, max_iter, out, status):  # type: ignore[no-untyped-def]
+    """`sdss_shape` of float64 stamps (n, h, w) with centres in stamp pixels."""
+    sums = np.empty(6)
+    for k in range(len(x)):
+        status[k] = sdss_shape(stamps[k], x[k], y[k], max_shift, max_iter, 0.0, 1e-5, 1e-4, sums, out[k])
