@@ -117,8 +117,11 @@ class CatalogIdGenerator:
 
     def unpack(self, ids: npt.ArrayLike) -> UnpackedIds:
         """Return the parts of ids made with the same ranges (whatever the image or release)."""
-        catalog_id, counter = np.divmod(np.asarray(ids, np.int64), np.int64(1) << self.counter_bits)
-        release_id, packed = np.divmod(catalog_id, np.int64(1) << self.packer_bits)
+        ids = np.asarray(ids, np.int64)
+        counter = ids & np.int64((1 << self.counter_bits) - 1)
+        catalog_id = ids >> np.int64(self.counter_bits)
+        packed = catalog_id & np.int64((1 << self.packer_bits) - 1)
+        release_id = catalog_id >> np.int64(self.packer_bits)
         visit, detector = np.divmod(packed, np.int64(self.n_detectors))
         return UnpackedIds(release_id, visit, detector, counter)
 
@@ -138,8 +141,8 @@ def hash_visit(image: np.ndarray, n_visits: int = 1 << 31) -> int:
     int
         The same number on every platform; equal for equal shape and pixels (all NaNs count as equal).
     """
-    pixels = np.array(image, dtype=np.float32)
+    pixels = np.asarray(image).astype(np.dtype(">f4"))
     pixels[np.isnan(pixels)] = np.nan
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels, ">f4").tobytes())
+    digest.update(pixels.tobytes())
     return int.from_bytes(digest.digest()[:8], "big") % n_visits

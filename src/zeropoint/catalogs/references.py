@@ -1,0 +1,312 @@
+"""Reference objects for one image: read, moved to its epoch, placed on its pixels, cut to its box."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import lsst.pex.config as pexConfig
+import numpy as np
+from astropy.table import Column, Table
+
+from zeropoint.catalogs.proper_motion import JULIAN_YEAR_DAYS, move_positions, moved_error
+from zeropoint.catalogs.reference_source import Columns, ReferenceSource
+from zeropoint.catalogs.selectors.limits import ab_magnitude
+from zeropoint.datamodel.catalog import Schema
+from zeropoint.datamodel.wcs import SkyWcs, angular_separation
+from zeropoint.errors import InvalidInputError, NoReferenceSourcesError
+
+__all__ = [
+    "LoadReferenceObjectsConfig",
+    "ReferenceCatalog",
+    "ReferenceObjectLoader",
+    "ReferenceSource",
+    "source_density_deg2",
+]
+
+_log = logging.getLogger(__name__)
+
+#: Fastest proper motion known (Barnard's star), radians per year: how far outside of the box to look.
+_FASTEST = np.deg2rad(10.5 / 3600.0)
+#: Usual epoch of catalogues with proper motions (J2016.0), MJD.
+_USUAL_EPOCH = 57388.5
+#: Pixels added around the box, for the curvature of its edges on the sky.
+_EDGE_PIXELS = 100.0
+
+_UNITS = {
+    "coord_ra": "rad", "coord_dec": "rad", "coord_raErr": "rad", "coord_decErr": "rad",
+    "pm_ra": "rad / yr", "pm_dec": "rad / yr", "pm_raErr": "rad / yr", "pm_decErr": "rad / yr",
+    "parallax": "rad", "parallaxErr": "rad", "epoch": "d", "centroid_x": "pix", "centroid_y": "pix",
+}  # fmt: skip
+
+
+class LoadReferenceObjectsConfig(pexConfig.Config):
+    """Configuration of `ReferenceObjectLoader`."""
+
+    pixelMargin = pexConfig.RangeField[int](
+        default=250, min=0, doc="Margin (pixels) around the image within which objects are loaded."
+    )
+    anyFilterMapsToThis = pexConfig.Field[str](
+        default=None,
+        optional=True,
+        doc="Use this band of the reference catalogue whatever the image's band; excludes filterMap.",
+    )
+    filterMap = pexConfig.DictField[str, str](
+        default={}, doc="Band of the image -> band of the reference catalogue; others keep their name."
+    )
+    requireProperMotion = pexConfig.Field[bool](
+        default=False, doc="Fail if proper motions cannot be applied?  Otherwise only a warning is logged."
+    )
+    maxRefObjects = pexConfig.Field[int](
+        default=None,
+        optional=True,
+        check=lambda value: value > 0,
+        doc="Keep at most this many, the brightest.",
+    )
+    minRefMag = pexConfig.Field[float](
+        default=None, optional=True, doc="Drop objects brighter than this AB magnitude."
+    )
+
+    def validate(self) -> None:
+        """Check that there is one way from the image's band to the catalogue's."""
+        super().validate()
+        if self.filterMap and self.anyFilterMapsToThis is not None:
+            raise pexConfig.FieldValidationError(
+                type(self).anyFilterMapsToThis, self, "filterMap and anyFilterMapsToThis exclude each other"
+            )
+
+
+@dataclass(frozen=True)
+class ReferenceCatalog:
+    """Reference objects in and around one image.
+
+    Parameters
+    ----------
+    table
+        Columns ``coord_ra``, ``coord_dec`` (radians, at the image's epoch), ``centroid_x``, ``centroid_y``
+        (pixels), ``<band>_flux`` and ``_fluxErr`` (nJy), and what else the catalogue has.
+    flux_field, flux_err_field
+        Columns with the flux to use for the image's band and its error (None if the catalogue has none).
+    name
+        Name of the catalogue.
+    n_in_box
+        Number of objects on the image itself, without the margin and before any limit on brightness.
+    """
+
+    table: Table
+    flux_field: str
+    flux_err_field: str | None
+    name: str
+    n_in_box: int
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class ReferenceObjectLoader:
+    """Load the reference objects of an image.
+
+    Parameters
+    ----------
+    source
+        The catalogue.
+    config
+        Defaults if None.
+    schema
+        Ignored (no columns are added to source catalogues).
+    """
+
+    ConfigClass: ClassVar[Any] = LoadReferenceObjectsConfig
+
+    def __init__(
+        self,
+        source: ReferenceSource,
+        config: LoadReferenceObjectsConfig | None = None,
+        *,
+        schema: Schema | None = None,
+    ) -> None:
+        self.source = source
+        self.config = LoadReferenceObjectsConfig() if config is None else config
+        self.config.validate()
+
+    def flux_field(self, band: str) -> str:
+        """Return the flux column for a band of the image.
+
+        Raises
+        ------
+        InvalidInputError
+            If the catalogue has no such band.
+        """
+        config = self.config
+        wanted = config.anyFilterMapsToThis or config.filterMap.get(band, band)
+        if wanted not in self.source.bands:
+            raise InvalidInputError(
+                f"Reference catalogue {self.source.name} ({self.source.path}) has no band {wanted!r} (for the "
+                f"image's band {band!r}); it has {', '.join(self.source.bands)}.  Set filterMap: {{{band!r}: one "
+                "of them}, or anyFilterMapsToThis, or correct the image's band."
+            )
+        return f"{wanted}_flux"
+
+    def load(
+        self, wcs: SkyWcs, shape: tuple[int, int], *, band: str, mjd_tai: float = float("nan")
+    ) -> ReferenceCatalog:
+        """Load the objects within an image's box plus margin, at the image's epoch.
+
+        Parameters
+        ----------
+        wcs
+            WCS of the image, perhaps a rough one: choose ``pixelMargin`` accordingly.
+        shape
+            (height, width) of the image.
+        band
+            Band of the image.
+        mjd_tai
+            Epoch of the image; NaN if unknown (proper motions are then not applied).
+
+        Returns
+        -------
+        ReferenceCatalog
+            Objects in the order of the catalogue's files.
+
+        Raises
+        ------
+        InvalidInputError
+            If the catalogue lacks the band, or proper motions are required and not possible.
+        NoReferenceSourcesError
+            If the catalogue has nothing in the box; metadata ra, dec, radius (degrees).
+        """
+        flux_field = self.flux_field(band)
+        moving = self._can_move(mjd_tai)
+        ra, dec, radius = self._circle(wcs, shape)
+        slack = _FASTEST * abs(mjd_tai - _USUAL_EPOCH) / JULIAN_YEAR_DAYS if moving else 0.0
+        columns = dict(self.source.load_circle(ra, dec, radius + slack))
+        if moving:
+            columns = _at_epoch(columns, mjd_tai)
+        x, y = wcs.sky_to_pixel(ra=columns["coord_ra"], dec=columns["coord_dec"])
+        columns["centroid_x"], columns["centroid_y"] = x, y
+        inside = np.flatnonzero(_in_box(x, y, shape, self.config.pixelMargin))
+        if inside.size == 0:
+            self._fail(ra, dec, radius)
+        n_in_box = int(np.count_nonzero(_in_box(x, y, shape, 0)))
+        rows = inside[self._bright(columns[flux_field][inside])]
+        table = Table(
+            [Column(values[rows], name=name, unit=_unit(name)) for name, values in columns.items()],
+            meta={"name": self.source.name, "epoch_mjd_tai": mjd_tai if moving else float("nan")},
+        )
+        error = f"{flux_field}Err"
+        _log.debug("%d objects of %s, %d on the image.", len(table), self.source.name, n_in_box)
+        return ReferenceCatalog(
+            table, flux_field, error if error in table.colnames else None, self.source.name, n_in_box
+        )
+
+    def _can_move(self, mjd_tai: float) -> bool:
+        """Return whether proper motions can be applied; log or raise if not."""
+        if self.source.has_proper_motion and np.isfinite(mjd_tai):
+            return True
+        reason = (
+            "the image's epoch is unknown"
+            if self.source.has_proper_motion
+            else f"catalogue {self.source.name} has no proper motions with known units and epoch"
+        )
+        if self.config.requireProperMotion:
+            raise InvalidInputError(
+                f"Proper motions are required, but {reason}.  Give pm_ra, pm_dec and epoch with units in the "
+                "column map, give the image's date, or unset requireProperMotion."
+            )
+        _log.log(
+            logging.WARNING if self.source.has_proper_motion or self.source.lacks_epoch else logging.DEBUG,
+            "Proper motions are not applied: %s.",
+            reason,
+        )
+        return False
+
+    def _circle(self, wcs: SkyWcs, shape: tuple[int, int]) -> tuple[float, float, float]:
+        """Return center and radius (radians) of a circle around the box with its margin."""
+        height, width = shape
+        margin = self.config.pixelMargin + _EDGE_PIXELS
+        ra, dec = wcs.pixel_to_sky(x=0.5 * (width - 1), y=0.5 * (height - 1))
+        fx, fy = np.array([0.0, 0.5, 1.0, 1.0, 1.0, 0.5, 0.0, 0.0]), np.array([0, 0, 0, 0.5, 1, 1, 1, 0.5])
+        edge_ra, edge_dec = wcs.pixel_to_sky(
+            x=-margin + fx * (width + 2 * margin), y=-margin + fy * (height + 2 * margin)
+        )
+        radius = float(np.max(angular_separation(edge_ra, edge_dec, ra, dec)))
+        return float(ra), float(dec), radius
+
+    def _bright(self, flux: np.ndarray) -> np.ndarray:
+        """Return the rows within the limits on brightness, in their order."""
+        config = self.config
+        rows = np.arange(flux.size)
+        if config.minRefMag is not None:
+            rows = rows[~(ab_magnitude(flux) < config.minRefMag)]
+        if config.maxRefObjects is not None and rows.size > config.maxRefObjects:
+            brightest = np.argsort(-flux[rows], kind="stable")[: config.maxRefObjects]  # NaN sorts last
+            rows = rows[np.sort(brightest)]
+        return rows
+
+    def _fail(self, ra: float, dec: float, radius: float) -> None:
+        """Raise the error that says where the image is and where the catalogue is."""
+        ra_deg, dec_deg, radius_deg = (float(np.rad2deg(value)) for value in (ra % (2 * np.pi), dec, radius))
+        raise NoReferenceSourcesError(
+            f"Reference catalogue {self.source.name} ({self.source.path}) has no objects on the image, whose center "
+            f"is at RA {ra_deg:.4f} Dec {dec_deg:+.4f} (radius {radius_deg:.3f} degrees); "
+            f"{self.source.coverage(ra, dec)}.  Check the image's pointing or WCS, or give a catalogue that covers "
+            "it.",
+            ra=ra_deg,
+            dec=dec_deg,
+            radius=radius_deg,
+        )
+
+
+def source_density_deg2(catalog: ReferenceCatalog, wcs: SkyWcs, shape: tuple[int, int]) -> float:
+    """Return the number of reference objects per square degree around an image's center.
+
+    Parameters
+    ----------
+    catalog
+        The objects.
+    wcs
+        WCS of the image.
+    shape
+        (height, width) of the image.
+
+    Returns
+    -------
+    float
+        Objects within half the image's diagonal of its center, over that circle's area; where the catalogue's
+        margin does not reach the circle's edge, a lower limit.
+    """
+    height, width = shape
+    ra, dec = wcs.pixel_to_sky(x=0.5 * (width - 1), y=0.5 * (height - 1))
+    corner_ra, corner_dec = wcs.pixel_to_sky(x=-0.5, y=-0.5)
+    radius = float(angular_separation(corner_ra, corner_dec, ra, dec))
+    distance = angular_separation(catalog.table["coord_ra"], catalog.table["coord_dec"], ra, dec)
+    return float(np.count_nonzero(distance < radius) / (np.pi * np.rad2deg(radius) ** 2))
+
+
+def _in_box(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], margin: float) -> np.ndarray:
+    """Return which positions lie on the image grown by a margin; NaN does not."""
+    height, width = shape
+    inside = (x >= -0.5 - margin) & (x <= width - 0.5 + margin)
+    return np.asarray(inside & (y >= -0.5 - margin) & (y <= height - 0.5 + margin))
+
+
+def _at_epoch(columns: Columns, mjd_tai: float) -> Columns:
+    """Return the columns with positions, their errors and epochs at another epoch."""
+    moved = dict(columns)
+    years = (mjd_tai - columns["epoch"]) / JULIAN_YEAR_DAYS
+    moved["coord_ra"], moved["coord_dec"] = move_positions(
+        columns["coord_ra"], columns["coord_dec"], columns["pm_ra"], columns["pm_dec"], years
+    )
+    for axis in ("ra", "dec"):
+        error, motion_error = columns.get(f"coord_{axis}Err"), columns.get(f"pm_{axis}Err")
+        if error is not None and motion_error is not None:
+            covariance = columns.get(f"coord_{axis}_pm_{axis}_Cov")
+            moved[f"coord_{axis}Err"] = moved_error(error, motion_error, years, covariance)
+    moved["epoch"] = np.where(np.isfinite(years), mjd_tai, columns["epoch"])
+    return moved
+
+
+def _unit(name: str) -> str | None:
+    """Return the unit of a standard column."""
+    return "nJy" if name.endswith(("_flux", "_fluxErr")) else _UNITS.get(name)
