@@ -1,0 +1,255 @@
+"""From the working exposure to ``lsst.images.VisitImage``, the form in which results are stored and shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astro_metadata_translator import ObservationInfo, StubTranslator
+from astropy.coordinates import EarthLocation, SkyCoord
+from astropy.time import Time, TimeDelta
+from lsst.images import (
+    BackgroundMap,
+    Box,
+    DetectorFrame,
+    Image,
+    Mask,
+    MaskedImage,
+    MaskPlane,
+    MaskSchema,
+    ObservationSummaryStats,
+    SkyProjection,
+    VisitImage,
+)
+from lsst.images.cameras import (
+    CameraFrameSetSerializationModel,
+    Detector,
+    DetectorAttributes,
+    DetectorType,
+    Orientation,
+)
+from lsst.images.fields import ChebyshevField, SplineField
+from lsst.images.psfs import PointSpreadFunction
+
+from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
+from zeropoint.datamodel.exposure import DetectorInfo, Exposure, PhotoCalib, VisitInfo
+from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.mask_planes import PLANES
+from zeropoint.datamodel.wcs import SkyWcs
+
+__all__ = ["background_map", "masked_image", "sky_projection", "visit_image"]
+
+
+def visit_image(
+    exposure: Exposure,
+    *,
+    psf: PointSpreadFunction,
+    unit: u.UnitBase,
+    summary: ObservationSummaryStats | None = None,
+    background: BackgroundList | None = None,
+    applied: PhotoCalib | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> VisitImage:
+    """Build a ``VisitImage`` that shares the exposure's pixel arrays.
+
+    Parameters
+    ----------
+    exposure
+        Calibrated exposure; needs a WCS.
+    psf
+        PSF as an lsst-images object.
+    unit
+        Unit of the pixels.
+    summary, background
+        Attached.
+    applied
+        The photometric calibration (nJy per electron), applied or not.
+    metadata
+        Further scalars.
+    """
+    assert exposure.wcs is not None
+    projection = sky_projection(exposure.wcs, exposure)
+    scaling = None
+    if applied is not None:
+        box = _box(exposure.shape)
+        scaling = ChebyshevField(box, np.array([[applied.calibration_mean]]), unit=u.nJy / u.electron)
+    return VisitImage(
+        Image(exposure.image, yx0=(0, 0), unit=unit, sky_projection=projection),
+        mask=_mask(exposure),
+        variance=Image(exposure.variance, yx0=(0, 0), unit=unit**2),
+        sky_projection=projection,
+        obs_info=observation_info(exposure.visit_info, exposure.detector, exposure.shape),
+        summary_stats=summary,
+        photometric_scaling=scaling,
+        psf=psf,
+        detector=_detector(exposure.detector, exposure.visit_info.visit),
+        aperture_corrections={
+            name: _field(polynomial, None) for name, polynomial in (exposure.ap_corr_map or {}).items()
+        },
+        backgrounds=background_map(background, unit),
+        band=exposure.visit_info.band,
+        metadata=_scalars({**exposure.metadata, **(metadata or {})}),
+    )
+
+
+def masked_image(exposure: Exposure, *, unit: u.UnitBase, metadata: dict[str, Any]) -> MaskedImage:
+    """Build the partial product of a failed image: pixels, mask, variance, and the WCS if there is one."""
+    projection = None if exposure.wcs is None else sky_projection(exposure.wcs, exposure)
+    return MaskedImage(
+        Image(exposure.image, yx0=(0, 0), unit=unit, sky_projection=projection),
+        mask=_mask(exposure),
+        variance=Image(exposure.variance, yx0=(0, 0), unit=unit**2),
+        sky_projection=projection,
+        metadata=_scalars({**exposure.metadata, **metadata}),
+    )
+
+
+def sky_projection(wcs: SkyWcs, exposure: Exposure) -> SkyProjection[DetectorFrame]:
+    """Return the WCS as an lsst-images projection (TAN or TAN-SIP, exact)."""
+    detector = exposure.detector
+    frame = DetectorFrame(
+        instrument=detector.instrument,
+        visit=exposure.visit_info.visit,
+        detector=detector.id,
+        bbox=_box(exposure.shape),
+    )
+    return SkyProjection.from_fits_wcs(wcs.to_astropy(exposure.shape), frame)
+
+
+def background_map(background: BackgroundList | None, unit: u.UnitBase) -> BackgroundMap:
+    """Return the subtracted background as lsst-images fields, one per component plus their sum as subtracted."""
+    result = BackgroundMap()
+    if background is None or len(background) == 0:
+        return result
+    fields = [_background_field(component, unit) for component in background]
+    total = fields[0]
+    if len(fields) > 1:
+        from lsst.images.fields import SumField
+
+        total = SumField(fields)
+    result.add("subtracted", total, "Sum of all subtracted backgrounds.", is_subtracted=True)
+    return result
+
+
+def _background_field(component: BackgroundComponent, unit: u.UnitBase) -> Any:
+    if component.polynomial is not None:
+        return _field(component.polynomial, unit)
+    box = _box((component.height, component.width))
+    return SplineField(
+        box, component.values.copy(), y=component.y_centers.copy(), x=component.x_centers.copy(), unit=unit
+    )
+
+
+def _field(polynomial: ChebyshevPolynomial, unit: u.UnitBase | None) -> ChebyshevField:
+    return ChebyshevField(
+        _box((polynomial.height, polynomial.width)), np.array(polynomial.coefficients), unit=unit
+    )
+
+
+def _box(shape: tuple[int, int]) -> Box:
+    return Box.factory[0 : shape[0], 0 : shape[1]]
+
+
+def _mask(exposure: Exposure) -> Mask:
+    schema = MaskSchema([MaskPlane(name, doc) for name, (_, doc) in PLANES.items()])
+    mask = Mask(0, schema=schema, bbox=_box(exposure.shape))
+    # lsst-images packs planes in bytes in schema order, which is bit order here
+    mask.array[...] = _bytes(exposure.mask, mask.array.shape[2])
+    return mask
+
+
+def _bytes(mask: np.ndarray, n: int) -> np.ndarray:
+    packed = np.ascontiguousarray(mask, "<i4").view(np.uint8).reshape(*mask.shape, 4)
+    return packed[:, :, :n]
+
+
+def _scalars(metadata: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, value in metadata.items():
+        item = value.item() if hasattr(value, "item") else value
+        if isinstance(item, (int, float, str, bool)):
+            plain[key] = item
+    return plain
+
+
+def observation_info(info: VisitInfo, detector: DetectorInfo, shape: tuple[int, int]) -> ObservationInfo:
+    """Return the observation's facts in the standard form of astro-metadata-translator."""
+    values: dict[str, Any] = {
+        "instrument": detector.instrument,
+        "telescope": detector.instrument,
+        "physical_filter": info.physical_filter,
+        "visit_id": int(info.visit),
+        "exposure_id": int(info.visit),
+        "detector_num": int(detector.id),
+        "detector_name": detector.name,
+        "object": info.object_name or None,
+        "observation_type": "science",
+    }
+    if np.isfinite(info.exposure_time):
+        values["exposure_time"] = info.exposure_time * u.s
+    if np.isfinite(info.mjd_tai):
+        middle = Time(info.mjd_tai, format="mjd", scale="tai")
+        half = TimeDelta(0.5 * np.nan_to_num(info.exposure_time), format="sec")
+        values["datetime_begin"], values["datetime_end"] = middle - half, middle + half
+    if np.isfinite(info.boresight_ra_deg):
+        values["tracking_radec"] = SkyCoord(info.boresight_ra_deg, info.boresight_dec_deg, unit="deg")
+    if np.isfinite(info.airmass):
+        values["boresight_airmass"] = info.airmass
+    if np.isfinite(info.longitude_deg):
+        values["location"] = EarthLocation.from_geodetic(
+            info.longitude_deg, info.latitude_deg, np.nan_to_num(info.elevation_m)
+        )
+    return ObservationInfo.makeObservationInfo(
+        translator_class=StubTranslator, **{k: v for k, v in values.items() if v is not None}
+    )
+
+
+def _detector(info: DetectorInfo, visit: int) -> Detector:
+    size = info.pixel_size_mm if np.isfinite(info.pixel_size_mm) else 0.01
+    attributes = DetectorAttributes(
+        name=info.name,
+        id=info.id,
+        type=DetectorType.SCIENCE,
+        serial=info.name,
+        bbox=_box((info.height, info.width)),
+        orientation=Orientation(
+            focal_plane_x=info.center_mm[0],
+            focal_plane_y=info.center_mm[1],
+            focal_plane_z=0.0,
+            pixel_reference_x=0.5 * (info.width - 1),
+            pixel_reference_y=0.5 * (info.height - 1),
+            yaw=info.rotation_deg * u.deg,
+        ),
+        pixel_size=size,
+        physical_type="CCD",
+    )
+    frames = CameraFrameSetSerializationModel(
+        instrument=info.instrument, ast=_camera_frames(info, size)
+    ).deserialize(None)
+    return Detector(attributes, [], frames, visit=None)
+
+
+def _camera_frames(info: DetectorInfo, pixel_size_mm: float) -> str:
+    """Return an AST frame set with a focal plane, field angles and this one detector, as text."""
+    import starlink.Ast as Ast  # noqa: N813
+
+    focal_plane = Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm")
+    frames = Ast.FrameSet(focal_plane)
+    frames.addframe(1, Ast.ZoomMap(2, 1e-4), Ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad"))
+    detector = Ast.Frame(2, f"Ident=DETECTOR_{info.id:03d},Unit(1)=pixel,Unit(2)=pixel")
+    detector.set(f"Bottom(1)=0,Bottom(2)=0,Top(1)={info.width},Top(2)={info.height}")
+    theta = np.deg2rad(info.rotation_deg)
+    rotation = np.array([[np.cos(theta), np.sin(theta)], [-np.sin(theta), np.cos(theta)]]) / pixel_size_mm
+    shift = Ast.ShiftMap([-info.center_mm[0], -info.center_mm[1]])
+    to_pixels = Ast.CmpMap(shift, Ast.MatrixMap(rotation.tolist()), True)
+    centre = Ast.ShiftMap([0.5 * (info.width - 1), 0.5 * (info.height - 1)])
+    frames.addframe(1, Ast.CmpMap(to_pixels, centre, True), detector)
+    lines: list[str] = []
+
+    class _Sink:
+        def astsink(self, text: str) -> None:
+            lines.append(text)
+
+    Ast.Channel(None, _Sink()).write(frames)
+    return "\n".join(lines)

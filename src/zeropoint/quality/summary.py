@@ -1,0 +1,295 @@
+"""Summary statistics of one calibrated (or partly calibrated) exposure, under Rubin's names."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import lsst.pex.config as pexConfig
+import numpy as np
+from lsst.images import ObservationSummaryStats
+from scipy.spatial import cKDTree
+
+from zeropoint.astrometry.solve import AstrometryResult
+from zeropoint.catalogs.selectors import sourceSelectorRegistry
+from zeropoint.datamodel.background import BackgroundList
+from zeropoint.datamodel.catalog import SourceCatalog
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.kernels.statistics import clipped_stats
+from zeropoint.psf.shapelets import ShapeletsResult
+from zeropoint.quality.depth import effective_times, limiting_magnitude, zenith_distance
+
+__all__ = ["ComputeExposureSummaryStats", "ComputeExposureSummaryStatsConfig"]
+
+_LOG = logging.getLogger(__name__)
+_BANDS = ("u", "g", "r", "i", "z", "y")
+
+
+def _per_band(doc: str, value: float) -> pexConfig.DictField:
+    return pexConfig.DictField(keytype=str, itemtype=float, doc=doc, default=dict.fromkeys(_BANDS, value))
+
+
+class ComputeExposureSummaryStatsConfig(pexConfig.Config):
+    """Fields and defaults of ComputeExposureSummaryStatsTask."""
+
+    sigmaClip = pexConfig.Field[float](doc="Clipping of the noise statistics, sigma.", default=3.0)
+    clipIter = pexConfig.Field[int](doc="Clipping iterations.", default=2)
+    badMaskPlanes = pexConfig.ListField[str](
+        doc="Planes left out of the noise statistics.", default=["NO_DATA", "SUSPECT"]
+    )
+    starSelection = pexConfig.Field[str](doc="Flag of the stars that are counted.", default="calib_psf_used")
+    starSelector = sourceSelectorRegistry.makeField(doc="Stars for shape statistics.", default="science")
+    starShape = pexConfig.Field[str](doc="Columns of star shapes.", default="slot_Shape")
+    psfShape = pexConfig.Field[str](doc="Columns of PSF shapes.", default="slot_PsfShape")
+    starHigherOrderMomentBase = pexConfig.Field[str](
+        doc="Columns of higher moments.", default="ext_shapeHSM_HigherOrderMomentsSource"
+    )
+    psfSampling = pexConfig.Field[int](doc="Grid for the distance to PSF stars, pixels.", default=8)
+    psfGridSampling = pexConfig.Field[int](doc="Grid for PSF variation, pixels.", default=96)
+    minPsfApRadiusPix = pexConfig.Field[float](doc="Smallest aperture radius, pixels.", default=2.0)
+    psfApCorrFieldName = pexConfig.Field[str](
+        doc="Aperture correction whose range is reported.", default="base_PsfFlux_instFlux"
+    )
+    psfBadMaskPlanes = pexConfig.ListField[str](
+        doc="Planes whose pixels are left out of the grids.",
+        default=["BAD", "CR", "EDGE", "INTRP", "NO_DATA", "SAT", "SUSPECT"],
+    )
+    fiducialSkyBackground = _per_band("Fiducial sky, counts per second.", 1.0)
+    fiducialPsfSigma = _per_band("Fiducial PSF sigma, pixels.", 1.0)
+    fiducialZeroPoint = _per_band("Fiducial zeropoint of one second, mag.", 25.0)
+    fiducialReadNoise = _per_band("Fiducial read noise, electrons.", 9.0)
+    fiducialExpTime = _per_band("Fiducial exposure time, seconds.", 30.0)
+    fiducialMagLim = _per_band("Fiducial depth, mag.", 25.0)
+    maxEffectiveTransparency = pexConfig.Field[float](
+        doc="Cap on the transparency factor.", default=float("inf")
+    )
+    magLimSnr = pexConfig.Field[float](doc="Signal to noise of the limiting magnitude.", default=5.0)
+
+    def setDefaults(self) -> None:  # noqa: N802
+        """Select unflagged PSF stars of moderate signal to noise."""
+        super().setDefaults()
+        selector = self.starSelector["science"]
+        selector.doFlags = selector.doSignalToNoise = True
+        selector.flags.good = ["calib_psf_used"]
+        selector.flags.bad = ["slot_Shape_flag", "slot_PsfFlux_flag"]
+        selector.signalToNoise.minimum, selector.signalToNoise.maximum = 50.0, 1000.0
+        selector.signalToNoise.fluxField = "slot_PsfFlux_instFlux"
+        selector.signalToNoise.errField = "slot_PsfFlux_instFluxErr"
+
+
+class ComputeExposureSummaryStats:
+    """Summarise an exposure, whatever of it has been established.
+
+    Parameters
+    ----------
+    config
+        Configuration.
+    """
+
+    ConfigClass = ComputeExposureSummaryStatsConfig
+
+    def __init__(self, config: ComputeExposureSummaryStatsConfig | None = None) -> None:
+        self.config = config if config is not None else ComputeExposureSummaryStatsConfig()
+        self.selector = self.config.starSelector.apply()
+
+    def run(
+        self,
+        exposure: Exposure,
+        sources: SourceCatalog | None,
+        background: BackgroundList | None,
+        *,
+        shapelets: ShapeletsResult | None = None,
+        astrometry: AstrometryResult | None = None,
+    ) -> ObservationSummaryStats:
+        """Return the summary; values whose ingredients are missing stay NaN.
+
+        Parameters
+        ----------
+        exposure
+            Exposure in instrumental units, with what has been established attached.
+        sources
+            Stars (or, after a failure, the PSF-phase sources).
+        background
+            What was subtracted.
+        shapelets, astrometry
+            Results of those steps.
+        """
+        values: dict[str, Any] = {"expTime": exposure.visit_info.exposure_time}
+        values.update(self._pixels(exposure, background))
+        values.update(self._wcs(exposure))
+        if exposure.psf is not None:
+            values.update(self._psf(exposure))
+        if sources is not None:
+            values.update(self._stars(exposure, sources))
+        if astrometry is not None and exposure.wcs is not None:
+            values["astromOffsetMean"], values["astromOffsetStd"] = (
+                astrometry.offset_mean,
+                astrometry.offset_std,
+            )
+        for name, key in (
+            ("psfAdaptiveThresholdValue", "PSF_ADAPTIVE_THRESHOLD_VALUE"),
+            ("psfAdaptiveIncludeThresholdMultiplier", "PSF_ADAPTIVE_INCLUDE_THRESHOLD_MULTIPLIER"),
+            ("refCatSourceDensity", "REF_CAT_SOURCE_DENSITY"),
+        ):
+            if key in exposure.metadata:
+                values[name] = float(exposure.metadata[key])
+        if shapelets is not None:
+            for name in ObservationSummaryStats.model_fields:
+                if "hapelets" in name and getattr(shapelets, name, None) is not None:
+                    values[name] = getattr(shapelets, name)
+        if exposure.photo_calib is not None:
+            values["zeroPoint"] = exposure.photo_calib.zeropoint
+        values.update(limiting_magnitude(exposure, values, self.config))
+        values.update(effective_times(exposure, values, self.config))
+        return ObservationSummaryStats(**values)
+
+    def _pixels(self, exposure: Exposure, background: BackgroundList | None) -> dict[str, float]:
+        c = self.config
+        good = (exposure.mask & np.int32(bitmask(c.badMaskPlanes))) == 0
+        _, noise, _ = clipped_stats(exposure.image[good], c.sigmaClip, c.clipIter)
+        mean_variance, _, _ = clipped_stats(exposure.variance[good], c.sigmaClip, c.clipIter)
+        values = {"skyNoise": float(noise), "meanVar": float(mean_variance)}
+        if background is not None:
+            medians = [
+                np.median(b.values[np.isfinite(b.values)]) for b in background if np.isfinite(b.values).any()
+            ]
+            values["skyBg"] = float(np.sum(medians))
+        return values
+
+    def _wcs(self, exposure: Exposure) -> dict[str, Any]:
+        if exposure.wcs is None:
+            return {}
+        height, width = exposure.shape
+        x, y = 0.5 * (width - 1), 0.5 * (height - 1)
+        ra, dec = (np.rad2deg(float(v)) for v in exposure.wcs.pixel_to_sky(x=x, y=y))
+        cx = np.array([-0.5, width - 0.5, width - 0.5, -0.5])
+        cy = np.array([-0.5, -0.5, height - 0.5, height - 0.5])
+        corner_ra, corner_dec = (np.rad2deg(v) for v in exposure.wcs.pixel_to_sky(x=cx, y=cy))
+        return {
+            "ra": ra,
+            "dec": dec,
+            "raCorners": tuple(float(v) for v in corner_ra),
+            "decCorners": tuple(float(v) for v in corner_dec),
+            "pixelScale": float(exposure.wcs.pixel_scale(x=x, y=y)),
+            "zenithDistance": zenith_distance(exposure.visit_info, ra, dec),
+        }
+
+    def _psf(self, exposure: Exposure) -> dict[str, float]:
+        psf, c = exposure.psf, self.config
+        assert psf is not None
+        height, width = exposure.shape
+        x, y = np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)])
+        kernel = psf.kernel_stamps(x=x, y=y)[0]
+        shape = psf.shapes(x=x, y=y)
+        sigma = float(shape.determinant_radius[0])
+        values = {
+            "psfIxx": float(shape.xx[0]),
+            "psfIyy": float(shape.yy[0]),
+            "psfIxy": float(shape.xy[0]),
+            "psfSigma": sigma,
+            "psfArea": float(kernel.sum() ** 2 / np.sum(kernel**2)),
+        }
+        gx, gy = _good_grid(exposure, c.psfGridSampling, c.psfBadMaskPlanes)
+        if len(gx) == 0:
+            return values
+        radii = psf.shapes(x=gx, y=gy).trace_radius
+        values["psfTraceRadiusDelta"] = float(np.ptp(radii)) if np.isfinite(radii).all() else float("nan")
+        weights = _circle_weights(max(c.minPsfApRadiusPix, 3.0 * sigma), psf.size)
+        fluxes = np.concatenate(
+            [
+                np.einsum("kij,ij->k", psf.kernel_stamps(x=gx[s : s + 512], y=gy[s : s + 512]), weights)
+                for s in range(0, len(gx), 512)
+            ]
+        )
+        usable = np.isfinite(fluxes).all() and (fluxes >= 0).all()
+        values["psfApFluxDelta"] = float(np.ptp(fluxes)) if usable else float("nan")
+        field = (exposure.ap_corr_map or {}).get(c.psfApCorrFieldName)
+        if field is not None and sigma > 0:
+            values["psfApCorrSigmaScaledDelta"] = float(np.ptp(field(x=gx, y=gy))) / sigma
+        return values
+
+    def _stars(self, exposure: Exposure, sources: SourceCatalog) -> dict[str, Any]:
+        c = self.config
+        values: dict[str, Any] = {}
+        if c.starSelection in sources:
+            values["nPsfStar"] = int(np.sum(sources[c.starSelection]))
+        needed = [f"{base}_{part}" for base in (c.starShape, c.psfShape) for part in ("xx", "yy", "xy")]
+        if not all(name in sources for name in needed):
+            return values
+        keep = self.selector.run(sources, exposure=exposure).selected
+        if not keep.any():
+            return values
+        star = {part: sources[f"{c.starShape}_{part}"][keep] for part in ("xx", "yy", "xy")}
+        model = {part: sources[f"{c.psfShape}_{part}"][keep] for part in ("xx", "yy", "xy")}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            size, model_size = (
+                np.sqrt((star["xx"] + star["yy"]) / 2),
+                np.sqrt((model["xx"] + model["yy"]) / 2),
+            )
+            e1, e2 = _ellipticity(star)
+            m1, m2 = _ellipticity(model)
+        values["starEMedian"] = _median(np.hypot(e1, e2))
+        values["starUnNormalizedEMedian"] = _median(np.hypot(star["xx"] - star["yy"], 2 * star["xy"]))
+        for name, delta in (("E1", e1 - m1), ("E2", e2 - m2), ("Size", size - model_size)):
+            values[f"psfStarDelta{name}Median"] = _median(delta)
+            values[f"psfStarDelta{name}Scatter"] = _mad(delta)
+        values["psfStarScaledDeltaSizeScatter"] = values["psfStarDeltaSizeScatter"] / _median(size)
+        values.update(self._higher_moments(sources, keep))
+        x, y = sources["slot_Centroid_x"][keep], sources["slot_Centroid_y"][keep]
+        gx, gy = _good_grid(exposure, c.psfSampling, c.psfBadMaskPlanes)
+        finite = np.isfinite(x) & np.isfinite(y)
+        if len(gx) and finite.any():
+            tree = cKDTree(np.stack([x[finite], y[finite]], axis=1))
+            values["maxDistToNearestPsf"] = float(tree.query(np.stack([gx, gy], axis=1))[0].max())
+        return values
+
+    def _higher_moments(self, sources: SourceCatalog, keep: np.ndarray) -> dict[str, float]:
+        base = self.config.starHigherOrderMomentBase
+        orders = ("30", "21", "12", "03", "40", "31", "22", "13", "04")
+        if not all(f"{base}_{order}" in sources for order in orders):
+            return {}
+        m = {order: sources[f"{base}_{order}"][keep] for order in orders}
+        return {
+            "starComa1Median": _median(m["30"] + m["12"]),
+            "starComa2Median": _median(m["21"] + m["03"]),
+            "starTrefoil1Median": _median(m["30"] - 3 * m["12"]),
+            "starTrefoil2Median": _median(3 * m["21"] - m["03"]),
+            "starKurtosisMedian": _median(m["40"] + 2 * m["22"] + m["04"]),
+            "starE41Median": _median(m["40"] - m["04"]),
+            "starE42Median": _median(2 * (m["31"] + m["13"])),
+        }
+
+
+def _ellipticity(m: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    total = m["xx"] + m["yy"]
+    return (m["xx"] - m["yy"]) / total, 2 * m["xy"] / total
+
+
+def _median(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def _mad(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return (
+        float(1.482602218505602 * np.median(np.abs(values - np.median(values))))
+        if values.size
+        else float("nan")
+    )
+
+
+def _good_grid(exposure: Exposure, step: int, planes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return x, y (float64) of grid pixels without any of the planes."""
+    good = (exposure.mask[::step, ::step] & np.int32(bitmask(planes))) == 0
+    y, x = np.nonzero(good)
+    return x.astype(np.float64) * step, y.astype(np.float64) * step
+
+
+def _circle_weights(radius: float, size: int, oversample: int = 15) -> np.ndarray:
+    """Return the fraction of each stamp pixel inside a circle around the middle one."""
+    n = size * oversample
+    r = (np.arange(n) + 0.5) / oversample - 0.5 * size
+    inside = (r[None, :] ** 2 + r[:, None] ** 2 <= radius**2).astype(np.float64)
+    return inside.reshape(size, oversample, size, oversample).mean(axis=(1, 3))

@@ -1,0 +1,324 @@
+"""CalibrateImage in plain Python: one or two post-ISR exposures in, a calibrated image out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoader
+from zeropoint.datamodel.background import BackgroundList
+from zeropoint.datamodel.catalog import SourceCatalog
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.ids import CatalogIdGenerator
+from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask, plane_bit
+from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
+from zeropoint.recipes.calibrate_image.catalogs import (
+    copy_psf_star_columns,
+    denormalize_matches,
+    psf_schema_start,
+    star_schema_start,
+)
+from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
+from zeropoint.recipes.calibrate_image.psf_phase import PsfPhase
+from zeropoint.recipes.calibrate_image.record import CalibratedImage, StageTimer
+from zeropoint.recipes.calibrate_image.star_phase import StarPhase
+
+__all__ = ["CalibrateImage"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class CalibrateImage:
+    """Compute PSF, aperture corrections, WCS and zeropoint of one detector image, and a catalogue of its stars.
+
+    Parameters
+    ----------
+    config
+        Configuration; class defaults are Rubin's.
+
+    Notes
+    -----
+    The order of steps is that of CalibrateImageTask of the LSST Science Pipelines (2026).  The output
+    schemas are known once the recipe is constructed: `psf_schema`, `star_schema`.
+    """
+
+    ConfigClass = CalibrateImageConfig
+
+    def __init__(self, config: CalibrateImageConfig | None = None) -> None:
+        self.config = config if config is not None else CalibrateImageConfig()
+        self.config.validate()
+        c = self.config
+        self.snap_combine = c.snap_combine.apply()
+        # construction order is column order
+        self.psf_schema = psf_schema_start()
+        self.psf_phase = PsfPhase(c, self.psf_schema)
+        self.astrometry = c.astrometry.apply(schema=self.psf_schema)
+        self.star_schema = star_schema_start(self.psf_schema)
+        self.star_phase = StarPhase(c, self.star_schema)
+        self.photometry = c.photometry.apply(schema=self.star_schema)
+        self.star_schema.add(*calibrated_columns(self.star_schema))
+        self.summary = c.compute_summary_stats.apply()
+
+    def run(
+        self,
+        exposures: Exposure | Sequence[Exposure],
+        *,
+        astrometry_references: ReferenceObjectLoader | None,
+        photometry_references: ReferenceObjectLoader | None,
+        id_generator: CatalogIdGenerator | None = None,
+        illumination_correction: np.ndarray | None = None,
+        label: str = "image",
+        on_stage: Callable[[str], None] | None = None,
+    ) -> CalibratedImage:
+        """Calibrate one visit of one detector; the first exposure is modified in place.
+
+        Parameters
+        ----------
+        exposures
+            One exposure, or two snaps of one visit; electrons.
+        astrometry_references, photometry_references
+            Reference loaders.
+        id_generator
+            Packs row ids and gives the seed; default: ids count from 1, seed 0.
+        illumination_correction : float32, shape (h, w), optional
+            Divides the image when ``do_illumination_correction``.
+        label
+            Name for the log.
+        on_stage
+            Called with each stage's name as it begins.
+
+        Returns
+        -------
+        result : CalibratedImage
+
+        Raises
+        ------
+        CalibrationFailure
+            If the image cannot be calibrated. The exception's ``record`` is the `CalibratedImage` as far as it
+            got.
+        """
+        ids = id_generator if id_generator is not None else CatalogIdGenerator.trivial()
+        snaps = [exposures] if isinstance(exposures, Exposure) else list(exposures)
+        result = CalibratedImage(snaps[0])
+        timer = StageTimer(result, label, on_stage)
+        with timer.stage("snaps") as numbers:
+            exposure = result.exposure = self.snap_combine.run(snaps)
+            numbers["n"] = len(snaps)
+        ratio = self._illumination_ratio(exposure, illumination_correction)
+        try:
+            self._calibrate(result, timer, ids, astrometry_references, photometry_references, ratio)
+        except CalibrationFailure as failure:
+            self._abandon(result, failure)
+            raise
+        self._finish(result, timer)
+        return result
+
+    # -- the chain ----------------------------------------------------------------------------------
+
+    def _calibrate(
+        self,
+        result: CalibratedImage,
+        timer: StageTimer,
+        ids: CatalogIdGenerator,
+        astrometry_references: ReferenceObjectLoader | None,
+        photometry_references: ReferenceObjectLoader | None,
+        ratio: np.ndarray | None,
+    ) -> None:
+        exposure = result.exposure
+        references = self._load(result, astrometry_references, "astrometry")
+        adaptive = self.psf_phase.run(result, timer, ids, ratio)
+        psf_stars = result.psf_stars
+        assert psf_stars is not None
+        with timer.stage("astrometry") as numbers:
+            # the initial WCS serves until this fit; a failure leaves none
+            assert exposure.wcs is not None
+            fit = self.astrometry.run(exposure, psf_stars, references)
+            result.astrometry = fit
+            result.astrometry_matches = denormalize_matches(
+                references, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad
+            )
+            result.metadata["astrometry_matches_count"] = len(fit.match_ref)
+            result.metadata["initial_to_final_wcs"] = fit.initial_to_final_arcsec
+            result.metadata["astrom_offset_mean"] = fit.offset_mean
+            result.metadata["astrom_offset_std"] = fit.offset_std
+            result.metadata["astrom_offset_median"] = fit.offset_median
+            numbers.update(matches=len(fit.match_ref), median_arcsec=fit.offset_median)
+        self.star_phase.run(result, timer, ids, adaptive, ratio)
+        stars = result.stars
+        assert stars is not None and exposure.psf is not None
+        with timer.stage("match_psf_stars") as numbers:
+            centre = exposure.psf.sigma(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
+            numbers["matched"] = copy_psf_star_columns(psf_stars, stars, max(3.0, centre))
+            result.metadata["matched_psf_star_count"] = numbers["matched"]
+        self._update_coords(exposure, stars)
+        result.metadata["star_count"] = int(np.sum(~stars["sky_source"]))
+        self.astrometry.check(exposure, stars, len(fit.match_ref))
+        self._fit_photometry(result, timer, photometry_references)
+
+    def _update_coords(self, exposure: Exposure, catalog: SourceCatalog) -> None:
+        from zeropoint.astrometry.sky_coords import update_sky_coords
+
+        assert exposure.wcs is not None
+        update_sky_coords(catalog, exposure.wcs, include_errors=self.config.do_include_astrometric_errors)
+
+    def _load(
+        self, result: CalibratedImage, loader: ReferenceObjectLoader | None, purpose: str
+    ) -> ReferenceCatalog:
+        if loader is None:
+            raise InvalidInputError(f"No reference catalogue for {purpose}: pass --references.")
+        exposure = result.exposure
+        assert exposure.wcs is not None
+        references = loader.load(
+            exposure.wcs, exposure.shape, band=exposure.visit_info.band, mjd_tai=exposure.visit_info.mjd_tai
+        )
+        if purpose == "astrometry":
+            density = references.density_deg2(exposure.wcs, exposure.shape)
+            exposure.metadata["REF_CAT_SOURCE_DENSITY"] = density
+            result.metadata["ref_cat_source_density"] = density
+        return references
+
+    def _fit_photometry(
+        self, result: CalibratedImage, timer: StageTimer, loader: ReferenceObjectLoader | None
+    ) -> None:
+        exposure, stars = result.exposure, result.stars
+        assert stars is not None
+        with timer.stage("photometry") as numbers:
+            references = self._load(result, loader, "photometry")
+            fit = self.photometry.run(exposure, stars, references)
+            result.photometry = fit
+            exposure.photo_calib = fit.photo_calib
+            calibrate_catalog(stars, fit.photo_calib)
+            result.photometry_matches = denormalize_matches(
+                references, stars, fit.match_ref, fit.match_src, fit.distance_rad, {"used": fit.used}
+            )
+            result.metadata["photometry_matches_count"] = len(fit.match_ref)
+            numbers.update(zeropoint=fit.zp, sigma=fit.sigma, stars=fit.n_good)
+
+    # -- the tail -----------------------------------------------------------------------------------
+
+    def _finish(self, result: CalibratedImage, timer: StageTimer) -> None:
+        exposure = result.exposure
+        with timer.stage("summary"):
+            self._summarize(result)
+            self._background_statistics(result)
+            for plane in PLANES:
+                fraction = (
+                    float(np.count_nonzero(exposure.mask & np.int32(plane_bit(plane)))) / exposure.mask.size
+                )
+                result.metadata[f"{LEGACY_NAMES[plane].lower()}_mask_fraction"] = fraction
+        if self.config.do_calibrate_pixels:
+            assert exposure.photo_calib is not None and result.background is not None
+            with timer.stage("calibrate_pixels"):
+                result.applied_photo_calib = exposure.photo_calib
+                result.background = calibrate_pixels_in_place(
+                    exposure, result.background, exposure.photo_calib
+                )
+
+    def _abandon(self, result: CalibratedImage, failure: CalibrationFailure) -> None:
+        """Leave only what was established, summarise it, and attach the record to the exception."""
+        exposure = result.exposure
+        reached = {stage.name for stage in result.stages}
+        if "psf" not in reached:
+            exposure.psf = None
+        if "match_psf_stars" not in reached or exposure.wcs is None or result.astrometry is None:
+            exposure.wcs = None
+        if "photometry" not in reached:
+            exposure.photo_calib = None
+        result.failure = failure
+        try:
+            self._summarize(result)
+        except Exception:  # the summary must not hide the reason of the failure
+            _LOG.debug("summary statistics of a failed image", exc_info=True)
+        failure.record = result  # type: ignore[attr-defined]
+
+    def _summarize(self, result: CalibratedImage) -> None:
+        result.summary = self.summary.run(
+            result.exposure,
+            result.psf_stars if result.stars is None else result.stars,
+            result.background,
+            shapelets=self.psf_phase.shapelets_result,
+            astrometry=result.astrometry,
+        )
+
+    def _background_statistics(self, result: CalibratedImage) -> None:
+        exposure, config = result.exposure, self.config
+        ignored = [
+            *config.psf_subtract_background.ignoredPixelMask,
+            *config.background_stats_ignored_pixel_masks,
+        ]
+        good = (exposure.mask & np.int32(bitmask(ignored))) == 0
+        values = exposure.image[good]
+        result.metadata["bg_subtracted_skyPixel_instFlux_median"] = (
+            float(np.median(values)) if values.size else np.nan
+        )
+        result.metadata["bg_subtracted_skyPixel_instFlux_stdev"] = (
+            float(np.std(values)) if values.size else np.nan
+        )
+        stars = result.stars
+        assert stars is not None
+        name = config.background_stats_flux_column
+        sky = stars[name][stars["sky_source"]] if name in stars else np.zeros(0)
+        sky = sky[np.isfinite(sky)]
+        result.metadata["bg_subtracted_skySource_flux_median"] = (
+            float(np.median(sky)) if sky.size else float("nan")
+        )
+        result.metadata["bg_subtracted_skySource_flux_stdev"] = (
+            float(np.std(sky)) if sky.size else float("nan")
+        )
+
+    def _illumination_ratio(self, exposure: Exposure, correction: np.ndarray | None) -> np.ndarray | None:
+        """Divide by the illumination correction in place; return it as the ratio for background fits."""
+        exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = False
+        if not self.config.do_illumination_correction:
+            return None
+        if correction is None:
+            raise InvalidInputError(
+                "do_illumination_correction is set but no illumination correction was given."
+            )
+        if not exposure.metadata.get("LSST ISR FLAT APPLIED", False):
+            raise InvalidInputError(
+                "do_illumination_correction needs a flat-fielded image (header LSST ISR FLAT APPLIED is not True)."
+            )
+        ratio = np.ascontiguousarray(correction, np.float32)
+        exposure.image /= ratio
+        exposure.variance /= ratio**2
+        exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = True
+        return ratio
+
+
+def empty_background(background: BackgroundList | None) -> bool:
+    """Say whether nothing has been subtracted yet."""
+    return background is None or len(background) == 0
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the stages of a full run in order, for progress bars."""
+    return (
+        "snaps",
+        "background",
+        "detection",
+        "measurement",
+        "psf",
+        "repair",
+        "measurement_2",
+        "aperture_corrections",
+        "astrometry",
+        "star_background",
+        "star_detection",
+        "deblend",
+        "star_measurement",
+        "star_catalog",
+        "match_psf_stars",
+        "photometry",
+        "summary",
+        "calibrate_pixels",
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return numpy scalars as Python ones."""
+    return value.item() if hasattr(value, "item") else value
