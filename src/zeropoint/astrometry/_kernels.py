@@ -111,7 +111,7 @@ def _complete_pattern(lead, members, spoke, c, e, limits, rows, targets, points,
             continue
         x, y = lead[members[k], 0] - lead[p0, 0], lead[members[k], 1] - lead[p0, 1]
         # the first spoke fixes the angle to about tolerance / length
-        reach = tolerance * (1.0 + min(3.0, math.sqrt(x * x + y * y) / length))
+        reach = tolerance * (1.0 + min(1.0, math.sqrt(x * x + y * y) / length))
         row = nearest(
             points[c, 0] + a * x - b * y, points[c, 1] + b * x + a * y, reach, points, starts, geometry
         )

@@ -35,6 +35,8 @@ N_VERIFY = 200
 PAIR_BUDGET = 400_000
 #: The automatic tolerance starts at most at this many ``minMatchDistPixels``.
 MAX_START_TOLERANCE = 4.0
+#: Tolerances at which more than this fraction of positions have a reference by chance are not tried.
+MAX_CHANCE_RATE = 0.25
 
 
 class MatchPessimisticBConfig(pexConfig.Config):
@@ -152,7 +154,9 @@ class MatchPessimisticB:
 
     ConfigClass = MatchPessimisticBConfig
 
-    def __init__(self, config: MatchPessimisticBConfig | None = None, *, schema: Schema | None = None) -> None:
+    def __init__(
+        self, config: MatchPessimisticBConfig | None = None, *, schema: Schema | None = None
+    ) -> None:
         self.config = MatchPessimisticBConfig() if config is None else config
 
     def run(
@@ -165,6 +169,7 @@ class MatchPessimisticB:
         ref_dec: np.ndarray,
         ref_mag: np.ndarray,
         pixel_scale_arcsec: float,
+        center: tuple[float, float] | None = None,
     ) -> MatchResult:
         """Match two lists of positions.
 
@@ -178,6 +183,9 @@ class MatchPessimisticB:
             Positions of the references, radians.
         pixel_scale_arcsec
             Converts pixels of the configuration.
+        center
+            Position (ra, dec; radians) about which rotations are meant, such as the image's middle; the mean
+            of the sources if None.
 
         Raises
         ------
@@ -193,8 +201,7 @@ class MatchPessimisticB:
                 n_sources=len(finite_src),
                 n_references=len(finite_ref),
             )
-        middle = unit_vectors(source_ra[finite_src], source_dec[finite_src]).mean(axis=0)
-        ra0, dec0 = float(np.arctan2(middle[1], middle[0])), float(np.arctan2(middle[2], np.hypot(*middle[:2])))
+        ra0, dec0 = center or mean_direction(source_ra[finite_src], source_dec[finite_src])
         scale = 1.0 / (pixel_scale_arcsec * _ARCSEC)
         src_xy = np.column_stack(gnomonic(source_ra[finite_src], source_dec[finite_src], ra0, dec0)) * scale
         ref_xy = np.column_stack(gnomonic(ref_ra[finite_ref], ref_dec[finite_ref], ra0, dec0)) * scale
@@ -203,7 +210,9 @@ class MatchPessimisticB:
         near = np.all(np.isfinite(ref_xy[ref_order]), axis=1)
         ref_order = ref_order[near][: self.config.maxRefObjects]
         if len(ref_order) < MIN_PAIRS:
-            raise MatcherFailure("No references on the sources' side of the sky.", n_references=len(ref_order))
+            raise MatcherFailure(
+                "No references on the sources' side of the sky.", n_references=len(ref_order)
+            )
         field = Field(np.ascontiguousarray(src_xy[src_order]), np.ascontiguousarray(ref_xy[ref_order]))
         solution, method = self._search(field)
         rows_src = finite_src[src_order[solution.source_rows]]
@@ -231,16 +240,24 @@ class MatchPessimisticB:
         best: _Solution | None = None
         for step in range(self.config.matcherIterations):
             tolerance = start * 2.0**step
+            if step > 0 and _chance_rate(field.references, tolerance) > MAX_CHANCE_RATE:
+                break
             for method, candidate in self._candidates(field, tolerance, first=step == 0):
                 solution = self._refine(field, candidate, tolerance)
                 if solution is None:
                     continue
                 if self._acceptable(field, solution):
-                    _log.debug("%s match of %d pairs at %.2f pix", method, len(solution.source_rows), tolerance)
+                    _log.debug(
+                        "%s match of %d pairs at %.2f pix", method, len(solution.source_rows), tolerance
+                    )
                     return solution, method
                 if best is None or solution.odds.log10_probability < best.odds.log10_probability:
                     best = solution
-        found = "none" if best is None else f"{best.odds.n_pairs} pairs where chance gives {best.odds.n_chance:.1f}"
+        found = (
+            "none"
+            if best is None
+            else f"{best.odds.n_pairs} pairs where chance gives {best.odds.n_chance:.1f}"
+        )
         raise MatcherFailure(
             f"No match of {len(field.sources)} sources to {len(field.references)} references within "
             f"{self.config.maxOffsetPix} pix and {self.config.maxRotationDeg} deg stands out from chance "
@@ -251,7 +268,9 @@ class MatchPessimisticB:
             n_chance_expected=0.0 if best is None else best.odds.n_chance,
         )
 
-    def _candidates(self, field: Field, tolerance: float, *, first: bool) -> Iterator[tuple[str, PlaneTransform]]:
+    def _candidates(
+        self, field: Field, tolerance: float, *, first: bool
+    ) -> Iterator[tuple[str, PlaneTransform]]:
         if first:
             yield "identity", PlaneTransform.identity()
         for transform in self._pattern_candidates(field, tolerance):
@@ -267,11 +286,11 @@ class MatchPessimisticB:
         alike = min(_pattern_spacing(field.sources, size), _pattern_spacing(field.references, size))
         return float(np.clip(alike, max(lowest, 1e-3), MAX_START_TOLERANCE * max(lowest, 1.0)))
 
-    def _needed_hits(self, field: Field) -> float:
+    def _needed_hits(self, field: Field, chance: float) -> float:
         """Return the fraction of tested points below which a compiled count gives up."""
         n_src, n_ref = len(field.sources), len(field.references)
         needed = min(self.config.minMatchedPairs, self.config.minFracMatchedPairs * min(n_src, n_ref))
-        return float(min(0.15, 0.5 * needed / n_src))
+        return float(min(0.15, 0.5 * needed / n_src)) + chance
 
     def _pattern_candidates(self, field: Field, tolerance: float) -> Iterator[PlaneTransform]:
         """Yield transforms on which enough patterns agree, then the others by number of verified hits."""
@@ -288,7 +307,7 @@ class MatchPessimisticB:
                 config.maxOffsetPix,
                 np.deg2rad(config.maxRotationDeg),
                 min(N_VERIFY, len(sources)),
-                self._needed_hits(field),
+                self._needed_hits(field, _chance_rate(field.references, tolerance)),
             ]
         )
         grid, best = field.reference_grid, np.empty(5)
@@ -342,16 +361,17 @@ class MatchPessimisticB:
                 transform = PlaneTransform.similarity(*best[:4].tolist())
                 yield transform.inverse() if invert else transform
 
-    def _pair_limits(self, field: Field, lead: np.ndarray, targets: np.ndarray, tolerance: float) -> np.ndarray:
+    def _pair_limits(
+        self, field: Field, lead: np.ndarray, targets: np.ndarray, tolerance: float
+    ) -> np.ndarray:
         config = self.config
         rotation, scale = np.deg2rad(config.maxRotationDeg), config.max_scale_error
-        area = float(np.prod(np.maximum(targets.max(axis=0) - targets.min(axis=0), 1.0)))
-        density = len(targets) / area
+        density = _density(targets)
         n_first = max(1.0, density * np.pi * config.maxOffsetPix**2)
         n_second = max(1.0, density * np.pi * (field.radius * (rotation + scale) + tolerance) ** 2)
         n_pair = int(np.clip(np.sqrt(2.0 * PAIR_BUDGET / (n_first * n_second)), 8, 60))
         n_verify = min(N_VERIFY, len(lead))
-        rate = min(-np.expm1(-density * np.pi * tolerance**2), 1.0)
+        rate = _chance_rate(targets, tolerance)
         counts = np.arange(n_verify + 1)
         with np.errstate(divide="ignore"):
             sure = counts[binom.logsf(counts - 1, n_verify, rate) < -20.0 * np.log(10.0)]
@@ -363,7 +383,7 @@ class MatchPessimisticB:
                 config.maxOffsetPix,
                 rotation,
                 n_verify,
-                self._needed_hits(field),
+                self._needed_hits(field, rate),
                 scale,
                 max(0.2 * field.radius, 8.0 * tolerance),
                 enough,
@@ -386,7 +406,9 @@ class MatchPessimisticB:
             transform, sigma = fit_transform(field.sources[rows], field.references[hits])
             if transform.stretch > 0.05 + self.config.max_scale_error:
                 return None
-            narrow = float(np.clip(5.0 * sigma, min(max(self.config.minMatchDistPixels, 1e-3), tolerance), tolerance))
+            narrow = float(
+                np.clip(5.0 * sigma, min(max(self.config.minMatchDistPixels, 1e-3), tolerance), tolerance)
+            )
         rows, hits = field.pairs(transform, narrow)
         if len(rows) < MIN_PAIRS:
             return None
@@ -408,7 +430,10 @@ class MatchPessimisticB:
         if shift > config.maxOffsetPix + slack + lever:
             return False
         turned = abs(transform.rotation)
-        if not config.search_all_rotations and turned > np.deg2rad(config.maxRotationDeg) + slack / field.radius:
+        if (
+            not config.search_all_rotations
+            and turned > np.deg2rad(config.maxRotationDeg) + slack / field.radius
+        ):
             return False
         if transform.stretch > 2.0 * config.max_scale_error + slack / field.radius + 0.005:
             return False
@@ -419,10 +444,26 @@ class MatchPessimisticB:
         return odds.log10_probability < limit
 
 
+def mean_direction(ra: np.ndarray, dec: np.ndarray) -> tuple[float, float]:
+    """Return the normalised mean (ra, dec) of positions, all in radians."""
+    x, y, z = unit_vectors(ra, dec).mean(axis=0)
+    return float(np.arctan2(y, x)), float(np.arctan2(z, np.hypot(x, y)))
+
+
 def _brightest_first(magnitude: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Return the order by brightness; ties by position, so that the order of rows does not matter."""
     rank = np.where(np.isfinite(magnitude), magnitude, np.inf)
     return np.lexsort((xy[:, 1], xy[:, 0], rank))
+
+
+def _density(points: np.ndarray) -> float:
+    """Return points per square pixel in their box."""
+    return len(points) / float(np.prod(np.maximum(points.max(axis=0) - points.min(axis=0), 1.0)))
+
+
+def _chance_rate(points: np.ndarray, tolerance: float) -> float:
+    """Return the probability that a random position has a point within the tolerance."""
+    return float(-np.expm1(-_density(points) * np.pi * tolerance**2))
 
 
 def _pattern_spacing(points: np.ndarray, size: int) -> float:

@@ -195,7 +195,9 @@ class Field:
     def __init__(self, sources: np.ndarray, references: np.ndarray) -> None:
         self.sources, self.references = sources, references
         self.low, self.high = sources.min(axis=0), sources.max(axis=0)
-        self.corners = np.array([(x, y) for x in (self.low[0], self.high[0]) for y in (self.low[1], self.high[1])])
+        self.corners = np.array(
+            [(x, y) for x in (self.low[0], self.high[0]) for y in (self.low[1], self.high[1])]
+        )
         self.radius = float(0.5 * np.hypot(*(self.high - self.low)))
 
     @cached_property
@@ -222,7 +224,9 @@ class Field:
         """Return rows (sources, references) of mutual nearest pairs within the tolerance."""
         return mutual_pairs(transform(self.sources), self.references, self.reference_tree, tolerance)
 
-    def odds(self, transform: PlaneTransform, n_pairs: int, tolerance: float, log10_placements: float) -> MatchOdds:
+    def odds(
+        self, transform: PlaneTransform, n_pairs: int, tolerance: float, log10_placements: float
+    ) -> MatchOdds:
         """Compare the number of pairs with what chance gives.
 
         The chance rate is the larger of the Poisson value from the mean density and the rate measured with the
