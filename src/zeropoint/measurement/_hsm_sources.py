@@ -49,9 +49,9 @@ def clip_boxes(boxes, x, y, reach, out, status):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def hsm_sources(
+def hsm_sources(  # type: ignore[no-untyped-def]
     work, noise, spans, pixel_offsets, pixels, mask, bad_bits, boxes, start, options, out, status
-):  # type: ignore[no-untyped-def]
+):
     """Adaptive moments of all sources.
 
     Parameters
@@ -208,9 +208,9 @@ def higher_moments(stamp, good, w, h, shape, fill_with_weight, p_order, q_order,
 
 
 @kernel
-def higher_order_sources(
+def higher_order_sources(  # type: ignore[no-untyped-def]
     work, noise, spans, pixel_offsets, pixels, mask, bad_bits, boxes, shapes, fill, orders, out
-):  # type: ignore[no-untyped-def]
+):
     """Standardised higher moments of all sources.
 
     Parameters

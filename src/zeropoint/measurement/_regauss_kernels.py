@@ -208,7 +208,9 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
 
 
 @kernel
-def regauss_sources(work, noise, spans, pixel_offsets, pixels, mask, bad_bits, boxes, psfs, start, psf_start, out, status):  # type: ignore[no-untyped-def]  # noqa: E501
+def regauss_sources(  # type: ignore[no-untyped-def]
+    work, noise, spans, pixel_offsets, pixels, mask, bad_bits, boxes, psfs, start, psf_start, out, status
+):
     """`regauss` of all sources.
 
     Parameters

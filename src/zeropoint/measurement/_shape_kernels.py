@@ -175,7 +175,7 @@ def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, 
 
 
 @kernel
-def sdss_shape_sources(
+def sdss_shape_sources(  # type: ignore[no-untyped-def]
     work,
     noise,
     spans,
@@ -190,7 +190,7 @@ def sdss_shape_sources(
     tol_size,
     out,
     status,
-):  # type: ignore[no-untyped-def]
+):
     """`sdss_shape` of all sources, each pasted into ``work`` in turn.
 
     Parameters

@@ -1,0 +1,108 @@
+"""Adaptive moments of sources; importing this module registers the whole HSM family."""
+
+from __future__ import annotations
+
+import lsst.pex.config as pexConfig
+import numpy as np
+
+from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.measurement._hsm_base import HsmMoments, HsmMomentsConfig
+from zeropoint.measurement._hsm_sources import hsm_sources
+from zeropoint.measurement._psf_moments import UNDERSAMPLED
+from zeropoint.measurement.base import register
+from zeropoint.measurement.context import MeasurementContext
+from zeropoint.measurement.hsm_psf import (
+    HsmPsfMoments,
+    HsmPsfMomentsConfig,
+    HsmPsfMomentsDebiased,
+    HsmPsfMomentsDebiasedConfig,
+)
+from zeropoint.measurement.hsm_shapes import (
+    HigherOrderMomentsSource,
+    HigherOrderMomentsSourceConfig,
+    HsmShapeRegauss,
+    HsmShapeRegaussConfig,
+)
+
+__all__ = [
+    "HigherOrderMomentsSource",
+    "HigherOrderMomentsSourceConfig",
+    "HsmPsfMoments",
+    "HsmPsfMomentsConfig",
+    "HsmPsfMomentsDebiased",
+    "HsmPsfMomentsDebiasedConfig",
+    "HsmShapeRegauss",
+    "HsmShapeRegaussConfig",
+    "HsmSourceMoments",
+    "HsmSourceMomentsConfig",
+    "HsmSourceMomentsRound",
+    "HsmSourceMomentsRoundConfig",
+]
+
+
+class HsmSourceMomentsConfig(HsmMomentsConfig):
+    """Options of ext_shapeHSM_HsmSourceMoments."""
+
+    badMaskPlanes = pexConfig.ListField(
+        dtype=str, default=["BAD", "SAT"], doc="Mask planes whose pixels are rejected."
+    )
+
+
+@register("ext_shapeHSM_HsmSourceMoments")
+class HsmSourceMoments(HsmMoments):
+    """Adaptive moments of sources inside their footprints' boxes (Hirata & Seljak 2003).
+
+    Where the PSF is undersampled, compact sources get the moments of a fitted Gaussian instead.
+    """
+
+    ConfigClass = HsmSourceMomentsConfig
+    config: HsmSourceMomentsConfig
+
+    def measure(self, context: MeasurementContext) -> None:
+        """See `MeasurementPlugin.measure`."""
+        boxes, status = self.source_boxes(context)
+        start, psf = self.starting_values(context)
+        fit_below = 0.0
+        if float(np.nanmedian(psf[:, 2] * psf[:, 3] - psf[:, 4] ** 2)) < UNDERSAMPLED**4:
+            fit_below = UNDERSAMPLED
+        out = np.empty((len(context), 6))
+        hsm_sources(
+            context.work,
+            context.noise,
+            context.spans,
+            context.pixel_offsets,
+            context.pixels,
+            context.exposure.mask,
+            np.int32(bitmask(self.config.badMaskPlanes)),
+            boxes,
+            start,
+            np.array([float(self.config.roundMoments), fit_below]),
+            out,
+            status,
+        )
+        if self.config.subtractCenter:
+            out[:, :2] -= start[:, :2]
+        self.store(context, out)
+        self.set_flags(context, status)
+
+
+class HsmSourceMomentsRoundConfig(HsmSourceMomentsConfig):
+    """Options of ext_shapeHSM_HsmSourceMomentsRound."""
+
+    def setDefaults(self) -> None:
+        """A circular weight."""
+        super().setDefaults()
+        self.roundMoments = True
+
+    def validate(self) -> None:
+        """Check that the weight is circular."""
+        super().validate()
+        if not self.roundMoments:
+            raise ValueError("roundMoments must be True.")
+
+
+@register("ext_shapeHSM_HsmSourceMomentsRound")
+class HsmSourceMomentsRound(HsmSourceMoments):
+    """Adaptive moments of sources under a circular weight."""
+
+    ConfigClass = HsmSourceMomentsRoundConfig
