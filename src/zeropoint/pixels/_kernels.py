@@ -54,6 +54,27 @@ def _test(image, variance, y, x, background, min_sigma, noise_factor, thresholds
 
 
 @kernel
+def _star_excess(image, variance, y, x, background, ratios):  # type: ignore[no-untyped-def]
+    """Return by how many sigma the neighbors lack the light that a star's pixel of this value would give them.
+
+    ``ratios`` are the PSF's neighbors over its peak in the four directions.  The larger of two numbers: the
+    best single direction (a track is sharp across only) and all four with optimal weights (a lone pixel).
+    """
+    height = float(image[y, x]) - background
+    height_var = float(variance[y, x])
+    best, lack_sum, weight_sum = 0.0, 0.0, 0.0
+    for k in range(4):
+        dx, dy, ratio = _DX[k], _DY[k], ratios[k]
+        mean = 0.5 * (float(image[y - dy, x - dx]) + float(image[y + dy, x + dx])) - background
+        mean_var = 0.25 * (float(variance[y - dy, x - dx]) + float(variance[y + dy, x + dx]))
+        lack = ratio * height - mean
+        best = max(best, lack / math.sqrt(mean_var + ratio * ratio * height_var))
+        lack_sum += ratio * lack / mean_var
+        weight_sum += ratio * ratio / mean_var
+    return max(best, lack_sum / math.sqrt(weight_sum + weight_sum * weight_sum * height_var))
+
+
+@kernel
 def _usable(mask, y, x, bad_bits, interpolated_bit):  # type: ignore[no-untyped-def]
     """Say that a pixel is not bad, nor any of its eight neighbors interpolated."""
     near = 0
@@ -65,7 +86,18 @@ def _usable(mask, y, x, bad_bits, interpolated_bit):  # type: ignore[no-untyped-
 
 @kernel
 def scan_pixels(  # type: ignore[no-untyped-def]
-    work, variance, mask, bad_bits, interpolated_bit, background, min_sigma, noise_factor, thresholds, xs, ys
+    work,
+    variance,
+    mask,
+    bits,
+    background,
+    min_sigma,
+    noise_factor,
+    thresholds,
+    ratios,
+    min_star_sigma,
+    xs,
+    ys,
 ):
     """Find cosmic-ray pixels in raster order, replacing each at once so that the next sees a clean neighbor.
 
@@ -75,12 +107,14 @@ def scan_pixels(  # type: ignore[no-untyped-def]
         Image; changed.
     variance : float32, shape (h, w)
     mask : int32, shape (h, w)
-    bad_bits, interpolated_bit : int32
-        Bits that disqualify a pixel itself, or also through a neighbor.
+    bits : int32, shape (2,)
+        Bits that disqualify a pixel itself, and those that do so also through a neighbor.
     background, min_sigma, noise_factor : float
         See `_test`.
-    thresholds : float64, shape (4,)
-        Sharpness thresholds along y, x and the diagonals.
+    thresholds, ratios : float64, shape (4,)
+        Sharpness thresholds, and the PSF's own ratios, along y, x and the diagonals.
+    min_star_sigma : float
+        Least `_star_excess`.
     xs, ys : int32, shape (capacity,)
         Filled with the pixels found.
 
@@ -104,7 +138,11 @@ def scan_pixels(  # type: ignore[no-untyped-def]
             if min_sigma >= 0.0 and not (v >= 0.0 and step >= 0.0 and step * step >= square * variance[y, x]):
                 continue
             hit, estimate = _test(work, variance, y, x, background, min_sigma, noise_factor, thresholds)
-            if hit and _usable(mask, y, x, bad_bits, interpolated_bit):
+            if (
+                hit
+                and _usable(mask, y, x, bits[0], bits[1])
+                and _star_excess(work, variance, y, x, background, ratios) >= min_star_sigma
+            ):
                 if n == xs.size:
                     return n + 1
                 xs[n], ys[n] = x, y
@@ -157,10 +195,24 @@ def label_pixels(xs, ys):  # type: ignore[no-untyped-def]
 
 @kernel
 def grow_pass(  # type: ignore[no-untyped-def]
-    work, variance, taken, background, min_sigma, thresholds, xs, ys, labels, new_xs, new_ys, new_labels
+    work,
+    variance,
+    taken,
+    background,
+    min_sigma,
+    thresholds,
+    peaks,
+    xs,
+    ys,
+    labels,
+    new_xs,
+    new_ys,
+    new_labels,
 ):
     """Test the eight neighbors of every cosmic-ray pixel, at ``min_sigma`` and without noise allowance.
 
+    A pixel brighter than ``peaks`` (float32, shape (n_labels,)) of the cosmic ray it would join is left alone: a
+    star's core looks sharp beside a wing that was taken for a cosmic ray.
     Hits are replaced in ``work`` at once, marked in ``taken`` (uint8, shape (h, w)) and written to
     ``new_xs, new_ys, new_labels`` (int32, shape (8 n,)) with the label of the pixel they touch.  Two pixels
     at each border are left alone.  Returns the number of hits.
@@ -170,7 +222,7 @@ def grow_pass(  # type: ignore[no-untyped-def]
     for i in range(xs.size):
         for y in range(max(ys[i] - 1, 2), min(ys[i] + 2, h - 2)):
             for x in range(max(xs[i] - 1, 2), min(xs[i] + 2, w - 2)):
-                if taken[y, x]:
+                if taken[y, x] or work[y, x] > peaks[labels[i]]:
                     continue
                 hit, estimate = _test(work, variance, y, x, background, min_sigma, 0.0, thresholds)
                 if hit:

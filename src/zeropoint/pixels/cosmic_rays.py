@@ -22,7 +22,7 @@ from zeropoint.pixels import _kernels
 from zeropoint.pixels.background import SubtractBackground
 from zeropoint.pixels.interpolation import line_weights
 
-__all__ = ["CosmicRays", "FindCosmicRaysConfig", "find_cosmic_rays", "sharpness_thresholds"]
+__all__ = ["CosmicRays", "FindCosmicRaysConfig", "find_cosmic_rays", "neighbor_ratios"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +56,12 @@ class FindCosmicRaysConfig(pexConfig.Config):
         dtype=float,
         default=0.35,
         doc="A cosmic ray's neighbors hold less than this times what the PSF's neighbors hold.",
+    )
+    min_star_sigma = pexConfig.Field(
+        dtype=float,
+        default=4.0,
+        doc="Significance at which the neighbors must exclude that the pixel belongs to a star. Well-sampled "
+        "images never come near it; where a star's neighbors are faint, it keeps noise from felling stars.",
     )
     niteration = pexConfig.Field(
         dtype=int, default=6, doc="Most passes that look for contaminated neighbors."
@@ -102,20 +108,18 @@ class CosmicRays:
         return len(self.x)
 
 
-def sharpness_thresholds(psf_image: npt.NDArray[np.float64], factor: float) -> npt.NDArray[np.float64]:
-    """Return the relative light of opposite neighbors below which a pixel is too sharp, shape (4,).
+def neighbor_ratios(psf_image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the mean of opposite neighbors over the peak of a PSF.
 
     Parameters
     ----------
     psf_image : float64, shape (size, size)
-        PSF centered on the middle pixel, size odd.
-    factor
-        Part of the PSF's own ratio.
+        PSF centered on the middle pixel, size odd and at least 3.
 
     Returns
     -------
-    thresholds
-        For neighbors along y, along x and along both diagonals.
+    ratios : float64, shape (4,)
+        For neighbors along y, along x, and (twice) along the mean diagonal.
     """
     c = psf_image.shape[0] // 2
     if c == 0:
@@ -123,7 +127,7 @@ def sharpness_thresholds(psf_image: npt.NDArray[np.float64], factor: float) -> n
     box = psf_image[c - 1 : c + 2, c - 1 : c + 2]
     vertical, horizontal = 0.5 * (box[0, 1] + box[2, 1]), 0.5 * (box[1, 0] + box[1, 2])
     diagonal = 0.25 * (box[0, 0] + box[0, 2] + box[2, 0] + box[2, 2])
-    return factor / box[1, 1] * np.array([vertical, horizontal, diagonal, diagonal])
+    return np.array([vertical, horizontal, diagonal, diagonal]) / box[1, 1]
 
 
 def _too_many(config: FindCosmicRaysConfig) -> TooManyCosmicRays:
@@ -169,21 +173,24 @@ def find_cosmic_rays(
         If there are more pixels than ``config.nCrPixelMax``.
     """
     config = FindCosmicRaysConfig() if config is None else config
-    thresholds = sharpness_thresholds(psf_image, config.cond3_fac2)
+    ratios = neighbor_ratios(psf_image)
+    thresholds = config.cond3_fac2 * ratios
     if background is None:
         background = _median(image)
     bad_bits = np.int32(bitmask(BAD_PLANES))
     work = np.array(image, np.float32, order="C")
-    xs, ys, labels, n_events = _scan(work, image, variance, mask, bad_bits, thresholds, background, config)
+    xs, ys, labels, n_events = _scan(work, image, variance, mask, ratios, background, config)
     taken = np.zeros(image.shape, np.uint8)
     taken[ys, xs] = 1
     predict = _Predictor(work, variance, mask, taken, bad_bits, background)
+    peaks = np.full(n_events, -np.inf, np.float32)
+    np.maximum.at(peaks, labels, work[ys, xs])
     work[ys, xs] = predict(xs, ys)[0]
     n_found = len(xs)
     for _ in range(config.niteration):
         new = [np.empty(8 * len(xs), np.int32) for _ in range(3)]
         n = _kernels.grow_pass(
-            work, variance, taken, background, 0.5 * config.minSigma, thresholds, xs, ys, labels, *new
+            work, variance, taken, background, 0.5 * config.minSigma, thresholds, peaks, xs, ys, labels, *new
         )
         if n == 0:
             break
@@ -207,8 +214,7 @@ def _scan(
     image: FloatImage,
     variance: FloatImage,
     mask: MaskImage,
-    bad_bits: np.int32,
-    thresholds: npt.NDArray[np.float64],
+    ratios: npt.NDArray[np.float64],
     background: float,
     config: FindCosmicRaysConfig,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
@@ -219,12 +225,13 @@ def _scan(
         work,
         variance,
         mask,
-        bad_bits,
-        np.int32(bitmask(["INTERPOLATED"])),
+        np.array([bitmask(BAD_PLANES), bitmask(["INTERPOLATED"])], np.int32),
         float(background),
         float(config.minSigma),
         float(config.cond3_fac),
-        thresholds,
+        config.cond3_fac2 * ratios,
+        ratios,
+        float(config.min_star_sigma),
         xs,
         ys,
     )
