@@ -42,7 +42,7 @@ class FootprintSet:
     peak_value : float32
         Value of the smoothed image at the peak.
     peak_significance : float32
-        Peak value over its standard deviation; negative for negative detections.
+        Peak value over its standard deviation, positive also for negative detections.
     pixel_offsets : int64, shape (n + 1,)
         Heavy footprints own these pixel values (area many); others own none.
     pixels : float32

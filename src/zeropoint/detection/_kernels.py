@@ -240,8 +240,8 @@ def count_boxes(flags, good, boxes, out):  # type: ignore[no-untyped-def]
         for y in range(boxes[b, 1], boxes[b, 3] + 1):
             f = flags[y, boxes[b, 0] : boxes[b, 2] + 1]
             g = good[y, boxes[b, 0] : boxes[b, 2] + 1]
-            row_flagged = 0
-            row_good = 0
+            row_flagged = np.int64(0)
+            row_good = np.int64(0)
             for x in range(f.size):
                 row_flagged += np.int64(f[x] & g[x])
                 row_good += np.int64(g[x])

@@ -77,12 +77,14 @@ def find_footprints(
         peaks' significance is not set.
     """
     low, high = threshold.levels
-    spans = find_regions(smoothed, noise, low, high, threshold.sign, threshold.min_pixels)
-    offsets, x, y, value = region_peaks(smoothed, *spans, threshold.sign, border)
+    span_offsets, span_y, x0, x1 = find_regions(
+        smoothed, noise, low, high, threshold.sign, threshold.min_pixels
+    )
+    offsets, x, y, value = region_peaks(smoothed, span_offsets, span_y, x0, x1, threshold.sign, border)
     order = _sorted_peaks(
         np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), x, y, value, threshold.sign
     )
-    return FootprintSet.build(*spans, offsets, x[order], y[order], value[order])
+    return FootprintSet.build(span_offsets, span_y, x0, x1, offsets, x[order], y[order], value[order])
 
 
 def search_peaks_again(

@@ -54,7 +54,8 @@ class SignificanceImage:
         """`smoothed` minus the local background (or `smoothed` itself), float32, shape (h, w)."""
         if self.local_background is None:
             return self.smoothed
-        return self.smoothed - self.local_background.image()
+        model = self.local_background.image()
+        return np.subtract(self.smoothed, model, out=model)
 
     @property
     def border(self) -> int:

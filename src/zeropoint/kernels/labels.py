@@ -68,9 +68,9 @@ def find_runs(mask):  # type: ignore[no-untyped-def]
     row_offsets = np.zeros(h + 1, np.int64)
     for y in range(h):
         row = mask[y]
-        starts = 0
+        starts = np.int64(0)
         if w > 0:
-            starts = np.int64(row[0] != 0)
+            starts += np.int64(row[0] != 0)
             before = row[: w - 1]
             after = row[1:]
             for x in range(after.size):
