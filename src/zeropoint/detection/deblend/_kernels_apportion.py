@@ -1,7 +1,8 @@
-"""Kernels over all templates of one parent: weights, degeneracy, division of the flux, stray flux.
+"""Kernels over all templates of each parent: weights, degeneracy, division of the flux, stray flux, union.
 
 Templates are runs and values in shared buffers; ``where[k] = (first run, past last run, first value, past last
-value)`` of peak ``k``, with no runs for a peak that has no child.
+value)`` of peak ``k``, with no runs for a peak that has no child.  ``windows[p] = (x0, y0, h, w)`` is the part of
+the image in which the children of parent ``p`` lie.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ import math
 import numpy as np
 
 from zeropoint.detection.deblend._kernels_psf_fit import back_substitute, factorize
-from zeropoint.detection.deblend._kernels_spans import append_runs, room_for_pixels, room_for_spans
+from zeropoint.detection.deblend._kernels_spans import (
+    append_runs,
+    paint_window,
+    room_for_pixels,
+    room_for_spans,
+)
 from zeropoint.kernels._compile import kernel
 
-__all__ = ["add_stray_flux", "apportion", "join_children", "remove_degenerate", "weight_templates"]
+__all__ = ["divide_flux", "join_children", "remove_degenerate", "share_stray_flux", "weight_templates"]
 
 
 @kernel
-def add_template(spans, pixels, where, factor, x0, y0, total):  # type: ignore[no-untyped-def]
-    """Add ``factor`` times one template to the window ``total`` (float64) with corner ``(x0, y0)``."""
+def add_template(spans, pixels, where, x0, y0, total):  # type: ignore[no-untyped-def]
+    """Add one template to the window ``total`` (float64) with corner ``(x0, y0)``."""
     i = where[2]
     for s in range(where[0], where[1]):
         y = spans[s, 0] - y0
         for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
-            total[y, x] += factor * pixels[i]
+            total[y, x] += pixels[i]
             i += 1
 
 
@@ -43,90 +49,116 @@ def template_dot(spans, pixels, where, x0, y0, window):  # type: ignore[no-untyp
 
 
 @kernel
-def gram_matrix(spans, pixels, where, x0, y0, window):  # type: ignore[no-untyped-def]
-    """Return the lower triangle of all dot products of templates, float64, shape (n + 1, n); last row zero."""
-    n = where.shape[0]
+def gram_matrix(spans, pixels, where, first, last, x0, y0, window):  # type: ignore[no-untyped-def]
+    """Return the lower triangle of all dot products of a parent's templates; one more row, of zeros.
+
+    ``first`` and ``last`` limit the parent's peaks, ``window`` (float64) is scratch.
+    """
+    n = last - first
     gram = np.zeros((n + 1, n))
     for i in range(n):
-        if where[i, 1] == where[i, 0]:
-            continue
-        window[:, :] = 0.0
-        add_template(spans, pixels, where[i], 1.0, x0, y0, window)
+        for y in range(window.shape[0]):
+            for x in range(window.shape[1]):
+                window[y, x] = 0.0
+        add_template(spans, pixels, where[first + i], x0, y0, window)
         for j in range(i + 1):
-            gram[i, j] = template_dot(spans, pixels, where[j], x0, y0, window)
+            gram[i, j] = template_dot(spans, pixels, where[first + j], x0, y0, window)
     return gram
 
 
 @kernel
-def weight_templates(image, spans, pixels, where, x0, y0, window):  # type: ignore[no-untyped-def]
-    """Scale the templates of a parent to the least-squares fit of their sum to the image, in place.
+def weight_templates(image, spans, pixels, where, table, windows):  # type: ignore[no-untyped-def]
+    """Scale the templates of each parent to the least-squares fit of their sum to the image, in place.
 
-    Templates whose weight is not positive are removed.
+    Templates whose weight is not positive lose their runs.
+
+    Parameters
+    ----------
+    image : float32, shape (height, width)
+        Pixels.
+    spans, pixels, where
+        The templates.
+    table, windows : int64, shapes (n_parents, 8) and (n_parents, 4)
+        The parents, as in `make_templates`, and their windows.
     """
-    n = where.shape[0]
-    gram = gram_matrix(spans, pixels, where, x0, y0, window)
-    h, w = window.shape
-    for y in range(h):
-        for x in range(w):
-            window[y, x] = image[y0 + y, x0 + x]
-    for i in range(n):
-        gram[n, i] = template_dot(spans, pixels, where[i], x0, y0, window)
-    factorize(gram, n)
-    weights = np.empty(n)
-    back_substitute(gram, n, n, weights)
-    for i in range(n):
-        if weights[i] > 0.0:
-            for k in range(where[i, 2], where[i, 3]):
-                pixels[k] *= weights[i]
-        else:
-            where[i, 1] = where[i, 0]
-
-
-@kernel
-def remove_degenerate(spans, pixels, where, is_psf, limit, x0, y0, window):  # type: ignore[no-untyped-def]
-    """Remove templates until no two have a normalised dot product above ``limit``.
-
-    The worst pair goes first.  Of a pair the point source is removed; of two alike, the one with the lower
-    maximum (the later peak on equality).
-    """
-    n = where.shape[0]
-    gram = gram_matrix(spans, pixels, where, x0, y0, window)
-    tops = np.zeros(n)
-    for i in range(n):
-        for k in range(where[i, 2], where[i, 3]):
-            tops[i] = max(tops[i], pixels[k])
-    while True:
-        worst, first, second = limit, -1, -1
+    for p in range(table.shape[0]):
+        first, last = table[p, 2], table[p, 3]
+        x0, y0, h, w = windows[p]
+        n = last - first
+        window = np.empty((h, w))
+        gram = gram_matrix(spans, pixels, where, first, last, x0, y0, window)
+        for y in range(h):
+            for x in range(w):
+                window[y, x] = image[y0 + y, x0 + x]
         for i in range(n):
-            for j in range(i):
-                if where[i, 1] > where[i, 0] and where[j, 1] > where[j, 0]:
-                    value = gram[i, j] / math.sqrt(gram[i, i] * gram[j, j])
-                    if value > worst:
-                        worst, first, second = value, j, i
-        if first < 0:
-            return
-        gone = second
-        if is_psf[first] != is_psf[second]:
-            gone = first if is_psf[first] else second
-        elif tops[first] < tops[second]:
-            gone = first
-        where[gone, 1] = where[gone, 0]
+            gram[n, i] = template_dot(spans, pixels, where[first + i], x0, y0, window)
+        factorize(gram, n)
+        weights = np.empty(n)
+        back_substitute(gram, n, n, weights)
+        for i in range(n):
+            if weights[i] > 0.0:
+                for k in range(where[first + i, 2], where[first + i, 3]):
+                    pixels[k] *= weights[i]
+            else:
+                where[first + i, 1] = where[first + i, 0]
 
 
 @kernel
-def apportion(image, spans, pixels, where, x0, y0, total):  # type: ignore[no-untyped-def]
-    """Replace template values by ``I T_i / sum_j T_j``; ``total`` (float64 window) holds the sum on return."""
-    total[:, :] = 0.0
-    for i in range(where.shape[0]):
-        add_template(spans, pixels, where[i], 1.0, x0, y0, total)
-    for i in range(where.shape[0]):
-        k = where[i, 2]
-        for s in range(where[i, 0], where[i, 1]):
-            y = spans[s, 0]
-            for x in range(spans[s, 1], spans[s, 2] + 1):
-                if pixels[k] > 0.0:
-                    pixels[k] = image[y, x] * (pixels[k] / total[y - y0, x - x0])
-                k += 1
+def remove_degenerate(spans, pixels, where, amplitude, limit, table, windows):  # type: ignore[no-untyped-def]
+    """Remove templates until no two of a parent have a normalised dot product above ``limit``, in place.
+
+    The worst pair goes first.  Of a pair the point source (positive ``amplitude``) is removed; of two alike, the
+    one with the lower maximum (the later peak on equality).  Other parameters are as in `weight_templates`.
+    """
+    for p in range(table.shape[0]):
+        start, stop = table[p, 2], table[p, 3]
+        window = np.empty((windows[p, 2], windows[p, 3]))
+        gram = gram_matrix(spans, pixels, where, start, stop, windows[p, 0], windows[p, 1], window)
+        while True:
+            worst, first, second = limit, -1, -1
+            for i in range(stop - start):
+                for j in range(i):
+                    if gram[i, i] > 0.0 and gram[j, j] > 0.0:
+                        value = gram[i, j] / math.sqrt(gram[i, i] * gram[j, j])
+                        if value > worst:
+                            worst, first, second = value, j, i
+            if first < 0:
+                break
+            gone = second
+            first_is_psf, second_is_psf = amplitude[start + first] > 0.0, amplitude[start + second] > 0.0
+            if first_is_psf != second_is_psf:
+                gone = first if first_is_psf else second
+            elif top_value(pixels, where[start + first]) < top_value(pixels, where[start + second]):
+                gone = first
+            gram[gone, gone] = 0.0
+            where[start + gone, 1] = where[start + gone, 0]
+
+
+@kernel
+def top_value(pixels, where):  # type: ignore[no-untyped-def]
+    """Return the largest value of a template."""
+    top = 0.0
+    for k in range(where[2], where[3]):
+        top = max(top, pixels[k])
+    return top
+
+
+@kernel
+def divide_flux(image, spans, pixels, where, table, windows):  # type: ignore[no-untyped-def]
+    """Replace the templates' values by ``I T_i / sum_j T_j``; parameters are as in `weight_templates`."""
+    for p in range(table.shape[0]):
+        x0, y0, h, w = windows[p]
+        total = np.zeros((h, w))
+        for i in range(table[p, 2], table[p, 3]):
+            add_template(spans, pixels, where[i], x0, y0, total)
+        for i in range(table[p, 2], table[p, 3]):
+            k = where[i, 2]
+            for s in range(where[i, 0], where[i, 1]):
+                y = spans[s, 0]
+                for x in range(spans[s, 1], spans[s, 2] + 1):
+                    if pixels[k] > 0.0:
+                        pixels[k] = image[y, x] * (pixels[k] / total[y - y0, x - x0])
+                    k += 1
 
 
 @kernel
@@ -141,30 +173,27 @@ def distance2(spans, where, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def stray_shares(x, y, peaks, spans, where, eligible, rule, clip, shares):  # type: ignore[no-untyped-def]
+def stray_shares(x, y, peaks, spans, where, first, eligible, rule, clip, shares):  # type: ignore[no-untyped-def]
     """Fill the shares of one stray pixel: ``rule`` 1 distance to peak, 2 to footprint, 3 nearest footprint."""
-    n = where.shape[0]
+    n = len(shares)
     total, nearest, smallest = 0.0, -1, np.inf
     for i in range(n):
         shares[i] = 0.0
-        if not eligible[i]:
+        if eligible[i] == 0:
             continue
         if rule == 1:
-            r2 = np.float64((peaks[i, 0] - x) ** 2 + (peaks[i, 1] - y) ** 2)
+            r2 = np.float64((peaks[first + i, 0] - x) ** 2 + (peaks[first + i, 1] - y) ** 2)
         else:
-            r2 = distance2(spans, where[i], x, y)
+            r2 = distance2(spans, where[first + i], x, y)
         if r2 < smallest:
             smallest, nearest = r2, i
         shares[i] = 1.0 / (1.0 + r2)
         total += shares[i]
-    if rule == 3:
-        shares[:] = 0.0
-        if nearest >= 0:
-            shares[nearest] = 1.0
-        return
     kept = 0.0
     for i in range(n):
-        if shares[i] < clip * total:
+        if rule == 3:
+            shares[i] = 1.0 if i == nearest else 0.0
+        elif shares[i] < clip * total:
             shares[i] = 0.0
         kept += shares[i]
     for i in range(n):
@@ -173,95 +202,172 @@ def stray_shares(x, y, peaks, spans, where, eligible, rule, clip, shares):  # ty
 
 
 @kernel
-def add_stray_flux(  # type: ignore[no-untyped-def]
-    image, inside, table, peaks, is_psf, spans, n_spans, pixels, n_pixels, where, flags, rule, use_psf, clip,
-    x0, y0, total, values, member,
-):  # fmt: skip
-    """Share the positive pixels of the parent that no template covers among its children.
+def find_eligible(amplitude, where, first, use_psf, eligible):  # type: ignore[no-untyped-def]
+    """Mark the children that may get stray flux; ``use_psf`` is 0 never, 1 if necessary, 2 always."""
+    n_extended, n_psf = 0, 0
+    for i in range(len(eligible)):
+        if where[first + i, 1] > where[first + i, 0]:
+            if amplitude[first + i] > 0.0:
+                n_psf += 1
+            else:
+                n_extended += 1
+    with_psf = use_psf == 2 or (use_psf == 1 and n_extended == 0)
+    for i in range(len(eligible)):
+        alive = where[first + i, 1] > where[first + i, 0]
+        eligible[i] = 1 if alive and (with_psf or not amplitude[first + i] > 0.0) else 0
 
-    Parameters are as in `apportion`; ``rule`` and ``clip`` as in `stray_shares`; ``use_psf`` 0 never gives to
-    point sources, 1 only if there is no other child, 2 always.  ``values`` and ``member`` are scratch of the
-    window's size.  Children that gain are written again behind the buffers' end and flagged 4.
+
+@kernel
+def find_stray(image, spans, pixels, where, row, parent_spans, window, stray):  # type: ignore[no-untyped-def]
+    """List the positive pixels of a parent that no child has flux in; return how many."""
+    x0, y0, h, w = window
+    total = np.zeros((h, w))
+    for i in range(row[2], row[3]):
+        add_template(spans, pixels, where[i], x0, y0, total)
+    n = 0
+    for s in range(row[0], row[1]):
+        y = parent_spans[s, 0]
+        for x in range(parent_spans[s, 1], parent_spans[s, 2] + 1):
+            if total[y - y0, x - x0] == 0.0 and image[y, x] > 0.0 and math.isfinite(image[y, x]):
+                stray[n, 0], stray[n, 1] = x, y
+                n += 1
+    return n
+
+
+@kernel
+def share_stray_flux(  # type: ignore[no-untyped-def]
+    image,
+    parent_spans,
+    table,
+    windows,
+    peaks,
+    amplitude,
+    spans,
+    pixels,
+    where,
+    flags,
+    rule,
+    use_psf,
+    clip,
+    gained,
+):
+    """Share the positive pixels of each parent that no template covers among its children.
+
+    Parameters
+    ----------
+    image : float32, shape (height, width)
+        Pixels.
+    parent_spans : int32, shape (n_spans, 3)
+        Runs of the parents.
+    table, windows : int64, shapes (n_parents, 8) and (n_parents, 4)
+        The parents, as in `make_templates`, and their windows.
+    peaks : int64, shape (n_peaks, 4)
+        Peak pixel (x, y) first.
+    amplitude : float64, shape (n_peaks,)
+        Positive for point sources.
+    spans, pixels, where
+        The children; those that gain are written again behind the buffers' end.
+    flags : uint8, shape (n_peaks,)
+        ``gained`` is set for those.
+    rule, clip
+        As in `stray_shares`.
+    use_psf
+        As in `find_eligible`.
 
     Returns
     -------
     spans, n_spans, pixels, n_pixels
-        The buffers, perhaps grown.
+        The buffers, perhaps grown, and how much of them is used.
     """
-    n = where.shape[0]
-    h, w = inside.shape
-    eligible = np.zeros(n, np.bool_)
-    n_eligible = 0
-    for attempt in range(2):
-        if attempt == 1 and (n_eligible > 0 or use_psf != 1):
-            break
-        for i in range(n):
-            if where[i, 1] > where[i, 0] and (not is_psf[i] or use_psf == 2 or attempt == 1):
-                eligible[i] = True
-                n_eligible += 1
-    stray = np.empty((h * w, 2), np.int64)
-    n_stray = 0
-    for y in range(h):
-        for x in range(w):
-            ix, iy = table[4] + x, table[5] + y
-            value = image[iy, ix]
-            if inside[y, x] != 0 and total[iy - y0, ix - x0] == 0.0 and value > 0.0 and math.isfinite(value):
-                stray[n_stray, 0], stray[n_stray, 1] = ix, iy
-                n_stray += 1
-    shares = np.empty((n_stray, n))
-    for s in range(n_stray):
-        stray_shares(stray[s, 0], stray[s, 1], peaks, spans, where, eligible, rule, clip, shares[s])
-    wh, ww = total.shape
-    for i in range(n):
-        if not eligible[i] or not (shares[:, i] > 0.0).any():
-            continue
-        k = where[i, 2]
-        member[:, :] = 0
-        for s in range(where[i, 0], where[i, 1]):
-            y = spans[s, 0] - y0
-            for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
-                member[y, x] = 1
-                values[y, x] = pixels[k]
-                k += 1
+    n_spans, n_pixels = spans.shape[0], pixels.shape[0]
+    for p in range(table.shape[0]):
+        first, n = table[p, 2], table[p, 3] - table[p, 2]
+        x0, y0, h, w = windows[p]
+        eligible = np.empty(n, np.uint8)
+        find_eligible(amplitude, where, first, use_psf, eligible)
+        stray = np.empty((h * w, 2), np.int64)
+        n_stray = find_stray(image, spans, pixels, where, table[p], parent_spans, windows[p], stray)
+        shares = np.empty((n_stray, n))
         for s in range(n_stray):
-            if shares[s, i] > 0.0:
-                x, y = stray[s, 0], stray[s, 1]
-                member[y - y0, x - x0] = 1
-                values[y - y0, x - x0] = image[y, x] * shares[s, i]
-        spans = room_for_spans(spans, n_spans, wh * (ww // 2 + 1))
-        pixels = room_for_pixels(pixels, n_pixels, wh * ww)
-        where[i, 0], where[i, 2] = n_spans, n_pixels
-        n_spans, n_pixels = append_runs(values, member, x0, y0, False, spans, n_spans, pixels, n_pixels)
-        where[i, 1], where[i, 3] = n_spans, n_pixels
-        flags[i] |= 4
+            stray_shares(
+                stray[s, 0], stray[s, 1], peaks, spans, where, first, eligible, rule, clip, shares[s]
+            )
+        values, member = np.empty((h, w), np.float32), np.empty((h, w), np.uint8)
+        for i in range(n):
+            gains = False
+            for s in range(n_stray):
+                gains = gains or shares[s, i] > 0.0
+            if not gains:
+                continue
+            place = where[first + i]
+            paint_window(spans, place[0], place[1], x0, y0, h, w, member)
+            k = place[2]
+            for s in range(place[0], place[1]):
+                for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
+                    values[spans[s, 0] - y0, x] = pixels[k]
+                    k += 1
+            for s in range(n_stray):
+                if shares[s, i] > 0.0:
+                    x, y = stray[s, 0], stray[s, 1]
+                    member[y - y0, x - x0] = 1
+                    values[y - y0, x - x0] = image[y, x] * shares[s, i]
+            spans = room_for_spans(spans, n_spans, h * (w // 2 + 1))
+            pixels = room_for_pixels(pixels, n_pixels, h * w)
+            place[0], place[2] = n_spans, n_pixels
+            n_spans, n_pixels = append_runs(
+                values, member, x0, y0, h, w, False, spans, n_spans, pixels, n_pixels
+            )
+            place[1], place[3] = n_spans, n_pixels
+            flags[first + i] |= gained
     return spans, n_spans, pixels, n_pixels
 
 
 @kernel
-def join_children(spans, where, parent_spans, table, keep_parent, x0, y0, member, out, n_out):  # type: ignore[no-untyped-def]
-    """Write the union of the children's footprints (and of the parent's if asked) as runs to ``out``.
+def join_children(spans, where, parent_spans, table, windows, keep_parent, offsets):  # type: ignore[no-untyped-def]
+    """Return the runs of each parent's new footprint: its children's union (with itself if asked).
 
-    ``member`` is a scratch window (uint8) with corner ``(x0, y0)``.  Returns the new number of runs.
+    Parameters
+    ----------
+    spans, where
+        The children.
+    parent_spans : int32, shape (n_spans, 3)
+        Runs of the parents.
+    table, windows : int64, shapes (n_parents, 8) and (n_parents, 4)
+        The parents and their windows.
+    keep_parent : bool
+        Keep the old footprint's pixels.
+    offsets : int64, shape (n_parents + 1,)
+        Filled: parent ``p`` owns runs ``offsets[p]:offsets[p + 1]``; none if it has no child.
     """
-    member[:, :] = 0
-    if keep_parent:
-        for s in range(table[0], table[1]):
-            for x in range(parent_spans[s, 1] - x0, parent_spans[s, 2] - x0 + 1):
-                member[parent_spans[s, 0] - y0, x] = 1
-    for i in range(where.shape[0]):
-        for s in range(where[i, 0], where[i, 1]):
-            for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
-                member[spans[s, 0] - y0, x] = 1
-    h, w = member.shape
-    for y in range(h):
-        x = 0
-        while x < w:
-            if member[y, x] == 0:
-                x += 1
-                continue
-            first = x
-            while x < w and member[y, x] != 0:
-                x += 1
-            out[n_out, 0], out[n_out, 1], out[n_out, 2] = y0 + y, x0 + first, x0 + x - 1
-            n_out += 1
-    return n_out
+    out, n_out = np.empty((1024, 3), np.int32), 0
+    for p in range(table.shape[0]):
+        x0, y0, h, w = windows[p]
+        offsets[p] = n_out
+        member = np.zeros((h, w), np.uint8)
+        n_alive = 0
+        for i in range(table[p, 2], table[p, 3]):
+            if where[i, 1] > where[i, 0]:
+                n_alive += 1
+            for s in range(where[i, 0], where[i, 1]):
+                for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
+                    member[spans[s, 0] - y0, x] = 1
+        if n_alive == 0:
+            continue
+        if keep_parent:
+            for s in range(table[p, 0], table[p, 1]):
+                for x in range(parent_spans[s, 1] - x0, parent_spans[s, 2] - x0 + 1):
+                    member[parent_spans[s, 0] - y0, x] = 1
+        out = room_for_spans(out, n_out, h * (w // 2 + 1))
+        for y in range(h):
+            last = -2
+            for x in range(w):
+                if member[y, x] == 0:
+                    continue
+                if last == x - 1:
+                    out[n_out - 1, 2] = x0 + x
+                else:
+                    out[n_out, 0], out[n_out, 1], out[n_out, 2] = y0 + y, x0 + x, x0 + x
+                    n_out += 1
+                last = x
+    offsets[table.shape[0]] = n_out
+    return out, n_out

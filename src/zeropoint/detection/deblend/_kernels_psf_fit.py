@@ -62,12 +62,12 @@ def back_substitute(a, n, row, solution):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def stamp_value(stamps, k, y, x):  # type: ignore[no-untyped-def]
+def stamp_value(stamp, y, x):  # type: ignore[no-untyped-def]
     """Return a stamp's pixel, zero outside."""
-    size = stamps.shape[1]
+    size = stamp.shape[0]
     if y < 0 or x < 0 or y >= size or x >= size:
         return 0.0
-    return stamps[k, y, x]
+    return stamp[y, x]
 
 
 @kernel
@@ -122,11 +122,9 @@ def fit_point_sources(  # type: ignore[no-untyped-def]
         Status (0 fitted, 1 out of bounds, 2 tiny, 3 no valid pixel), chi2/dof of variant 1, its ``a``,
         chi2/dof of variant 2, ``bx/a``, ``by/a``.  Infinite chi2/dof: no degree of freedom left.
     """
-    largest, most = 1, 1
+    most = 1
     for p in range(table.shape[0]):
-        largest = max(largest, (table[p, 6] - table[p, 4] + 1) * (table[p, 7] - table[p, 5] + 1))
         most = max(most, table[p, 3] - table[p, 2])
-    scratch = np.empty(largest, np.uint8)
     found = np.empty(most, np.int64)
     normal = np.empty((most + 7, most + 7))
     row = np.empty(most + 7)
@@ -137,8 +135,8 @@ def fit_point_sources(  # type: ignore[no-untyped-def]
             continue
         x0, y0, x1, y1 = table[p, 4], table[p, 5], table[p, 6], table[p, 7]
         width, height = x1 - x0 + 1, y1 - y0 + 1
-        inside = scratch[: width * height].reshape((height, width))
-        paint_window(spans, table[p, 0], table[p, 1], x0, y0, inside)
+        inside = np.empty((height, width), np.uint8)
+        paint_window(spans, table[p, 0], table[p, 1], x0, y0, height, width, inside)
         while t < len(targets) and targets[t] < table[p, 3]:
             fit_one(
                 image, variance, inside, table[p], fwhm[p], peaks, stamps, targets[t], target_stamps[t],
@@ -153,7 +151,8 @@ def fit_one(  # type: ignore[no-untyped-def]
     solution, out,
 ):  # fmt: skip
     """Fit one peak; arguments as in `fit_point_sources`, scratch arrays passed in."""
-    out[1:] = np.inf
+    for i in range(1, 6):
+        out[i] = np.inf
     px, py = np.int64(peaks[k, 0]), np.int64(peaks[k, 1])
     x0, y0, x1, y1 = table[4], table[5], table[6], table[7]
     if px < x0 or px > x1 or py < y0 or py > y1:
@@ -167,13 +166,14 @@ def fit_one(  # type: ignore[no-untyped-def]
         out[0] = 2.0
         return
     half = stamps.shape[1] // 2
-    own = stamp.reshape((1, stamp.shape[0], stamp.shape[1]))
     n_near = find_neighbors(
         table, peaks, k, outer + 0.5 * stamps.shape[1], left, low, right, high, half, found
     )
     n1 = 4 + n_near
     n2 = n1 + 2 if options[0] == 2 else n1
-    normal[: n2 + 1, : n2 + 1] = 0.0
+    for i in range(n2 + 1):
+        for j in range(n2 + 1):
+            normal[i, j] = 0.0
     effective, n_valid = 0.0, 0
     for y in range(low, high + 1):
         for x in range(left, right + 1):
@@ -188,16 +188,16 @@ def fit_one(  # type: ignore[no-untyped-def]
             weight = math.sqrt(ramp / var)
             effective += ramp
             v, u = y - middle[1] + half, x - middle[0] + half
-            row[0] = weight * stamp_value(own, 0, v, u)
+            row[0] = weight * stamp_value(stamp, v, u)
             row[1] = weight
             row[2] = weight * (x - px)
             row[3] = weight * (y - py)
             for j in range(n_near):
                 i = found[j]
-                row[4 + j] = weight * stamp_value(stamps, i, y - peaks[i, 1] + half, x - peaks[i, 0] + half)
+                row[4 + j] = weight * stamp_value(stamps[i], y - peaks[i, 1] + half, x - peaks[i, 0] + half)
             if n2 > n1:
-                dx = stamp_value(own, 0, v, u - 1) - stamp_value(own, 0, v, u + 1)
-                dy = stamp_value(own, 0, v - 1, u) - stamp_value(own, 0, v + 1, u)
+                dx = stamp_value(stamp, v, u - 1) - stamp_value(stamp, v, u + 1)
+                dy = stamp_value(stamp, v - 1, u) - stamp_value(stamp, v + 1, u)
                 row[n1] = 0.5 * weight * dx
                 row[n1 + 1] = 0.5 * weight * dy
             row[n2] = weight * value

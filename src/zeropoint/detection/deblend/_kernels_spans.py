@@ -84,9 +84,11 @@ def paint_image(spans, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def paint_window(spans, first, last, x0, y0, out):  # type: ignore[no-untyped-def]
-    """Set ``out`` (uint8, the window with corner ``(x0, y0)``) to 1 on runs ``first:last``, else 0."""
-    out[:, :] = 0
+def paint_window(spans, first, last, x0, y0, h, w, out):  # type: ignore[no-untyped-def]
+    """Set ``out`` (uint8, the window with corner ``(x0, y0)``, size ``(h, w)``) to 1 on runs ``first:last``, else 0."""
+    for y in range(h):
+        for x in range(w):
+            out[y, x] = 0
     for s in range(first, last):
         row = spans[s, 0] - y0
         for x in range(spans[s, 1] - x0, spans[s, 2] - x0 + 1):
@@ -94,17 +96,17 @@ def paint_window(spans, first, last, x0, y0, out):  # type: ignore[no-untyped-de
 
 
 @kernel
-def append_runs(values, member, x0, y0, trim, spans, n_spans, pixels, n_pixels):  # type: ignore[no-untyped-def]
+def append_runs(values, member, x0, y0, h, w, trim, spans, n_spans, pixels, n_pixels):  # type: ignore[no-untyped-def]
     """Write the member pixels of a window as runs with their values; return the new counts.
 
     Parameters
     ----------
-    values : float32, shape (h, w)
+    values : float32, at least (h, w)
         Pixel values.
-    member : uint8, shape (h, w)
+    member : uint8, at least (h, w)
         Non-zero inside the footprint.
-    x0, y0 : int
-        Image coordinates of the window's first pixel.
+    x0, y0, h, w : int
+        Image coordinates of the window's first pixel, and its size.
     trim : bool
         Cut pixels that are not positive off both ends of each run, and store values below zero as zero.
     spans : int32, shape (m, 3)
@@ -116,7 +118,6 @@ def append_runs(values, member, x0, y0, trim, spans, n_spans, pixels, n_pixels):
     n_pixels : int
         Values in use.
     """
-    h, w = member.shape
     for y in range(h):
         x = 0
         while x < w:
@@ -153,7 +154,8 @@ def room_for_pixels(pixels, used, extra):  # type: ignore[no-untyped-def]
     if used + extra <= len(pixels):
         return pixels
     larger = np.empty(max(2 * len(pixels), used + extra), np.float32)
-    larger[:used] = pixels[:used]
+    for i in range(used):
+        larger[i] = pixels[i]
     return larger
 
 
@@ -163,5 +165,7 @@ def room_for_spans(spans, used, extra):  # type: ignore[no-untyped-def]
     if used + extra <= spans.shape[0]:
         return spans
     larger = np.empty((max(2 * spans.shape[0], used + extra), 3), np.int32)
-    larger[:used] = spans[:used]
+    for i in range(used):
+        for j in range(3):
+            larger[i, j] = spans[i, j]
     return larger

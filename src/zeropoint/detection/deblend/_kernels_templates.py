@@ -1,7 +1,7 @@
 """Kernels that make the template of one peak: symmetry, edges, smoothing, monotony.
 
-A template is a window (``values`` float32, ``member`` uint8, one-dimensional scratch of at least its area) with
-the pixel ``(x0, y0)`` as its corner.
+A template is a window of the image with corner ``(x0, y0)`` and size ``(h, w)`` in the first rows and columns of
+the scratch arrays ``values`` (float32) and ``member`` (uint8, non-zero inside the template's footprint).
 """
 
 from __future__ import annotations
@@ -13,23 +13,33 @@ import numpy as np
 from zeropoint.detection.deblend._networks import MEDIAN_OF_25
 from zeropoint.kernels._compile import kernel
 
-__all__ = ["crop_template", "make_monotonic", "median_smooth", "pad_with_ramp", "patch_edges", "symmetrize"]
+__all__ = [
+    "crop_template",
+    "make_monotonic",
+    "median_smooth",
+    "pad_with_ramp",
+    "patch_edges",
+    "reaches_edge",
+    "symmetrize",
+]
 
 
 @kernel
-def symmetrize(pix, inside, cx, cy, values, member):  # type: ignore[no-untyped-def]
+def symmetrize(pix, inside, h, w, cx, cy, values, member):  # type: ignore[no-untyped-def]
     """Make the symmetric template about pixel ``(cx, cy)`` of a window.
 
     Parameters
     ----------
-    pix : float32, shape (h, w)
+    pix : float32, at least (h, w)
         Finite pixels.
-    inside : uint8, shape (h, w)
+    inside : uint8, at least (h, w)
         Non-zero inside the footprint.
+    h, w : int
+        Size of the window.
     cx, cy : int
         Centre in window pixels.
-    values, member : float32, uint8, one-dimensional
-        Filled for the tight box ``(2 ey + 1, 2 ex + 1)``: ``max(0, min(I(c + d), I(c - d)))`` where both pixels are
+    values, member : float32, uint8
+        Filled in the tight box ``(2 ey + 1, 2 ex + 1)``: ``max(0, min(I(c + d), I(c - d)))`` where both pixels are
         inside.
 
     Returns
@@ -37,7 +47,6 @@ def symmetrize(pix, inside, cx, cy, values, member):  # type: ignore[no-untyped-
     ex, ey : int
         Half-sizes of the box; -1 if the centre is not inside.
     """
-    h, w = pix.shape
     if cx < 0 or cy < 0 or cx >= w or cy >= h or inside[cy, cx] == 0:
         return -1, -1
     hx, hy = min(cx, w - 1 - cx), min(cy, h - 1 - cy)
@@ -47,69 +56,59 @@ def symmetrize(pix, inside, cx, cy, values, member):  # type: ignore[no-untyped-
             if inside[cy + dy, cx + dx] != 0 and inside[cy - dy, cx - dx] != 0:
                 ey = dy
                 ex = max(ex, abs(dx))
-    width = 2 * ex + 1
     for dy in range(ey + 1):
         for dx in range(-ex, ex + 1):
-            a = (ey + dy) * width + ex + dx
-            b = (ey - dy) * width + ex - dx
             value, belongs = np.float32(0.0), np.uint8(0)
             if inside[cy + dy, cx + dx] != 0 and inside[cy - dy, cx - dx] != 0:
                 belongs = np.uint8(1)
                 value = max(min(pix[cy + dy, cx + dx], pix[cy - dy, cx - dx]), np.float32(0.0))
-            values[a] = value
-            values[b] = value
-            member[a] = belongs
-            member[b] = belongs
+            values[ey + dy, ex + dx] = value
+            values[ey - dy, ex - dx] = value
+            member[ey + dy, ex + dx] = belongs
+            member[ey - dy, ex - dx] = belongs
     return ex, ey
 
 
 @kernel
-def patch_edges(pix, inside, cx, cy, ex, ey, values, member):  # type: ignore[no-untyped-def]
-    """Widen a symmetric template to the whole window and keep the pixels whose mirror image leaves it.
+def patch_edges(pix, inside, h, w, cx, cy, values, member):  # type: ignore[no-untyped-def]
+    """Fill the symmetric template of the whole window, and keep the pixels whose mirror image leaves it.
 
-    ``values`` and ``member`` hold the box of `symmetrize` on entry and the window ``(h, w)`` on return.
+    Parameters are as in `symmetrize`, but the template filled has the size ``(h, w)`` of the window.
     """
-    h, w = pix.shape
-    width = 2 * ex + 1
-    old_values, old_member = values[: width * (2 * ey + 1)].copy(), member[: width * (2 * ey + 1)].copy()
     for y in range(h):
         for x in range(w):
-            i = y * w + x
-            values[i] = 0.0
-            member[i] = 0
-            if abs(y - cy) <= ey and abs(x - cx) <= ex:
-                j = (y - cy + ey) * width + x - cx + ex
-                values[i] = old_values[j]
-                member[i] = old_member[j]
             mx, my = 2 * cx - x, 2 * cy - y
-            if inside[y, x] != 0 and (mx < 0 or my < 0 or mx >= w or my >= h):
-                member[i] = 1
-                values[i] = max(pix[y, x], np.float32(0.0))
+            value, belongs = np.float32(0.0), np.uint8(0)
+            if inside[y, x] != 0:
+                if mx < 0 or my < 0 or mx >= w or my >= h:
+                    value, belongs = max(pix[y, x], value), np.uint8(1)
+                elif inside[my, mx] != 0:
+                    value, belongs = max(min(pix[y, x], pix[my, mx]), value), np.uint8(1)
+            values[y, x] = value
+            member[y, x] = belongs
 
 
 @kernel
-def on_edge(member, y, x):  # type: ignore[no-untyped-def]
-    """Say whether a member pixel (2-d ``member``) has one of its four neighbors outside the footprint."""
-    h, w = member.shape
+def on_edge(member, h, w, y, x):  # type: ignore[no-untyped-def]
+    """Say whether a member pixel has one of its four neighbors outside the footprint."""
     if y == 0 or x == 0 or y == h - 1 or x == w - 1:
         return True
-    return not (member[y - 1, x] and member[y + 1, x] and member[y, x - 1] and member[y, x + 1])
+    return member[y - 1, x] == 0 or member[y + 1, x] == 0 or member[y, x - 1] == 0 or member[y, x + 1] == 0
 
 
 @kernel
-def reaches_edge(values, member, level):  # type: ignore[no-untyped-def]
-    """Say whether an edge pixel of the template (2-d) is at least ``level``."""
-    h, w = member.shape
+def reaches_edge(values, member, h, w, level):  # type: ignore[no-untyped-def]
+    """Say whether an edge pixel of the template is at least ``level``."""
     for y in range(h):
         for x in range(w):
-            if member[y, x] != 0 and values[y, x] >= level and on_edge(member, y, x):
+            if member[y, x] != 0 and values[y, x] >= level and on_edge(member, h, w, y, x):
                 return True
     return False
 
 
 @kernel
 def pad_with_ramp(  # type: ignore[no-untyped-def]
-    image, taken, inside, spans, table, x0, y0, values, member, stamp, reach, pad_pix, pad_inside
+    image, taken, inside, spans, table, x0, y0, h, w, values, member, stamp, reach, pad_pix, pad_inside
 ):
     """Continue a parent beyond its footprint, so that a source cut by an edge can be mirrored.
 
@@ -129,22 +128,23 @@ def pad_with_ramp(  # type: ignore[no-untyped-def]
         Runs.
     table : int64, shape (8,)
         The parent, as in `fit_point_sources`.
-    x0, y0 : int
-        Corner of the template in the image.
-    values, member : float32, uint8, shape (h, w)
+    x0, y0, h, w : int
+        Corner and size of the template.
+    values, member : float32, uint8
         The template.
     stamp : float64, shape (s, s)
         PSF.
     reach : int
         Padding, pixels.
-    pad_pix, pad_inside : float32, uint8, shape (h + 2 reach, w + 2 reach)
-        Filled.
+    pad_pix, pad_inside : float32, uint8, at least (h + 2 reach, w + 2 reach)
+        Filled; ``pad_inside`` is 2 on ramp pixels.
     """
-    h, w = values.shape
-    gh, gw = pad_pix.shape
+    gh, gw = h + 2 * reach, w + 2 * reach
     gx0, gy0 = x0 - reach, y0 - reach
-    pad_inside[:, :] = 0
-    pad_pix[:, :] = 0.0
+    for y in range(gh):
+        for x in range(gw):
+            pad_inside[y, x] = 0
+            pad_pix[y, x] = 0.0
     for s in range(table[0], table[1]):
         for dy in range(-reach, reach + 1):
             row = spans[s, 0] + dy - gy0
@@ -165,10 +165,13 @@ def pad_with_ramp(  # type: ignore[no-untyped-def]
                 pad_inside[y, x] = 2
     half = stamp.shape[0] // 2
     r = min(reach, half)
-    top = stamp.max()
+    top = 0.0
+    for y in range(stamp.shape[0]):
+        for x in range(stamp.shape[0]):
+            top = max(top, stamp[y, x])
     for y in range(h):
         for x in range(w):
-            if not (member[y, x] != 0 and values[y, x] > 0.0 and on_edge(member, y, x)):
+            if not (member[y, x] != 0 and values[y, x] > 0.0 and on_edge(member, h, w, y, x)):
                 continue
             scale = values[y, x] / top
             for dy in range(-r, r + 1):
@@ -193,105 +196,92 @@ def is_free(taken, inside, table, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def crop_template(taken, inside, table, x0, y0, w, h, values, member):  # type: ignore[no-untyped-def]
-    """Cut a template (one-dimensional scratch) to the image and off other footprints.
-
-    Returns the new corner and size ``(x0, y0, w, h)``.
-    """
+def crop_template(taken, inside, table, x0, y0, h, w, values, member):  # type: ignore[no-untyped-def]
+    """Cut a template to the image and off other footprints; return its new ``(x0, y0, h, w)``."""
     nx0, ny0 = max(x0, 0), max(y0, 0)
-    nx1, ny1 = min(x0 + w, taken.shape[1]), min(y0 + h, taken.shape[0])
-    nw, nh = nx1 - nx0, ny1 - ny0
+    nw, nh = min(x0 + w, taken.shape[1]) - nx0, min(y0 + h, taken.shape[0]) - ny0
     for y in range(nh):
         for x in range(nw):
             # moving towards the front, so no value is overwritten before it is read
-            i = y * nw + x
-            j = (y + ny0 - y0) * w + x + nx0 - x0
             free = is_free(taken, inside, table, nx0 + x, ny0 + y)
-            values[i] = values[j] if free else np.float32(0.0)
-            member[i] = member[j] if free else np.uint8(0)
-    return nx0, ny0, nw, nh
+            values[y, x] = values[y + ny0 - y0, x + nx0 - x0] if free else np.float32(0.0)
+            member[y, x] = member[y + ny0 - y0, x + nx0 - x0] if free else np.uint8(0)
+    return nx0, ny0, nh, nw
 
 
 @kernel
-def median_smooth(values, rows, out):  # type: ignore[no-untyped-def]
-    """Replace a template (float32, shape (h, w)) by its 5 x 5 median, two border pixels left as they are.
+def median_smooth(values, h, w, rows, out):  # type: ignore[no-untyped-def]
+    """Replace a template by its 5 x 5 median, two border pixels left as they are; nothing if a side is below 5.
 
     The median comes from a fixed network of compare-exchanges on whole image rows.
 
     Parameters
     ----------
-    values : float32, shape (h, w)
+    values : float32, at least (h, w)
         Finite; replaced.
+    h, w : int
+        Size of the template.
     rows : float32, shape (25, >= w)
         Scratch.
-    out : float32, shape (h, w)
+    out : float32, at least (h, w)
         Scratch.
     """
-    h, w = values.shape
     if h < 5 or w < 5:
         return
     n = w - 4
     for y in range(2, h - 2):
-        for j in range(5):
-            for i in range(5):
-                for x in range(n):
-                    rows[5 * j + i, x] = values[y + j - 2, x + i]
-        for c in range(MEDIAN_OF_25.shape[0]):
-            first, second = rows[MEDIAN_OF_25[c, 0]], rows[MEDIAN_OF_25[c, 1]]
+        for k in range(25):
             for x in range(n):
-                a, b = first[x], second[x]
-                first[x] = b if b < a else a
-                second[x] = a if b < a else b
+                rows[k, x] = values[y + k // 5 - 2, x + k % 5]
+        for c in range(MEDIAN_OF_25.shape[0]):
+            i, j = MEDIAN_OF_25[c, 0], MEDIAN_OF_25[c, 1]
+            for x in range(n):
+                a, b = rows[i, x], rows[j, x]
+                rows[i, x] = b if b < a else a
+                rows[j, x] = a if b < a else b
         for x in range(n):
             out[y, x + 2] = rows[12, x]
-    values[2 : h - 2, 2 : w - 2] = out[2 : h - 2, 2 : w - 2]
+    for y in range(2, h - 2):
+        for x in range(2, w - 2):
+            values[y, x] = out[y, x]
 
 
 @kernel
-def cast_shadow(values, x, y, cx, cy, shade, along_x):  # type: ignore[no-untyped-def]
-    """Cap the pixels behind ``(x, y)``, seen from the centre, at ``shade``: 5 steps, slope +-0.3."""
-    h, w = values.shape
-    dx, dy = x - cx, y - cy
-    if along_x:
-        sign = 1 if dx > 0 else -1
-        slope = dy / dx
-    else:
-        sign = 1 if dy > 0 else -1
-        slope = dx / dy
+def cast_shadow(values, h, w, x, y, dx, dy, shade, along_x):  # type: ignore[no-untyped-def]
+    """Cap the pixels behind ``(x, y)``, at ``(dx, dy)`` from the centre, at ``shade``: 5 steps, slope +-0.3."""
+    major, minor = (dx, dy) if along_x else (dy, dx)
+    sign = 1 if major > 0 else -1
+    slope = minor / major
     for step in range(1, 6):
         first = np.int64(math.floor(step * (slope - 0.3) + 0.5))
         last = np.int64(math.floor(step * (slope + 0.3) + 0.5))
         for side in range(first, last + 1):
-            if along_x:
-                px, py = x + sign * step, y + sign * side
-            else:
-                px, py = x + sign * side, y + sign * step
+            px = x + sign * (step if along_x else side)
+            py = y + sign * (side if along_x else step)
             if px >= 0 and py >= 0 and px < w and py < h and values[py, px] > shade:
                 values[py, px] = shade
 
 
 @kernel
-def make_monotonic(values, shadow, cx, cy):  # type: ignore[no-untyped-def]
-    """Make a template (float32, shape (h, w)) fall outwards from ``(cx, cy)``, in place.
+def make_monotonic(values, h, w, shadow, cx, cy):  # type: ignore[no-untyped-def]
+    """Make a template fall outwards from ``(cx, cy)``, in place.
 
-    Square rings cast shadows outwards; the values that cast them are renewed every 5 rings (``shadow``,
-    float32, shape (h, w), is scratch).  Pixels on a diagonal cast both ways.
+    Square rings cast shadows outwards; the values that cast them are renewed every 5 rings (``shadow`` is
+    scratch, float32, at least (h, w)).  Pixels on a diagonal cast both ways.
     """
-    h, w = values.shape
     rings = max(max(cx, w - 1 - cx), max(cy, h - 1 - cy))
     for ring in range(1, rings + 1):
         if (ring - 1) % 5 == 0:
-            y0, y1 = max(cy - ring - 4, 0), min(cy + ring + 4, h - 1)
-            x0, x1 = max(cx - ring - 4, 0), min(cx + ring + 4, w - 1)
-            shadow[y0 : y1 + 1, x0 : x1 + 1] = values[y0 : y1 + 1, x0 : x1 + 1]
-        for y in range(max(cy - ring, 0), min(cy + ring, h - 1) + 1):
-            full = abs(y - cy) == ring
-            step = 1 if full else 2 * ring
-            for dx in range(-ring, ring + 1, step):
+            for y in range(max(cy - ring - 4, 0), min(cy + ring + 4, h - 1) + 1):
+                for x in range(max(cx - ring - 4, 0), min(cx + ring + 4, w - 1) + 1):
+                    shadow[y, x] = values[y, x]
+        for dy in range(max(-ring, -cy), min(ring, h - 1 - cy) + 1):
+            full = abs(dy) == ring
+            y = cy + dy
+            for dx in range(-ring, ring + 1, 1 if full else 2 * ring):
                 x = cx + dx
                 if x < 0 or x >= w:
                     continue
-                if abs(dx) == ring:
-                    cast_shadow(values, x, y, cx, cy, shadow[y, x], True)
-                if full:
-                    cast_shadow(values, x, y, cx, cy, shadow[y, x], False)
+                for turn in range(2):
+                    if (turn == 0 and abs(dx) == ring) or (turn == 1 and full):
+                        cast_shadow(values, h, w, x, y, dx, dy, shadow[y, x], turn == 0)

@@ -9,13 +9,20 @@ import numpy as np
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.psf_model import PsfModel
-from zeropoint.detection.deblend import _kernels as k
+from zeropoint.detection.deblend._kernels import CLIP, FLAG_STRAY, NOCLIP, RAMP, make_templates
+from zeropoint.detection.deblend._kernels_apportion import (
+    divide_flux,
+    join_children,
+    remove_degenerate,
+    share_stray_flux,
+    weight_templates,
+)
 from zeropoint.detection.deblend.config import SourceDeblendConfig
 from zeropoint.detection.deblend.psf_fit import PointSourceFits, fit_peaks
 
 __all__ = ["BlockResult", "Blocks", "deblend_block"]
 
-_EDGE_MODES = {"clip": 0, "ramp": 1, "noclip": 2}
+_EDGE_MODES = {"clip": CLIP, "ramp": RAMP, "noclip": NOCLIP}
 _STRAY_RULES = {"r-to-peak": 1, "r-to-footprint": 2, "nearest-footprint": 3}
 _STRAY_TO_PSF = {"never": 0, "necessary": 1, "always": 2}
 
@@ -86,52 +93,55 @@ class BlockResult:
     union_offsets: np.ndarray
 
 
-def _options(config: SourceDeblendConfig, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the integer and the float option vector of `deblend_parents`."""
-    options = np.zeros(7, np.int64)
-    options[k.EDGE_MODE] = _EDGE_MODES[config.edgeHandling]
-    options[k.MEDIAN] = config.medianSmoothTemplate
-    options[k.WEIGHT] = config.weightTemplates
-    options[k.REMOVE_DEGENERATE] = config.removeDegenerateTemplates
-    if config.strayFluxRule == "trim":
-        options[k.STRAY_RULE] = -1
-    elif config.assignStrayFlux:
-        options[k.STRAY_RULE] = _STRAY_RULES[config.strayFluxRule]
-    options[k.STRAY_TO_PSF] = _STRAY_TO_PSF[config.strayFluxToPointSources]
-    options[k.EDGE_BIT] = bitmask(["DETECTION_EDGE"])
-    levels = np.zeros(3)
-    levels[k.SIGMA] = sigma
-    levels[k.CLIP_FRACTION] = config.clipStrayFluxFraction
-    levels[k.MAX_DOT] = config.maxTempDotProd
-    return options, levels
+def odd_reach(fwhm: np.ndarray) -> np.ndarray:
+    """Return the odd integer nearest to 1.5 FWHM: how far templates are continued at an edge, pixels."""
+    return 2 * np.floor(0.75 * fwhm).astype(np.int64) + 1
+
+
+def _windows(table: np.ndarray, reach: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return where children can lie, ``(x0, y0, h, w)``: the parents' boxes, widened within the image."""
+    low = np.maximum(table[:, 4:6] - reach[:, None], 0)
+    high = np.minimum(table[:, 6:8] + reach[:, None], [shape[1] - 1, shape[0] - 1])
+    return np.column_stack([low, (high - low + 1)[:, ::-1]])
 
 
 def deblend_block(
     exposure: Exposure, psf: PsfModel, blocks: Blocks, part: slice, config: SourceDeblendConfig
 ) -> BlockResult:
     """Deblend the parents ``part`` of ``blocks``: PSF fits, templates, division of the flux."""
+    image = exposure.image
     table = blocks.table[part].copy()
     first, last = table[0, 2], table[-1, 3]
     table[:, 2:4] -= first
     fwhm = np.ascontiguousarray(blocks.fwhm[part])
     peaks = np.ascontiguousarray(blocks.peaks[first:last])
     fits = fit_peaks(exposure, psf, blocks.spans, table, fwhm, peaks, config)
-    options, levels = _options(config, blocks.sigma)
+
+    mode = _EDGE_MODES[config.edgeHandling]
+    reach = odd_reach(fwhm) if mode == RAMP else np.zeros(len(table), np.int64)
+    windows = _windows(table, reach, exposure.shape)
+    places = np.concatenate([peaks.astype(np.int64), fits.middle], axis=1)
+    options = np.array([mode, config.medianSmoothTemplate, bitmask(["DETECTION_EDGE"])], np.int64)
     where = np.zeros((len(peaks), 4), np.int64)
     flags = np.zeros(len(peaks), np.uint8)
-    spans, pixels, union_spans, union_offsets = k.deblend_parents(
-        exposure.image,
-        exposure.mask,
-        blocks.taken,
-        blocks.spans,
-        table,
-        fwhm,
-        np.concatenate([peaks.astype(np.int64), fits.middle], axis=1),
-        fits.amplitude,
-        fits.stamps,
-        options,
-        levels,
-        where,
-        flags,
+    spans, n_spans, pixels, n_pixels = make_templates(
+        image, exposure.mask, blocks.taken, blocks.spans, table, reach, places, fits.amplitude, fits.stamps,
+        options, blocks.sigma, where, flags,
+    )  # fmt: skip
+    if config.weightTemplates:
+        weight_templates(image, spans, pixels, where, table, windows)
+    if config.removeDegenerateTemplates:
+        limit = float(config.maxTempDotProd)
+        remove_degenerate(spans, pixels, where, fits.amplitude, limit, table, windows)
+    divide_flux(image, spans, pixels, where, table, windows)
+    if config.assignStrayFlux and config.strayFluxRule != "trim":
+        spans, n_spans, pixels, n_pixels = share_stray_flux(
+            image, blocks.spans, table, windows, places, fits.amplitude, spans[:n_spans], pixels[:n_pixels], where,
+            flags, _STRAY_RULES[config.strayFluxRule], _STRAY_TO_PSF[config.strayFluxToPointSources],
+            float(config.clipStrayFluxFraction), np.uint8(FLAG_STRAY),
+        )  # fmt: skip
+    union_offsets = np.zeros(len(table) + 1, np.int64)
+    union, n_union = join_children(
+        spans, where, blocks.spans, table, windows, config.strayFluxRule != "trim", union_offsets
     )
-    return BlockResult(fits, where, flags, spans, pixels, union_spans, union_offsets)
+    return BlockResult(fits, where, flags, spans[:n_spans], pixels[:n_pixels], union[:n_union], union_offsets)
