@@ -232,7 +232,7 @@ def _detector(info: DetectorInfo, visit: int) -> Detector:
 
 def _camera_frames(info: DetectorInfo, pixel_size_mm: float) -> str:
     """Return an AST frame set with a focal plane, field angles and this one detector, as text."""
-    import starlink.Ast as Ast  # noqa: N813
+    import starlink.Ast as Ast
 
     focal_plane = Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm")
     frames = Ast.FrameSet(focal_plane)

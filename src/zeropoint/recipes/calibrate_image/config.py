@@ -140,7 +140,7 @@ class CalibrateImageConfig(pexConfig.Config):
         doc="Report to Rubin's internal satellite service? Not available: must stay False.", default=False
     )
 
-    def setDefaults(self) -> None:  # noqa: N802
+    def setDefaults(self) -> None:
         """Apply the overrides that the task itself makes."""
         self.install_simple_psf.fwhm = 4
         self.psf_detection.thresholdValue = 10.0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoader
-from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
@@ -142,14 +140,15 @@ class CalibrateImage:
                 references, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad
             )
             result.metadata["astrometry_matches_count"] = len(fit.match_ref)
-            result.metadata["initial_to_final_wcs"] = fit.initial_to_final_arcsec
+            result.metadata["initial_to_final_wcs"] = fit.initial_to_final_wcs
             result.metadata["astrom_offset_mean"] = fit.offset_mean
             result.metadata["astrom_offset_std"] = fit.offset_std
             result.metadata["astrom_offset_median"] = fit.offset_median
             numbers.update(matches=len(fit.match_ref), median_arcsec=fit.offset_median)
         self.star_phase.run(result, timer, ids, adaptive, ratio)
         stars = result.stars
-        assert stars is not None and exposure.psf is not None
+        assert stars is not None
+        assert exposure.psf is not None
         with timer.stage("match_psf_stars") as numbers:
             centre = exposure.psf.sigma(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
             numbers["matched"] = copy_psf_star_columns(psf_stars, stars, max(3.0, centre))
@@ -211,7 +210,8 @@ class CalibrateImage:
                 )
                 result.metadata[f"{LEGACY_NAMES[plane].lower()}_mask_fraction"] = fraction
         if self.config.do_calibrate_pixels:
-            assert exposure.photo_calib is not None and result.background is not None
+            assert exposure.photo_calib is not None
+            assert result.background is not None
             with timer.stage("calibrate_pixels"):
                 result.applied_photo_calib = exposure.photo_calib
                 result.background = calibrate_pixels_in_place(
@@ -288,37 +288,3 @@ class CalibrateImage:
         exposure.variance /= ratio**2
         exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = True
         return ratio
-
-
-def empty_background(background: BackgroundList | None) -> bool:
-    """Say whether nothing has been subtracted yet."""
-    return background is None or len(background) == 0
-
-
-def stage_names() -> tuple[str, ...]:
-    """Return the stages of a full run in order, for progress bars."""
-    return (
-        "snaps",
-        "background",
-        "detection",
-        "measurement",
-        "psf",
-        "repair",
-        "measurement_2",
-        "aperture_corrections",
-        "astrometry",
-        "star_background",
-        "star_detection",
-        "deblend",
-        "star_measurement",
-        "star_catalog",
-        "match_psf_stars",
-        "photometry",
-        "summary",
-        "calibrate_pixels",
-    )
-
-
-def plain(value: Any) -> Any:
-    """Return numpy scalars as Python ones."""
-    return value.item() if hasattr(value, "item") else value

@@ -20,7 +20,30 @@ from zeropoint.errors import CalibrationFailure
 from zeropoint.photometry.photocal import PhotoCalResult
 from zeropoint.psf.measure_psf import MeasurePsfResult
 
-__all__ = ["CalibratedImage", "Stage", "StageTimer"]
+__all__ = ["STAGE_NAMES", "CalibratedImage", "Stage", "StageTimer"]
+
+#: Stages of a full run, in order.
+STAGE_NAMES = (
+    "read",
+    "snaps",
+    "background",
+    "detection",
+    "measurement",
+    "psf",
+    "repair",
+    "measurement_2",
+    "aperture_corrections",
+    "astrometry",
+    "star_background",
+    "star_detection",
+    "deblend",
+    "star_measurement",
+    "star_catalog",
+    "match_psf_stars",
+    "photometry",
+    "summary",
+    "calibrate_pixels",
+)
 
 _LOG = logging.getLogger(__name__)
 

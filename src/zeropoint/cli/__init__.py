@@ -1,0 +1,84 @@
+"""The ``zeropoint`` command: one file per sub-command, imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+#: Sub-command -> (module, attribute, one line of help).
+COMMANDS = {
+    "calibrate": (
+        "zeropoint.cli.calibrate",
+        "calibrate",
+        "Calibrate post-ISR images: PSF, WCS, zeropoint, stars, report.",
+    ),
+    "demo": (
+        "zeropoint.cli.demo",
+        "demo",
+        "Simulate one exposure, calibrate it, compare with the truth.",
+    ),
+    "card": ("zeropoint.cli.card", "card", "Write or check a camera card."),
+    "config": ("zeropoint.cli.config", "config", "List the configuration fields of the recipe."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported on use, so that ``--help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], list(COMMANDS), 1)
+            if close:
+                error.message += f" Did you mean {close[0]!r}?"
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import zeropoint
+
+        click.echo(f"zeropoint {zeropoint.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the version."
+)
+def main() -> None:
+    r"""Calibrate astronomical survey images.
+
+    From a post-ISR CCD image of any camera and a reference catalogue to a calibrated image in nanojansky, a
+    star catalogue, a PSF model, a WCS, a zeropoint with its uncertainty, and a report to look at.
+
+    \b
+    Begin with        zeropoint demo
+    Your own images   zeropoint card new IMAGE > mycamera.yaml
+                      zeropoint calibrate IMAGE --camera mycamera.yaml --references gaia.parquet
+
+    Exit codes: 0 good, 1 input error, 2 usage, 3 usable (with caveats), 4 bad or not calibratable.
+    """

@@ -1,0 +1,38 @@
+"""Turn expected errors into one clear line and the right exit code."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["clear_errors", "one_line"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def clear_errors[F: Callable[..., Any]](function: F) -> F:
+    """Print input errors as ``error: ...`` on stderr and exit with 1; show a traceback only when debugging."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from zeropoint.errors import CalibrationFailure, InvalidInputError
+
+        try:
+            return function(*args, **kwargs)
+        except (InvalidInputError, CalibrationFailure) as error:
+            if logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG):
+                raise
+            click.echo(f"error: {one_line(error)}", err=True)
+            sys.exit(4 if isinstance(error, CalibrationFailure) else 1)
+
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,110 @@
+"""Run images one after another or in several processes, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from zeropoint.cli.worker import Job, calibrate_one, initialize_worker
+
+__all__ = ["run_all"]
+
+
+def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[dict[str, Any]]:
+    """Calibrate groups of files (one image, or the snaps of one visit) and return outcomes in input order.
+
+    Parameters
+    ----------
+    job
+        Shared options.
+    groups
+        Files of each image.
+    processes
+        Number of processes; results do not depend on it.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = Console(file=sys.stderr)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        if processes == 1 or len(groups) == 1:
+            return _serial(job, groups, bar)
+        return _parallel(job, groups, min(processes, len(groups)), bar)
+
+
+def _serial(job: Job, groups: list[tuple[Path, ...]], bar: Any) -> list[dict[str, Any]]:
+    from zeropoint.recipes.calibrate_image.record import STAGE_NAMES
+
+    steps = (*STAGE_NAMES, "write", "report")
+    outcomes = []
+    task = bar.add_task("", total=len(groups) * len(steps))
+    for i, paths in enumerate(groups):
+
+        def on_stage(name: str, i: int = i, paths: tuple[Path, ...] = paths) -> None:
+            done = i * len(steps) + (steps.index(name) if name in steps else 0)
+            note = " (the first run compiles its kernels: a minute or two)" if _first_run() else ""
+            bar.update(task, completed=done, description=f"{paths[0].name}: {name}{note}")
+
+        outcomes.append(calibrate_one(job, paths, on_stage))
+    return outcomes
+
+
+def _first_run() -> bool:
+    """Say whether no compiled kernel of the last stages is cached yet."""
+    import zeropoint.measurement as room
+
+    folder = Path(room.__path__[0]) / "__pycache__"
+    return not any(folder.glob("*.nbi"))
+
+
+def _parallel(job: Job, groups: list[tuple[Path, ...]], processes: int, bar: Any) -> list[dict[str, Any]]:
+    import multiprocessing
+
+    outcomes: dict[int, dict[str, Any]] = {}
+    task = bar.add_task("images", total=len(groups))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=initialize_worker, initargs=(job.log_level,)
+    ) as pool:
+        pending = {pool.submit(calibrate_one, job, paths): i for i, paths in enumerate(groups)}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                i = pending.pop(future)
+                try:
+                    outcomes[i] = future.result()
+                except BrokenProcessPool:
+                    outcomes[i] = _died(groups[i])
+                bar.update(task, completed=len(outcomes), description=f"{groups[i][0].name} done")
+    return [outcomes[i] for i in range(len(groups))]
+
+
+def _died(paths: tuple[Path, ...]) -> dict[str, Any]:
+    text = f"{paths[0]}: its process died (out of memory?); run it again alone, or with fewer processes"
+    return {
+        "image": str(paths[0]),
+        "stem": paths[0].stem,
+        "exit_code": 1,
+        "verdict": "bad",
+        "error": text,
+        "reasons": [text],
+        "files": [],
+        "summary": "",
+    }

@@ -1,0 +1,183 @@
+"""What one process does for one image; importable, so that worker processes can be spawned."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Job", "calibrate_one", "check_common", "initialize_worker"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The options shared by all images of one command."""
+
+    camera: str
+    references: Path
+    photometry_references: Path | None
+    out: Path
+    config_files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    log_level: str
+
+
+_COMMON: dict[Job, Any] = {}
+
+
+def check_common(job: Job) -> Any:
+    """Read card, references and overrides once per process; return what `calibrate_one` needs.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of them cannot be used.
+    """
+    if job not in _COMMON:
+        from zeropoint.catalogs.reference_source import ReferenceSource
+        from zeropoint.errors import InvalidInputError
+        from zeropoint.instruments.card import load_card
+        from zeropoint.recipes.calibrate_image.products import check_output_directory
+        from zeropoint.recipes.overrides import apply_override, load_override_file, parse_assignment
+        from zeropoint.recipes.session import production_config
+
+        card = load_card(job.camera)
+        overrides = tuple(parse_assignment(text) for text in job.overrides)
+        scratch = production_config()
+        for path in job.config_files:
+            load_override_file(scratch, path)
+        for name, value in overrides:
+            apply_override(scratch, name, value, origin="-c")
+        for path in (job.references, job.photometry_references):
+            if path is not None and not path.exists():
+                raise InvalidInputError(
+                    f"{path}: no such reference catalogue (a directory of shards or one table)."
+                )
+        column_map = card.get("references")
+        references = ReferenceSource.open(job.references, column_map)
+        photometry = None
+        if job.photometry_references is not None:
+            photometry = ReferenceSource.open(job.photometry_references, column_map)
+        check_output_directory(job.out)
+        _COMMON[job] = (card, references, photometry, overrides)
+    return _COMMON[job]
+
+
+def initialize_worker(log_level: str) -> None:
+    """Set up a spawned process: one thread per library, logs to stderr."""
+    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("zeropoint").setLevel(log_level)
+
+
+def calibrate_one(
+    job: Job, paths: tuple[Path, ...], on_stage: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Calibrate one image and write its products; expected failures become part of the outcome.
+
+    Returns
+    -------
+    outcome : dict
+        ``image, stem, exit_code, verdict, reasons, files, metrics``, or ``error`` for an input error.
+    """
+    from zeropoint.cli.calibrate import file_stem
+    from zeropoint.cli.errors import one_line
+    from zeropoint.errors import CalibrationFailure, InvalidInputError
+
+    debug = logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG)
+    stem = file_stem(paths[0])
+    base: dict[str, Any] = {"image": str(paths[0]), "stem": stem}
+    try:
+        return base | _calibrate(job, paths, stem, on_stage)
+    except (InvalidInputError, CalibrationFailure) as error:
+        if debug:
+            logging.getLogger("zeropoint").debug("input error", exc_info=True)
+        text = one_line(error)
+        if str(paths[0]) not in text:
+            text = f"{paths[0]}: {text}"
+        code = 4 if isinstance(error, CalibrationFailure) else 1
+        return base | {
+            "exit_code": code,
+            "verdict": "bad",
+            "error": text,
+            "reasons": [text],
+            "files": [],
+            "summary": "",
+        }
+    except OSError as error:
+        if debug:
+            raise
+        text = (
+            f"{error.filename or job.out}: {error.strerror or error}; nothing more was written for {paths[0]}"
+        )
+        return base | {
+            "exit_code": 1,
+            "verdict": "bad",
+            "error": text,
+            "reasons": [text],
+            "files": [],
+            "summary": "",
+        }
+
+
+def _calibrate(
+    job: Job, paths: tuple[Path, ...], stem: str, on_stage: Callable[[str], None] | None
+) -> dict[str, Any]:
+    from zeropoint.quality.metrics import compute_metrics, write_metrics
+    from zeropoint.quality.report import write_report
+    from zeropoint.quality.verdict import judge
+    from zeropoint.recipes.calibrate_image.products import remove_products, write_products
+    from zeropoint.recipes.report_data import report_data, run_information
+    from zeropoint.recipes.session import ImageRequest, calibrate_files
+
+    card, references, photometry, overrides = check_common(job)
+    request = ImageRequest(tuple(paths), card, references, photometry, job.config_files, overrides)
+    run = calibrate_files(request, on_stage=on_stage)
+    remove_products(job.out, stem)
+    if on_stage is not None:
+        on_stage("write")
+    start = time.perf_counter()
+    files = write_products(run.result, job.out, stem)
+    run.seconds["write"] = time.perf_counter() - start
+    data = report_data(run, references.name)
+    metrics = compute_metrics(data)
+    verdict = judge(metrics, list(run.caveats), run.result.failure)
+    if on_stage is not None:
+        on_stage("report")
+    start = time.perf_counter()
+    report = job.out / f"{stem}.report.html"
+    write_report(report, data, metrics, verdict)
+    run.seconds["report"] = time.perf_counter() - start
+    metrics_path = job.out / f"{stem}.metrics.json"
+    shown = {"verdict": verdict.level, "reasons": list(verdict.reasons), "caveats": list(run.caveats)}
+    write_metrics(metrics_path, {**shown, **metrics}, run=run_information(run))
+    return {
+        "exit_code": verdict.exit_code,
+        "verdict": verdict.level,
+        "reasons": list(verdict.reasons),
+        "files": [os.fspath(path) for path in (*files, metrics_path, report)],
+        "metrics": _json_safe(metrics),
+        "summary": _summary(metrics),
+    }
+
+
+def _json_safe(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not abs(v) < float("inf") else v for k, v in metrics.items()}
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    """Return the few numbers of the one-line summary."""
+    parts = []
+    zeropoint, error = metrics.get("zeroPoint"), metrics.get("zeropoint_err")
+    if isinstance(zeropoint, float) and zeropoint == zeropoint:
+        parts.append(f"zeropoint {zeropoint:.4f} +- {error:.4f} mag")
+    fwhm = metrics.get("fwhm_arcsec")
+    if isinstance(fwhm, float) and fwhm == fwhm:
+        parts.append(f"FWHM {fwhm:.2f} arcsec")
+    if metrics.get("n_sources"):
+        parts.append(f"{metrics['n_sources']} sources")
+    return f" ({', '.join(parts)})" if parts else ""

@@ -1,0 +1,193 @@
+"""Write what calibrating one image has established: images as FITS, tables as parquet.
+
+Every file is written under a temporary name and moved into place when complete, so a crash never leaves half
+a file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.table import Table
+
+from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.background import BackgroundList
+from zeropoint.datamodel.exposure import Exposure, PhotoCalib
+from zeropoint.datamodel.visit_image import background_map, masked_image, visit_image
+from zeropoint.errors import InvalidInputError
+from zeropoint.recipes.calibrate_image.record import CalibratedImage
+
+__all__ = ["PRODUCTS", "atomic_path", "check_output_directory", "remove_products", "write_products"]
+
+#: Suffix of each product, in the order written.
+PRODUCTS = (
+    "visit_image.fits",
+    "partial_image.fits",
+    "background.fits",
+    "stars.parquet",
+    "psf_stars.parquet",
+    "astrometry_matches.parquet",
+    "photometry_matches.parquet",
+    "metrics.json",
+    "report.html",
+)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` and move it there if the block succeeds, else remove it."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_output_directory(directory: Path) -> None:
+    """Make the output directory and make sure that files can be written there.
+
+    Raises
+    ------
+    InvalidInputError
+        If not.
+    """
+    probe = directory / f".zeropoint-{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InvalidInputError(
+            f"{directory}: cannot write there ({error.strerror}); choose another directory with --out."
+        ) from None
+
+
+def remove_products(directory: Path, stem: str) -> None:
+    """Remove the products of an earlier run on the same image, so that none survives a failure now."""
+    for suffix in PRODUCTS:
+        (directory / f"{stem}.{suffix}").unlink(missing_ok=True)
+
+
+def write_products(result: CalibratedImage, directory: Path, stem: str) -> list[Path]:
+    """Write images and tables of a result; what was not established is not written.
+
+    Parameters
+    ----------
+    result
+        Outcome of the recipe, complete or partial.
+    directory
+        Existing folder.
+    stem
+        File stem.
+
+    Returns
+    -------
+    paths
+        Files written.
+    """
+    written: list[Path] = []
+    calibrated = result.applied_photo_calib is not None
+    unit = u.nJy if calibrated else u.electron
+
+    def save(suffix: str, write: Callable[[Path], None]) -> None:
+        path = directory / f"{stem}.{suffix}"
+        with atomic_path(path) as temporary:
+            write(temporary)
+        written.append(path)
+
+    exposure = result.exposure
+    if exposure.psf is not None and exposure.wcs is not None:
+        save("visit_image.fits", lambda path: _write_visit_image(result, unit, path))
+    else:
+        save("partial_image.fits", lambda path: _write_partial(result, unit, path))
+    if result.background is not None and len(result.background):
+        background = result.background
+        save("background.fits", lambda path: _write_background(background, unit, path))
+    tables: list[tuple[str, Table | None]] = [
+        ("stars", None if result.stars is None else result.stars.to_table()),
+        ("psf_stars", None if result.psf_stars is None else result.psf_stars.to_table()),
+        ("astrometry_matches", result.astrometry_matches),
+        ("photometry_matches", result.photometry_matches),
+    ]
+    for name, table in tables:
+        if table is not None:
+            save(f"{name}.parquet", lambda path, table=table: pq.write_table(table_to_arrow(table), path))  # type: ignore[misc]
+    return written
+
+
+def _write_visit_image(result: CalibratedImage, unit: u.UnitBase, path: Path) -> None:
+    from lsst.images import Box
+    from lsst.images.serialization import write_archive
+
+    from zeropoint.psf.piff_io import to_lsst_psf
+
+    exposure = result.exposure
+    assert exposure.psf is not None
+    height, width = exposure.shape
+    psf = to_lsst_psf(exposure.psf, Box.factory[0:height, 0:width])
+    applied = result.applied_photo_calib or exposure.photo_calib
+    image = visit_image(
+        exposure,
+        psf=psf,
+        unit=unit,
+        summary=result.summary,
+        background=result.background,
+        applied=applied,
+        metadata=result.metadata,
+    )
+    write_archive(
+        image, str(path), update_header=lambda header: _ordinary_cards(header, exposure, applied, result)
+    )
+
+
+def _write_background(background: BackgroundList, unit: u.UnitBase, path: Path) -> None:
+    from lsst.images.serialization import write_archive
+
+    write_archive(background_map(background, unit), str(path))
+
+
+def _write_partial(result: CalibratedImage, unit: u.UnitBase, path: Path) -> None:
+    from lsst.images.serialization import write_archive
+
+    metadata: dict[str, Any] = dict(result.metadata)
+    if result.failure is not None:
+        metadata["failure.type"] = type(result.failure).__name__
+        metadata["failure.message"] = str(result.failure)
+        for key, value in result.failure.metadata.items():
+            metadata[f"failure.metadata.{key}"] = value
+    if result.summary is not None:
+        for name, value in result.summary.model_dump().items():
+            if isinstance(value, (int, float)) and np.isfinite(value):
+                metadata[f"summary.{name}"] = value
+    write_archive(masked_image(result.exposure, unit=unit, metadata=metadata), str(path))
+
+
+def _ordinary_cards(
+    header: fits.Header, exposure: Exposure, applied: PhotoCalib | None, result: CalibratedImage
+) -> None:
+    """Add cards that ordinary FITS tools look for, in place."""
+    info = exposure.visit_info
+    header["INSTRUME"] = (exposure.detector.instrument, "instrument")
+    header["FILTER"] = (info.physical_filter, "physical filter")
+    if np.isfinite(info.exposure_time):
+        header["EXPTIME"] = (info.exposure_time, "[s] exposure time")
+    if np.isfinite(info.mjd_tai):
+        header["MJD-MID"] = (info.mjd_tai, "[d] middle of the exposure, TAI")
+    if applied is not None:
+        zeropoint = 31.4 if result.applied_photo_calib is not None else applied.zeropoint
+        header["MAGZERO"] = (round(zeropoint, 6), "[mag] AB magnitude of one unit of the image")
+        header["MAGZPINS"] = (round(applied.zeropoint, 6), "[mag] AB magnitude of one electron")
+    if result.summary is not None and np.isfinite(result.summary.psfSigma):
+        header["SEEING"] = (
+            round(2.354820045 * result.summary.psfSigma * np.nan_to_num(result.summary.pixelScale), 4),
+            "[arcsec] PSF full width at half maximum",
+        )
