@@ -16,6 +16,9 @@ __all__ = ["htm_depth", "htm_index", "touches_circle", "trixel_vertices"]
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Depth of the ancestors that are tested first.
+_COARSE = 3
+
 _CORNERS = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]], np.float64)
 #: Corners of the eight root triangles, in the order of their indices 8 to 15 (S0..S3, N0..N3).
 _ROOTS = _CORNERS[
@@ -102,6 +105,21 @@ def touches_circle(
     bool, shape (n,)
         True where trixel and circle have a point in common.
     """
+    index = np.atleast_1d(np.asarray(index, np.int64))
+    if depth > _COARSE:  # most trixels are ruled out together with a coarse ancestor
+        ancestors = index >> (2 * (depth - _COARSE))
+        coarse = np.unique(ancestors)
+        near = np.isin(ancestors, coarse[_touches(coarse, _COARSE, ra, dec, radius)])
+        result = np.zeros(index.size, np.bool_)
+        result[near] = _touches(index[near], depth, ra, dec, radius)
+        return result
+    return _touches(index, depth, ra, dec, radius)
+
+
+def _touches(
+    index: npt.NDArray[np.int64], depth: int, ra: float, dec: float, radius: float
+) -> npt.NDArray[np.bool_]:
+    """Test every trixel against the circle."""
     vertices = trixel_vertices(index, depth)
     center = unit_vectors(np.asarray(ra), np.asarray(dec))
     touches = _inside(vertices, center[None])

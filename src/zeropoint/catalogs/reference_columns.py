@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ class ColumnMap:
     @property
     def converts_jansky(self) -> bool:
         """Whether fluxes are in Jy in the file, as in shards before format version 1."""
-        return any(rule.target.endswith("_flux") and rule.factor == 1.0e9 for rule in self.rules)
+        return any(
+            rule.target.endswith("_flux") and rule.kind == "linear" and isclose(rule.factor, 1.0e9)
+            for rule in self.rules
+        )
 
     def rule(self, target: str) -> ColumnRule:
         """Return the rule of a standard column."""

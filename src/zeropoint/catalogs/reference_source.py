@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -230,9 +231,9 @@ def _shard_of(path: Path) -> tuple[str, Shard] | None:
 def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]:
     """Return the stem and the shards of the one catalogue meant in a directory."""
     groups: dict[str, list[Shard]] = {}
-    for file in sorted(path.iterdir()):
-        found = _shard_of(file)
-        if found is not None and file.is_file():
+    for file_name in sorted(os.listdir(path)):
+        found = _shard_of(path / file_name)
+        if found is not None:
             groups.setdefault(found[0], []).append(found[1])
     if not groups:
         below = [d.name for d in sorted(path.iterdir()) if d.is_dir()]
