@@ -8,6 +8,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
+from zeropoint.measurement._psf_moments import UNDERSAMPLED
 from zeropoint.measurement._shape_kernels import (
     MAX_ITER,
     SHIFT,
@@ -200,15 +201,18 @@ class SdssShape(MeasurementPlugin):
             return
         shapes = context.psf_kernel_shapes
         values = np.column_stack([shapes.xx, shapes.yy, shapes.xy])
-        failed = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(failed):
-            # PSFs smaller than a pixel need the sub-sampled sums
-            px, py = context.psf_positions(context.x[failed], context.y[failed])
-            stamps = np.ascontiguousarray(context.psf.kernel_stamps(x=px, y=py), np.float64)
-            centre = np.full(len(failed), float(stamps.shape[1] // 2))
-            out, status = np.empty((len(failed), 6)), np.zeros(len(failed), np.int64)
-            sdss_shape_stack(stamps, centre, centre, 2.0, 100, out, status)
-            values[failed] = np.where((status == 0)[:, None], out[:, 2:5], np.nan)
+        with np.errstate(invalid="ignore"):
+            small = ~(values[:, 0] * values[:, 1] - values[:, 2] ** 2 >= UNDERSAMPLED**4)
+        if small.any():
+            # a PSF smaller than a pixel is measured like a star: at its sub-pixel place, by the same sums
+            rows = np.flatnonzero(small)
+            px, py = context.psf_positions(context.x[rows], context.y[rows])
+            half = context.psf.size // 2
+            out, status = np.empty((len(rows), 6)), np.zeros(len(rows), np.int64)
+            sx, sy = px - np.floor(px + 0.5) + half, py - np.floor(py + 0.5) + half
+            stamps = np.ascontiguousarray(context.psf_stamps[rows])
+            sdss_shape_stack(stamps, sx, sy, 2.0, self.config.maxIter, out, status)
+            values[rows] = np.where((status == 0)[:, None], out[:, 2:5], np.nan)
         for k, m in enumerate(("xx", "yy", "xy")):
             cat[f"{name}_psf_{m}"] = values[:, k]
         bad = ~np.isfinite(values).all(axis=1)

@@ -1,0 +1,407 @@
+"""Aperture corrections: fit ratios of fluxes to a reference flux over the image, and apply them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import lsst.pex.config as pexConfig
+import numpy as np
+from astropy.table import Table
+
+from zeropoint.catalogs.selectors import sourceSelectorRegistry
+from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog, has_column
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.fields import ChebyshevPolynomial, chebyshev_terms, fit_chebyshev
+from zeropoint.errors import MeasureApCorrError
+from zeropoint.measurement import plugins  # noqa: F401  (fills the registry)
+from zeropoint.measurement.base import flag_spec, pluginRegistry
+
+__all__ = [
+    "ApCorrMap",
+    "ApplyApCorr",
+    "ApplyApCorrConfig",
+    "ApplyApCorrResult",
+    "ChebyshevFitConfig",
+    "MeasureApCorr",
+    "MeasureApCorrConfig",
+    "MeasureApCorrResult",
+    "RatioFit",
+    "ap_corr_names",
+    "fit_ratio",
+]
+
+log = logging.getLogger(__name__)
+
+#: Column name (``A_instFlux``, ``A_instFluxErr``) -> correction or its error over the image.
+type ApCorrMap = dict[str, ChebyshevPolynomial]
+
+#: Added to the scatter so that identical ratios do not reject each other.
+_TINY = 1e-7
+_MAD_TO_SIGMA = 1.482602218505602
+
+
+def ap_corr_names(schema: Schema) -> tuple[str, ...]:
+    """Return the sorted prefixes of fluxes in a schema whose plugins want aperture corrections."""
+    names: set[str] = set()
+    for name, plugin in pluginRegistry.items():
+        names.update(plugin.ap_corr_names(name, plugin.ConfigClass()))
+    return tuple(sorted(name for name in names if f"{name}_instFlux" in schema.columns))
+
+
+class ChebyshevFitConfig(pexConfig.Config):
+    """The Chebyshev polynomial of a correction."""
+
+    orderX = pexConfig.RangeField(dtype=int, default=2, min=0, doc="Highest order in x.")
+    orderY = pexConfig.RangeField(dtype=int, default=2, min=0, doc="Highest order in y.")
+    triangular = pexConfig.Field(
+        dtype=bool, default=True, doc="Keep only terms whose orders add up to at most the larger order?"
+    )
+
+
+class MeasureApCorrConfig(pexConfig.Config):
+    """Which stars, which reference, which fit."""
+
+    refFluxName = pexConfig.Field(dtype=str, default="slot_CalibFlux", doc="Flux that others are scaled to.")
+    sourceSelector = sourceSelectorRegistry.makeField(doc="Selection of stars.", default="science")
+    minDegreesOfFreedom = pexConfig.RangeField(
+        dtype=int, default=1, min=1, doc="Fewest degrees of freedom; the order falls to keep them."
+    )
+    fitConfig = pexConfig.ConfigField(dtype=ChebyshevFitConfig, doc="The polynomial fitted.")
+    numIter = pexConfig.RangeField(dtype=int, default=4, min=1, doc="Rounds of rejection.")
+    numSigmaClip = pexConfig.Field(dtype=float, default=4.0, doc="Rejection limit in sigma.")
+    doFinalMedianShift = pexConfig.Field(
+        dtype=bool, default=True, doc="Shift the fit by its median residual at the end?"
+    )
+    allowFailure = pexConfig.ListField(
+        dtype=str, default=[], doc="Fluxes whose correction may be missing, rather than an error."
+    )
+
+    def setDefaults(self) -> None:
+        """Select clean, unresolved stars of signal-to-noise above 200."""
+        selector = self.sourceSelector["science"]
+        selector.doFlags = selector.doUnresolved = selector.doSignalToNoise = True
+        selector.doIsolated = False
+        selector.flags.good = []
+        selector.flags.bad = [
+            "base_PixelFlags_flag_edge",
+            "base_PixelFlags_flag_nodata",
+            "base_PixelFlags_flag_interpolatedCenter",
+            "base_PixelFlags_flag_saturatedCenter",
+            "base_PixelFlags_flag_crCenter",
+            "base_PixelFlags_flag_bad",
+            "base_PixelFlags_flag_interpolated",
+            "base_PixelFlags_flag_saturated",
+        ]
+        selector.signalToNoise.minimum = 200.0
+        selector.signalToNoise.fluxField = "base_PsfFlux_instFlux"
+        selector.signalToNoise.errField = "base_PsfFlux_instFluxErr"
+
+    def validate(self) -> None:
+        """Reject selectors that need reference matches."""
+        super().validate()
+        if self.sourceSelector.target.usesMatches:
+            raise ValueError(
+                f"sourceSelector {self.sourceSelector.name!r} needs matches, which do not exist."
+            )
+
+
+@dataclass(frozen=True)
+class RatioFit:
+    """A smooth fit to flux ratios.
+
+    Parameters
+    ----------
+    field
+        The fit.
+    scatter
+        Robust scatter of the residuals in the last round.
+    kept : bool, shape (n,)
+        Ratios that were not rejected.
+    """
+
+    field: ChebyshevPolynomial
+    scatter: float
+    kept: np.ndarray
+
+
+def fit_ratio(
+    x: np.ndarray, y: np.ndarray, ratio: np.ndarray, shape: tuple[int, int], config: MeasureApCorrConfig
+) -> RatioFit | int:
+    """Fit flux ratios by a clipped Chebyshev polynomial.
+
+    Parameters
+    ----------
+    x, y, ratio : float64, shape (n,)
+        Positions and finite ratios, n >= 1.
+    shape
+        (height, width) of the image.
+    config
+        Orders and clipping.
+
+    Returns
+    -------
+    fit
+        The fit, or the number of the round (from 0) in which too few stars were left even for a constant.
+
+    Notes
+    -----
+    The start is the median. Each round rejects for good what is farther from the fit than ``numSigmaClip``
+    robust sigmas, lowers both orders until ``minDegreesOfFreedom`` remain, and fits again.
+    """
+    order_x, order_y = config.fitConfig.orderX, config.fitConfig.orderY
+    triangular = config.fitConfig.triangular
+    kept = np.arange(len(ratio))
+    model = np.full(len(ratio), np.median(ratio))
+    field = ChebyshevPolynomial.constant(shape[1], shape[0], float(model[0]))
+    scatter = np.nan
+    for iteration in range(config.numIter):
+        residual = ratio[kept] - model[kept]
+        scatter = _MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))) + _TINY
+        kept = kept[np.abs(residual) <= config.numSigmaClip * scatter]
+        while len(kept) - len(chebyshev_terms(order_x, order_y, triangular=triangular)) < (
+            config.minDegreesOfFreedom
+        ):
+            if order_x == 0 and order_y == 0:
+                return iteration
+            order_x, order_y = max(order_x - 1, 0), max(order_y - 1, 0)
+        field = fit_chebyshev(
+            x[kept], y[kept], ratio[kept], shape[1], shape[0], order_x, order_y, triangular=triangular
+        )
+        model = field(x=x, y=y)
+    if config.doFinalMedianShift:
+        coefficients = field.coefficients.copy()
+        coefficients[0, 0] -= np.median(model[kept] - ratio[kept])
+        field = ChebyshevPolynomial(shape[1], shape[0], coefficients)
+    mask = np.zeros(len(ratio), np.bool_)
+    mask[kept] = True
+    return RatioFit(field, scatter, mask)
+
+
+@dataclass(frozen=True)
+class MeasureApCorrResult:
+    """Aperture corrections of one exposure.
+
+    Parameters
+    ----------
+    ap_corr_map
+        For each flux ``A`` the correction ``A_instFlux`` and its error ``A_instFluxErr`` (a constant).
+    n_used
+        Stars used for each flux.
+    """
+
+    ap_corr_map: ApCorrMap
+    n_used: dict[str, int]
+
+
+class MeasureApCorr:
+    """Measure aperture corrections; `run` sets the ``apcorr_<name>_used`` columns in place.
+
+    Parameters
+    ----------
+    config
+        Selection and fit; defaults if None.
+    schema
+        Schema with the fluxes, to which the flags are added.
+    names_to_correct
+        Fluxes; those of `ap_corr_names` if None.
+    """
+
+    ConfigClass: ClassVar[type[MeasureApCorrConfig]] = MeasureApCorrConfig
+
+    def __init__(
+        self,
+        config: MeasureApCorrConfig | None = None,
+        *,
+        schema: Schema | None = None,
+        names_to_correct: Sequence[str] | None = None,
+    ) -> None:
+        self.config = MeasureApCorrConfig() if config is None else config
+        schema = Schema() if schema is None else schema
+        names = ap_corr_names(schema) if names_to_correct is None else tuple(sorted(names_to_correct))
+        #: Fluxes to correct.
+        self.names = tuple(name for name in names if f"{name}_instFlux" in schema)
+        for name in (self.config.refFluxName, *self.names):
+            schema.add(flag_spec(f"apcorr_{name}_used", "used to measure this aperture correction"))
+        self.selector = self.config.sourceSelector.apply()
+
+    def run(self, exposure: Exposure, catalog: SourceCatalog) -> MeasureApCorrResult:
+        """Fit the corrections of all fluxes.
+
+        Parameters
+        ----------
+        exposure
+            Only its size is used (and what the selector looks at).
+        catalog
+            Measured sources; the ``apcorr_<name>_used`` columns are set.
+
+        Raises
+        ------
+        MeasureApCorrError
+            If too few stars are left for a flux that is not in ``allowFailure``.
+        """
+        reference = self.config.refFluxName
+        ref_flux = catalog[f"{reference}_instFlux"]
+        selected = self.selector.run(catalog, exposure=exposure).selected
+        selected = selected & ~catalog[f"{reference}_flag"] & np.isfinite(ref_flux)
+        result: ApCorrMap = {}
+        n_used: dict[str, int] = {}
+        for name in self.names:
+            fit = self._measure_one(exposure, catalog, name, selected)
+            if fit is None:
+                continue
+            field, scatter, rows = fit
+            height, width = exposure.shape
+            result[f"{name}_instFlux"] = field
+            result[f"{name}_instFluxErr"] = ChebyshevPolynomial.constant(width, height, scatter)
+            catalog[f"apcorr_{name}_used"] = np.isin(np.arange(len(catalog)), rows)
+            n_used[name] = len(rows)
+            log.debug("Aperture correction of %s from %d stars, scatter %.4g", name, len(rows), scatter)
+        return MeasureApCorrResult(result, n_used)
+
+    def _measure_one(
+        self, exposure: Exposure, catalog: SourceCatalog, name: str, selected: np.ndarray
+    ) -> tuple[ChebyshevPolynomial, float, np.ndarray] | None:
+        flux = catalog[f"{name}_instFlux"]
+        x, y = catalog["slot_Centroid_x"], catalog["slot_Centroid_y"]
+        with np.errstate(invalid="ignore"):
+            good = selected & ~catalog[f"{name}_flag"] & np.isfinite(flux) & (flux > 0)
+        rows = np.flatnonzero(good & np.isfinite(x) & np.isfinite(y))
+        if len(rows) - 1 < self.config.minDegreesOfFreedom:
+            self._fail(name, len(rows), len(rows) - 1)
+            return None
+        ratio = catalog[f"{self.config.refFluxName}_instFlux"][rows] / flux[rows]
+        fit = fit_ratio(x[rows], y[rows], ratio, exposure.shape, self.config)
+        if not isinstance(fit, RatioFit):
+            self._fail(name, len(rows), self.config.minDegreesOfFreedom - 1, iteration=fit)
+            return None
+        return fit.field, fit.scatter, rows[fit.kept]
+
+    def _fail(self, name: str, n: int, ndof: int, iteration: int | None = None) -> None:
+        """Raise, or log if this flux may fail."""
+        where = "" if iteration is None else f" in round {iteration + 1}"
+        message = (
+            f"Too few stars for the aperture correction of {name}{where}: {n} selected, "
+            f"{self.config.minDegreesOfFreedom + 1} needed. Loosen sourceSelector, e.g. its signalToNoise."
+        )
+        if name in self.config.allowFailure:
+            log.warning("%s", message)
+            return
+        extra = {} if iteration is None else {"iteration": iteration}
+        raise MeasureApCorrError(message, name=name, nSources=n, ndof=ndof, **extra)
+
+
+class ApplyApCorrConfig(pexConfig.Config):
+    """Which fluxes are corrected, and where."""
+
+    ignoreList = pexConfig.ListField(dtype=str, default=[], doc="Fluxes that are left alone.")
+    doFlagApCorrFailures = pexConfig.Field(
+        dtype=bool, default=True, doc="Set the general flag of fluxes that could not be corrected?"
+    )
+    proxies = pexConfig.DictField(
+        keytype=str, itemtype=str, default={}, doc="Flux -> the flux whose correction it gets."
+    )
+    xColumn = pexConfig.Field(dtype=str, default="slot_Centroid_x", doc="Column of x.")
+    yColumn = pexConfig.Field(dtype=str, default="slot_Centroid_y", doc="Column of y.")
+
+
+@dataclass(frozen=True)
+class ApplyApCorrResult:
+    """How many rows of each flux were corrected."""
+
+    n_corrected: dict[str, int]
+
+
+class ApplyApCorr:
+    """Apply aperture corrections; `run` multiplies fluxes and errors in place.
+
+    Parameters
+    ----------
+    config
+        Fluxes and columns; defaults if None.
+    schema
+        Schema with the fluxes, to which the correction's columns are added.
+    """
+
+    ConfigClass: ClassVar[type[ApplyApCorrConfig]] = ApplyApCorrConfig
+
+    def __init__(self, config: ApplyApCorrConfig | None = None, *, schema: Schema | None = None) -> None:
+        self.config = ApplyApCorrConfig() if config is None else config
+        schema = Schema() if schema is None else schema
+        ignored = set(self.config.ignoreList)
+        known = [name for name in ap_corr_names(schema) if name not in ignored]
+        proxies = [name for name in sorted(self.config.proxies) if f"{name}_instFlux" in schema]
+        #: Flux -> flux whose correction it gets.
+        self.models = {name: name for name in known} | {name: self.config.proxies[name] for name in proxies}
+        for name, model in self.models.items():
+            if name == model:
+                schema.add(
+                    ColumnSpec(f"{name}_apCorr", "f8", "", "aperture correction applied"),
+                    ColumnSpec(f"{name}_apCorrErr", "f8", "", "its contribution to the flux error"),
+                )
+            else:
+                schema.alias(f"{name}_apCorr", f"{model}_apCorr")
+                schema.alias(f"{name}_apCorrErr", f"{model}_apCorrErr")
+            schema.add(flag_spec(f"{name}_flag_apCorr", "aperture correction could not be applied"))
+
+    def run(
+        self, catalog: SourceCatalog | Table, ap_corr_map: Mapping[str, ChebyshevPolynomial]
+    ) -> ApplyApCorrResult:
+        """Correct fluxes and errors in place.
+
+        Parameters
+        ----------
+        catalog
+            Source catalogue, or astropy table (columns that are missing are added to it).
+        ap_corr_map
+            Corrections by column name.
+
+        Notes
+        -----
+        Rows whose correction is not finite and positive keep their flux and get ``<A>_flag_apCorr``, and the
+        general flag if ``doFlagApCorrFailures``. The correction's own error is not added to flux errors.
+        """
+        x = np.asarray(catalog[self.config.xColumn], np.float64)
+        y = np.asarray(catalog[self.config.yColumn], np.float64)
+        counts = {}
+        for name, model in self.models.items():
+            if has_column(catalog, f"{name}_instFlux"):
+                counts[name] = self._apply_one(catalog, name, model, x, y, ap_corr_map)
+        return ApplyApCorrResult(counts)
+
+    def _apply_one(
+        self,
+        catalog: SourceCatalog | Table,
+        name: str,
+        model: str,
+        x: np.ndarray,
+        y: np.ndarray,
+        ap_corr_map: Mapping[str, ChebyshevPolynomial],
+    ) -> int:
+        field, error = ap_corr_map.get(f"{model}_instFlux"), ap_corr_map.get(f"{model}_instFluxErr")
+        value = np.full(len(x), np.nan)
+        good = np.zeros(len(x), np.bool_)
+        if field is None or error is None:
+            log.warning("No aperture correction for %s: its fluxes stay as they are, flagged.", model)
+        else:
+            inside = np.isfinite(x) & np.isfinite(y)
+            value[inside] = field(x=x[inside], y=y[inside])
+            good[inside] = np.isfinite(value[inside]) & (value[inside] > 0)
+            good[inside] &= error(x=x[inside], y=y[inside]) >= 0
+        for column in (f"{name}_instFlux", f"{name}_instFluxErr"):
+            old = np.asarray(catalog[column], np.float64)
+            catalog[column] = np.where(good, old * np.where(good, value, 1.0), old)
+        if name == model:
+            catalog[f"{name}_apCorr"] = np.where(good, value, np.nan)
+            catalog[f"{name}_apCorrErr"] = np.where(good, 0.0, np.nan)
+        catalog[f"{name}_flag_apCorr"] = ~good
+        if self.config.doFlagApCorrFailures:
+            flagged = has_column(catalog, f"{name}_flag")
+            old_flag = (
+                np.asarray(catalog[f"{name}_flag"], np.bool_) if flagged else np.zeros(len(x), np.bool_)
+            )
+            if field is not None and error is not None:
+                catalog[f"{name}_flag"] = old_flag | ~good
+        return int(np.count_nonzero(good))
