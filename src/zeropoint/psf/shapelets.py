@@ -141,14 +141,15 @@ def first_mode(radii: FloatArray, bandwidth: float, least: float) -> float:
     bandwidth
         Sigma of the Gaussian kernel, pixels.
     least
-        Smaller radii are not considered (but count in the distribution).
+        Smaller radii are left out: hot pixels and noise peaks would tilt the distribution.
 
     Returns
     -------
     mode
         One of the radii; where no interior one is a maximum, that of the highest density; NaN if there is none.
     """
-    grid = np.unique(radii[radii > least])
+    radii = radii[radii > least]
+    grid = np.unique(radii)
     if len(grid) == 0:
         return float("nan")
     density = np.exp(-0.5 * ((grid[:, None] - radii) / bandwidth) ** 2).sum(axis=1)
