@@ -436,7 +436,8 @@ class Astrometry:
             "scatter_floor_arcsec": last.fit.floor_arcsec,
             "hold_out_east": east,
             "hold_out_north": north,
-        } | last.fit.metadata
+        }
+        metadata.update(last.fit.metadata)
         _log.debug("Astrometry: %d matches, mean offset %.3f arcsec", len(rows), mean)
         return AstrometryResult(
             wcs=wcs,
