@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all the set-up they need: a virtual environment in .venv with the pinned
+# packages of requirements.lock and this package (editable).
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types layers unit validate bench lock clean system-deps
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/.installed ## Create .venv with everything that runs and tests the package
+
+.venv/.installed: requirements.lock pyproject.toml
+	@echo "creating .venv with $(PYTHON) and installing the pinned packages (about 1.4 GB) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Simulate one exposure, calibrate it, compare with the truth
+	$(BIN)/zeropoint demo --out demo
+
+test: setup lint types layers unit ## Lint, types, layer rules and the test suite
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+validate: setup ## Full-size truth tests and real data; minutes
+	$(BIN)/python benchmarks/validate.py
+
+bench: setup ## CPU seconds per stage on a 4k image, beside named peers
+	$(BIN)/python benchmarks/bench.py
+
+lock: ## Renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.12 --group test --group lint --group build \
+	    --no-emit-index-url --generate-hashes --quiet -o requirements.lock
+
+system-deps: ## Debian packages that some validations want
+	apt-get update && apt-get install -y chromium
+
+clean: ## Remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
