@@ -205,7 +205,7 @@ def _fit_polynomial(
     """Fit the polynomial to the finite bins, weighted by 1/standard error if wanted."""
     with np.errstate(divide="ignore"):
         weights = 1.0 / errors if weighting else np.ones_like(errors)
-    if np.all(errors[np.isfinite(values)] == 0.0):  # noiseless bins are equally good
+    if not (np.isfinite(values) & (errors > 0.0)).any():  # noiseless bins are equally good
         weights = np.ones_like(errors)
     good = np.isfinite(values) & np.isfinite(weights)
     if not good.any():
