@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, VisitInfo
 from zeropoint.datamodel.footprints import FootprintSet
@@ -46,10 +47,14 @@ def make_monotonic(values, cx, cy):
                 behind = []
                 if abs(dx) >= abs(dy):
                     low, high = (np.floor(step * (dy / dx + s) + 0.5) for s in (-0.3, 0.3))
-                    behind += [(y + np.sign(dx) * k, x + np.sign(dx) * step) for k in np.arange(low, high + 1)]
+                    behind += [
+                        (y + np.sign(dx) * k, x + np.sign(dx) * step) for k in np.arange(low, high + 1)
+                    ]
                 if abs(dy) >= abs(dx):
                     low, high = (np.floor(step * (dx / dy + s) + 0.5) for s in (-0.3, 0.3))
-                    behind += [(y + np.sign(dy) * step, x + np.sign(dy) * k) for k in np.arange(low, high + 1)]
+                    behind += [
+                        (y + np.sign(dy) * step, x + np.sign(dy) * k) for k in np.arange(low, high + 1)
+                    ]
                 for j, i in behind:
                     j, i = int(j), int(i)
                     if 0 <= j < h and 0 <= i < w:
@@ -156,7 +161,7 @@ def detect(image, sigma, noise, threshold=5.0, grow=3):
         region = labels[box] == i
         padded = np.pad(region, ((0, 0), (1, 1))).astype(np.int8)
         sy, sx = np.nonzero(np.diff(padded, axis=1) == 1)
-        ey, ex = np.nonzero(np.diff(padded, axis=1) == -1)
+        _, ex = np.nonzero(np.diff(padded, axis=1) == -1)
         y0, x0 = box[0].start, box[1].start
         spans.append(np.stack([sy + y0, sx + x0, ex - 1 + x0], axis=1))
         offsets.append(offsets[-1] + len(sy))
