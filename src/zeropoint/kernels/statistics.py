@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from zeropoint.kernels._compile import kernel
 
-__all__ = ["IQR_TO_SIGMA", "MEAN", "MEANCLIP", "MEDIAN", "cell_statistics", "clipped_stats", "quartiles"]
+__all__ = [
+    "IQR_TO_SIGMA",
+    "MEAN",
+    "MEANCLIP",
+    "MEDIAN",
+    "cell_statistics",
+    "clipped_moments",
+    "clipped_stats",
+    "quartiles",
+]
 
 #: Standard deviation of a Gaussian over its interquartile range.
 IQR_TO_SIGMA = 0.741301109252802
@@ -24,9 +33,9 @@ IQR_TO_SIGMA = 0.741301109252802
 MEAN, MEDIAN, MEANCLIP = 0, 1, 2
 
 _N_BINS = 1024
-_N_SAMPLE = 256
+_N_SAMPLE = 128
 #: Samples up to this size are simply sorted.
-_SMALL = 2048
+_SMALL = 512
 
 
 @kernel
@@ -193,7 +202,11 @@ def _clipped_moments(values, median, iqr, n_sigma, n_iter):  # type: ignore[no-u
 
 
 @kernel
-def _clipped(values, n_sigma, n_iter):  # type: ignore[no-untyped-def]
+def clipped_moments(values, n_sigma, n_iter):  # type: ignore[no-untyped-def]
+    """Return ``(n, mean, variance)`` of a sample (as for `quartiles`) after clipping; a kernel.
+
+    The first selection is around the median with the interquartile range, the others around the last mean.
+    """
     q1, median, q3 = quartiles(values)
     return _clipped_moments(values, median, q3 - q1, n_sigma, n_iter)
 
@@ -221,7 +234,7 @@ def clipped_stats(
     """
     dtype = np.float32 if np.asarray(values).dtype == np.float32 else np.float64
     flat = np.ascontiguousarray(values, dtype).reshape(-1)
-    n, mean, variance = _clipped(flat, float(n_sigma), int(n_iter))
+    n, mean, variance = clipped_moments(flat, float(n_sigma), int(n_iter))
     return float(mean), math.sqrt(variance), int(n)
 
 

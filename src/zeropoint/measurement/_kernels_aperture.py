@@ -20,11 +20,13 @@ LANCZOS_ORDER = 5
 @kernel(fastmath={"reassoc"})
 def _run_sums(image, variance, y, first, last):  # type: ignore[no-untyped-def]
     """Return the sums of image and variance over columns first..last (inclusive) of row y."""
+    a = image[y, first : last + 1]
+    b = variance[y, first : last + 1]
     s = 0.0
     v = 0.0
-    for x in range(first, last + 1):
-        s += float(image[y, x])
-        v += float(variance[y, x])
+    for k in range(a.size):
+        s += float(a[k])
+        v += float(b[k])
     return s, v
 
 
@@ -102,35 +104,50 @@ def plain_apertures(work, noise, variance, spans, pixel_offsets, pixels, x, y, r
             var[n, k] += var[n, k - 1]
 
 
+# reassociation as in `_run_sums`
+@kernel(fastmath={"reassoc"})
+def _weighted_run(c, image, variance):  # type: ignore[no-untyped-def]
+    """Return ``sum(c I)`` and ``sum(c^2 V)`` along one row."""
+    f = 0.0
+    v = 0.0
+    for k in range(c.size):
+        f += c[k] * float(image[k])
+        v += c[k] * c[k] * float(variance[k])
+    return f, v
+
+
+@kernel
+def _eleven(t, n, a, b, c, d, e, f, g, h, i, j, k, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[:n]`` with the sum of eleven rows times eleven taps: one pass instead of eleven."""
+    # taps in scalars: memory that `out` might alias would be read again for every element
+    t0, t1, t2, t3, t4, t5 = t[0], t[1], t[2], t[3], t[4], t[5]
+    t6, t7, t8, t9, t10 = t[6], t[7], t[8], t[9], t[10]
+    for m in range(n):
+        left = t0 * a[m] + t1 * b[m] + t2 * c[m] + t3 * d[m] + t4 * e[m] + t5 * f[m]
+        out[m] = left + t6 * g[m] + t7 * h[m] + t8 * i[m] + t9 * j[m] + t10 * k[m]
+
+
 @kernel
 def _shifted_sum(work, variance, padded, size, wx, wy, x0, y0, rows, line):  # type: ignore[no-untyped-def]
     """Return sums of ``c I`` and ``c^2 V`` for coefficients shifted by the taps, clipped to the image."""
     h, w = work.shape
     taps = wx.shape[1]
     for j in range(size + taps - 1):
-        for i in range(size):
-            rows[j, i] = 0.0
         if j < taps // 2 or j >= size + taps // 2:
-            continue
-        for k in range(taps):
-            t = wx[0, k]
-            if t != 0.0:
-                for i in range(size):
-                    rows[j, i] += t * padded[j, i + k]
+            rows[j, :size] = 0.0
+        else:
+            p = padded[j]
+            _eleven(
+                wx[0], size, p, p[1:], p[2:], p[3:], p[4:], p[5:], p[6:], p[7:], p[8:], p[9:], p[10:], rows[j]
+            )
     first, last = max(0, -x0), min(size, w - x0)
     flux = var = 0.0
     for j in range(max(0, -y0), min(size, h - y0)):
-        for i in range(size):
-            line[i] = 0.0
-        for k in range(taps):
-            t = wy[0, k]
-            if t != 0.0:
-                for i in range(size):
-                    line[i] += t * rows[j + k, i]
-        for i in range(first, last):
-            c = line[i]
-            flux += c * work[y0 + j, x0 + i]
-            var += c * c * variance[y0 + j, x0 + i]
+        r = rows[j : j + taps]
+        _eleven(wy[0], size, r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], line)
+        f, v = _weighted_run(line[first:last], work[y0 + j, x0 + first :], variance[y0 + j, x0 + first :])
+        flux += f
+        var += v
     return flux, var
 
 

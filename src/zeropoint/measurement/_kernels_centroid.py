@@ -66,15 +66,23 @@ def _smooth_3x3(image, variance, kern, x0, y0, bx, by, binned, binned_var, out, 
             binned[j, i] = v * norm
             binned_var[j, i] = q * norm * norm
     for dj in range(3):
-        for di in range(3):
-            v = 0.0
-            q = 0.0
-            for j in range(kh):
-                for i in range(kw):
-                    v += kern[j, i] * binned[j + dj, i + di]
-                    q += kern[j, i] * kern[j, i] * binned_var[j + dj, i + di]
-            out[dj, di] = v
-            out_var[dj, di] = q
+        # six independent sums hide the latency of addition
+        v0 = v1 = v2 = q0 = q1 = q2 = 0.0
+        for j in range(kh):
+            row = kern[j]
+            a = binned[j + dj]
+            b = binned_var[j + dj]
+            for i in range(kw):
+                k = row[i]
+                kk = k * k
+                v0 += k * a[i]
+                v1 += k * a[i + 1]
+                v2 += k * a[i + 2]
+                q0 += kk * b[i]
+                q1 += kk * b[i + 1]
+                q2 += kk * b[i + 2]
+        out[dj, 0], out[dj, 1], out[dj, 2] = v0, v1, v2
+        out_var[dj, 0], out_var[dj, 1], out_var[dj, 2] = q0, q1, q2
 
 
 @kernel

@@ -8,80 +8,9 @@ import numpy as np
 
 from zeropoint.kernels._compile import kernel
 from zeropoint.kernels.spans import paste_source, restore_source
+from zeropoint.kernels.statistics import clipped_moments, quartiles
 
-__all__ = ["annulus_statistics", "ellipse_medians", "select"]
-
-
-@kernel
-def select(values, low, high, k):  # type: ignore[no-untyped-def]
-    """Return the k-th smallest of ``values[low:high + 1]`` (k counts from 0 of the whole array), reordering them.
-
-    Afterwards everything left of k is not larger and everything right of it not smaller (Hoare's quickselect).
-    """
-    while low < high:
-        # median of three as pivot
-        a, b, c = values[low], values[(low + high) >> 1], values[high]
-        pivot = max(min(a, b), min(max(a, b), c))
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return values[k]
-
-
-@kernel
-def _quantile(values, n, q):  # type: ignore[no-untyped-def]
-    """Return the quantile of ``values[:n]``, interpolated linearly at ``q (n - 1)``; reorders the values."""
-    rank = q * (n - 1)
-    k = int(rank)
-    lower = float(select(values, 0, n - 1, k))
-    fraction = rank - k
-    if fraction == 0.0:
-        return lower
-    upper = values[k + 1]
-    for i in range(k + 2, n):
-        upper = min(upper, values[i])
-    return lower + fraction * (float(upper) - lower)
-
-
-@kernel
-def _clipped(values, n, n_sigma, n_iter):  # type: ignore[no-untyped-def]
-    """Return mean and standard deviation after clipping; every iteration selects from all values."""
-    q1 = _quantile(values, n, 0.25)
-    median = _quantile(values, n, 0.5)
-    q3 = _quantile(values, n, 0.75)
-    center = median
-    limit = n_sigma * 0.741301109252802 * (q3 - q1)
-    mean, std = median, math.nan
-    for _ in range(n_iter):
-        count = 0
-        s = ss = 0.0
-        for i in range(n):
-            d = values[i] - center
-            if abs(d) <= limit:
-                count += 1
-                s += d
-                ss += d * d
-        if count < 2:
-            break
-        shift = s / count
-        mean = center + shift
-        std = math.sqrt(max(ss / count - shift * shift, 0.0) * count / (count - 1))
-        center = mean
-        limit = n_sigma * std
-    return mean, std
+__all__ = ["annulus_statistics", "ellipse_medians"]
 
 
 @kernel
@@ -125,15 +54,25 @@ def annulus_statistics(  # type: ignore[no-untyped-def]
         inner2, outer2 = inner[n] * inner[n], outer[n] * outer[n]
         for j in range(max(math.ceil(y[n] - outer[n]), 0), min(math.floor(y[n] + outer[n]), h - 1) + 1):
             dy2 = (j - y[n]) * (j - y[n])
-            for i in range(max(math.ceil(x[n] - outer[n]), 0), min(math.floor(x[n] + outer[n]), w - 1) + 1):
-                r2 = dy2 + (i - x[n]) * (i - x[n])
+            if dy2 > outer2:
+                continue
+            reach = math.sqrt(outer2 - dy2)
+            first = max(math.ceil(x[n] - reach), 0)
+            row = work[j, first : min(math.floor(x[n] + reach), w - 1) + 1]
+            bits = mask[j, first:]
+            # columns of this row inside the inner circle
+            hole = math.sqrt(inner2 - dy2) if dy2 <= inner2 else -1.0
+            for i in range(row.size):
                 # written always, kept only if wanted: no branch to mispredict
-                v = work[j, i]
+                v = row[i]
                 values[count] = v
-                count += (r2 <= outer2) & (r2 > inner2) & ((mask[j, i] & bad_bits) == 0) & (abs(v) < np.inf)
+                dx = abs(first + i - x[n])
+                count += (dx > hole) & ((bits[i] & bad_bits) == 0) & (abs(v) < np.inf)
         restore_source(work, noise, span_offsets, span_y, span_x0, span_x1, n)
         if count > 0:
-            out[n, 0], out[n, 1] = _clipped(values, count, n_sigma, n_iter)
+            _, mean, var = clipped_moments(values[:count], n_sigma, n_iter)
+            out[n, 0] = mean
+            out[n, 1] = math.sqrt(var)
 
 
 @kernel
@@ -182,4 +121,4 @@ def ellipse_medians(variance, mask, bad_bits, ellipses, out):  # type: ignore[no
                     values[count] = v
                     count += 1
         if count > 0:
-            out[n] = _quantile(values, count, 0.5)
+            out[n] = quartiles(values[:count])[1]

@@ -10,6 +10,7 @@ import numpy as np
 from zeropoint.datamodel.exposure import Exposure, FloatImage
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.kernels.spans import paint_spans
+from zeropoint.kernels.statistics import clipped_stats
 
 __all__ = ["NoiseReplacerConfig", "noise_level", "replace_sources_with_noise"]
 
@@ -50,23 +51,6 @@ def _sample(values: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return chosen if len(chosen) >= MIN_LEVEL_PIXELS else flat[finite]
 
 
-def _clipped(values: np.ndarray, n_sigma: float = 3.0, n_iter: int = 3) -> tuple[float, float]:
-    """Return clipped mean and standard deviation; each pass selects from all values."""
-    values = values.astype(np.float64)
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else 0.0), 0.0
-    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
-    center, limit = float(median), n_sigma * 0.741301109252802 * float(q3 - q1)
-    mean, std = center, 0.0
-    for _ in range(n_iter):
-        kept = values[np.abs(values - center) <= limit]
-        if len(kept) < 2:
-            break
-        mean, std = float(kept.mean()), float(kept.std(ddof=1))
-        center, limit = mean, n_sigma * std
-    return mean, std
-
-
 def noise_level(exposure: Exposure, config: NoiseReplacerConfig) -> tuple[float, float | None]:
     """Return mean and standard deviation of the replacement noise; None for one that varies by pixel.
 
@@ -90,8 +74,9 @@ def noise_level(exposure: Exposure, config: NoiseReplacerConfig) -> tuple[float,
         if isinstance(level, int | float) and np.isfinite(level) and level >= 0:
             return offset, float(np.sqrt(level))
         log.debug("No usable BGMEAN; the noise level is measured")
-    mean, std = _clipped(_sample(exposure.image, usable))
-    return mean + offset, std
+    values = _sample(exposure.image, usable)
+    mean, std, _ = clipped_stats(values) if len(values) else (0.0, 0.0, 0)
+    return mean + offset, std if np.isfinite(std) else 0.0
 
 
 def replace_sources_with_noise(
