@@ -1,0 +1,203 @@
+"""Cut the stamps of PSF candidates and mask what does not belong to the star."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import lsst.pex.config as pexConfig
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.datamodel.catalog import SourceCatalog, column
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.footprints import FootprintSet
+from zeropoint.datamodel.mask_planes import plane_bit
+from zeropoint.psf._kernels_candidates import mask_faint_neighbors, mask_neighbors, mask_other_peaks
+
+__all__ = ["MakePsfCandidates", "MakePsfCandidatesConfig", "PsfCandidates", "cut_stamps"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Neighbours are grown by this radius before they are masked, pixels.
+NEIGHBOR_GROW_PIX = 3
+
+
+@dataclass(frozen=True)
+class PsfCandidates:
+    """Stamps of candidate PSF stars, one row each.
+
+    Parameters
+    ----------
+    image, variance : float32, shape (n, side, side)
+        Pixels around the star; the middle one contains its position.
+    mask : int32, shape (n, side, side)
+        Mask planes, in which INTERPOLATED also marks pixels of other sources and DETECTED only pixels of this
+        star.
+    x, y : float64, shape (n,)
+        Position on the detector, pixels.
+    rows : int64, shape (n,)
+        Row of each candidate in the catalogue.
+    """
+
+    image: npt.NDArray[np.float32]
+    variance: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.int32]
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def side(self) -> int:
+        """Side of the stamps, pixels."""
+        return int(self.image.shape[1])
+
+    def bad(self, bits: int) -> npt.NDArray[np.bool_]:
+        """Return True where any of the bits is set, shape (n, side, side)."""
+        return (self.mask & np.int32(bits)) != 0
+
+    def take(self, index: np.ndarray) -> PsfCandidates:
+        """Return the candidates selected by a boolean mask or an integer index."""
+        return PsfCandidates(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+class MakePsfCandidatesConfig(pexConfig.Config):
+    """Size of the stamps and what is masked in them."""
+
+    kernelSize = pexConfig.Field(
+        dtype=int,
+        default=27,
+        check=lambda value: value > 0 and value % 2 == 1,
+        doc="Odd side of the stamps without border, pixels.",
+    )
+    borderWidth = pexConfig.RangeField(
+        dtype=int, default=0, min=0, doc="Pixels added on each side of the stamps."
+    )
+    doMaskBlends = pexConfig.Field(
+        dtype=bool, default=True, doc="Mask pixels of a blended footprint that are nearer to another peak?"
+    )
+    pixelThreshold = pexConfig.RangeField(
+        dtype=float,
+        default=0.0,
+        min=0.0,
+        doc="Mask undetected neighbours above this many standard deviations; 0 does nothing.",
+    )
+
+
+def cut_stamps(image: np.ndarray, x0: np.ndarray, y0: np.ndarray, side: int) -> np.ndarray:
+    """Return copies of square stamps with given first pixels; all must lie inside the image.
+
+    Parameters
+    ----------
+    image : shape (height, width)
+        Any type.
+    x0, y0 : int, shape (n,)
+        First column and row of each stamp.
+    side
+        Side, pixels.
+
+    Returns
+    -------
+    stamps : shape (n, side, side)
+        Same type as the image.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side))
+    return np.ascontiguousarray(windows[y0, x0])
+
+
+class MakePsfCandidates:
+    """Cut and mask the stamps of selected stars.
+
+    Parameters
+    ----------
+    config
+        Settings; None for the defaults.
+
+    Notes
+    -----
+    Three edits, in this order: pixels of the star's own footprint that are strictly nearer to another of its
+    peaks; other connected regions of detected pixels in the stamp, grown by 3 pixels; and, on request, regions
+    above a threshold that were not detected. Such pixels get INTERPOLATED and lose DETECTED.
+    """
+
+    ConfigClass = MakePsfCandidatesConfig
+
+    def __init__(self, config: MakePsfCandidatesConfig | None = None) -> None:
+        self.config = config if config is not None else MakePsfCandidatesConfig()
+
+    def run(
+        self, exposure: Exposure, catalog: SourceCatalog, selected: npt.NDArray[np.bool_] | None = None
+    ) -> PsfCandidates:
+        """Cut the stamps; the catalogue's ``psf_max_value`` column, if any, is filled in place.
+
+        Parameters
+        ----------
+        exposure
+            Image, variance, mask.
+        catalog
+            Sources with ``slot_Centroid``; footprints are used for blends where present.
+        selected : bool, shape (n_sources,)
+            Which sources to make candidates of. Default all.
+
+        Returns
+        -------
+        candidates
+            Those whose stamp lies inside the image and has a finite maximum, in catalogue order.
+        """
+        n = len(catalog)
+        rows = np.arange(n) if selected is None else np.flatnonzero(selected)
+        x = np.asarray(column(catalog, "slot_Centroid_x"), np.float64)[rows]
+        y = np.asarray(column(catalog, "slot_Centroid_y"), np.float64)[rows]
+        side = self.config.kernelSize + 2 * self.config.borderWidth
+        height, width = exposure.shape
+        finite = np.isfinite(x) & np.isfinite(y)
+        x0 = np.where(finite, np.floor(np.where(finite, x, 0.0) + 0.5), -side).astype(np.int64) - side // 2
+        y0 = np.where(finite, np.floor(np.where(finite, y, 0.0) + 0.5), -side).astype(np.int64) - side // 2
+        inside = finite & (x0 >= 0) & (y0 >= 0) & (x0 + side <= width) & (y0 + side <= height)
+        if not inside.all():
+            _LOG.debug("%d candidates dropped: their stamps leave the image.", int((~inside).sum()))
+        rows, x, y, x0, y0 = (a[inside] for a in (rows, x, y, x0, y0))
+        if len(rows) == 0:
+            empty = np.zeros((0, side, side))
+            return PsfCandidates(
+                empty.astype(np.float32), empty.astype(np.float32), empty.astype(np.int32),
+                x, y, rows.astype(np.int64),
+            )  # fmt: skip
+        image = cut_stamps(exposure.image, x0, y0, side)
+        maximum = image.max(axis=(1, 2))
+        ok = np.isfinite(maximum)
+        rows, x, y, x0, y0, image = (a[ok] for a in (rows, x, y, x0, y0, image))
+        if "psf_max_value" in catalog:
+            catalog["psf_max_value"][rows] = maximum[ok]
+        variance = cut_stamps(exposure.variance, x0, y0, side)
+        mask = cut_stamps(exposure.mask, x0, y0, side)
+        self._mask_others(mask, image, variance, x, y, x0, y0, rows, catalog.footprints)
+        return PsfCandidates(image, variance, mask, x, y, rows.astype(np.int64))
+
+    def _mask_others(
+        self,
+        mask: np.ndarray,
+        image: np.ndarray,
+        variance: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        x0: np.ndarray,
+        y0: np.ndarray,
+        rows: np.ndarray,
+        footprints: FootprintSet | None,
+    ) -> None:
+        """Mark pixels of other sources in the mask stamps, in place."""
+        detected, ignore = np.int32(plane_bit("DETECTED")), np.int32(plane_bit("INTERPOLATED"))
+        if footprints is not None and self.config.doMaskBlends and len(rows):
+            own = footprints.take(rows)
+            mask_other_peaks(
+                mask, x, y, x0, y0,
+                own.span_offsets, own.span_y, own.span_x0, own.span_x1,
+                own.peak_offsets, own.peak_x, own.peak_y, detected, ignore,
+            )  # fmt: skip
+        mask_neighbors(mask, NEIGHBOR_GROW_PIX, detected, ignore)
+        if self.config.pixelThreshold > 0:
+            mask_faint_neighbors(mask, image, variance, self.config.pixelThreshold, detected, ignore)

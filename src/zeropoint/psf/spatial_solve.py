@@ -1,0 +1,177 @@
+"""The joint linear solve for the pixels of a PSF model and their variation over the detector.
+
+Star s shows ``f_s Wy_s P_s Wx_s^T`` where ``P_s = sum_m K_sm Q_m`` is the model grid at its place and Wy, Wx
+the interpolation matrices of its sub-pixel phase. The least-squares solution for all ``Q_m`` at once has
+normal equations of ``(grid^2 n_terms)^2`` elements; these are never formed. Conjugate gradients need only
+products with them, which are four small matrix products a star, and masked pixels cost nothing extra.
+In a basis K made orthonormal over the stars the normal matrix is close to ``1 (x) D M D`` with M the mean over
+the stars of ``Wy^T Wy (x) Wx^T Wx`` and D^2 their mean weight in each pixel; the inverse of that is the
+preconditioner, and a dozen steps suffice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack, solve_triangular
+
+__all__ = ["SolveRecord", "orthonormal_basis", "solve_increment"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Damping relative to a fully observed model pixel. It keeps pixels that no star constrains where they are,
+#: slows the others by this fraction of a step, and does not bias what the outer iterations converge to.
+DAMPING = 1e-4
+
+
+@dataclass(frozen=True)
+class SolveRecord:
+    """How a solve went: steps taken, final residual relative to the right-hand side, preconditioner."""
+
+    n_steps: int
+    relative_residual: float
+    inverse: FloatArray
+
+
+def orthonormal_basis(basis: FloatArray, star_weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ``(K, R)`` with ``basis = K R`` and ``sum_s star_weight_s K_sa K_sb = delta_ab``.
+
+    Parameters
+    ----------
+    basis : float64, shape (n, m)
+        Monomials at the stars.
+    star_weight : float64, shape (n,)
+        Positive weights.
+    """
+    root = np.sqrt(star_weight)[:, None]
+    r = np.linalg.qr(root * basis, mode="r")
+    k = solve_triangular(r, basis.T, trans="T", lower=False).T
+    return np.ascontiguousarray(k), r
+
+
+def _mean_gram(wx: FloatArray, wy: FloatArray, star_weight: FloatArray) -> FloatArray:
+    """Return the star-weighted mean of ``Wy^T Wy (x) Wx^T Wx``, shape (grid^2, grid^2)."""
+    n, _, grid = wx.shape
+    gx = np.matmul(wx.transpose(0, 2, 1), wx).reshape(n, -1)
+    gy = np.matmul(wy.transpose(0, 2, 1), wy).reshape(n, -1)
+    mean = (gy * (star_weight / star_weight.sum())[:, None]).T @ gx
+    return mean.reshape(grid, grid, grid, grid).transpose(0, 2, 1, 3).reshape(grid * grid, grid * grid)
+
+
+def _mean_weight_on_grid(gain: FloatArray, grid: int, scale: float) -> FloatArray:
+    """Return the mean weight of the stamp pixel nearest to each model pixel, shape (grid * grid,)."""
+    side = gain.shape[1]
+    mean = gain.mean(axis=0) / gain.mean()
+    axis = (np.arange(grid) - grid // 2) * scale
+    nearest = np.clip(np.floor(axis + 0.5).astype(np.int64) + side // 2, 0, side - 1)
+    return np.asarray(mean[np.ix_(nearest, nearest)].ravel())
+
+
+def _preconditioner(
+    wx: FloatArray, wy: FloatArray, gain: FloatArray, star_weight: FloatArray, scale: float, damping: float
+) -> FloatArray:
+    """Return the inverse of the approximate normal matrix of one orthonormal term."""
+    weight = np.maximum(_mean_weight_on_grid(gain, wx.shape[2], scale), 1e-6)
+    root = np.sqrt(weight)
+    approximate = _mean_gram(wx, wy, star_weight) * root[:, None] * root[None, :]
+    approximate[np.diag_indices_from(approximate)] += damping
+    factor, _ = lapack.dpotrf(approximate, lower=1, overwrite_a=1)
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    lower = np.tril(inverse)
+    return np.ascontiguousarray(lower + np.tril(lower, -1).T)
+
+
+def solve_increment(
+    basis: FloatArray,
+    wx: FloatArray,
+    wy: FloatArray,
+    pixel_weight: FloatArray,
+    residual: FloatArray,
+    flux: FloatArray,
+    *,
+    scale: float = 1.0,
+    prior_offset: FloatArray | None = None,
+    prior_sigma: float = 0.0,
+    inverse: FloatArray | None = None,
+    tolerance: float = 1e-4,
+    max_steps: int = 200,
+) -> tuple[FloatArray, SolveRecord]:
+    """Solve for the change of the model that best explains the residuals.
+
+    Parameters
+    ----------
+    basis : float64, shape (n, m)
+        Monomials at the stars.
+    wx, wy : float64, shape (n, side, grid)
+        Interpolation matrices.
+    pixel_weight : float64, shape (n, side, side)
+        Weights; 0 where masked.
+    residual : float64, shape (n, side, side)
+        Data minus model.
+    flux : float64, shape (n,)
+        Fluxes.
+    scale
+        Model pixel in detector pixels.
+    prior_offset : float64, shape (m, grid, grid)
+        Present coefficients minus those of a prior model, to which the solution is drawn.
+    prior_sigma
+        How far model pixels may be from the prior, one sigma; 0 for no prior.
+    inverse
+        Preconditioner of an earlier solve with nearly the same stars and weights, to save its computation.
+    tolerance
+        Stop when the residual of the normal equations has fallen by this factor.
+    max_steps
+        At most so many steps.
+
+    Returns
+    -------
+    increment : float64, shape (m, grid, grid)
+        Change of the coefficients.
+    record
+        `SolveRecord`.
+    """
+    grid = wx.shape[2]
+    m = basis.shape[1]
+    gain = pixel_weight * (flux * flux)[:, None, None]
+    star_weight = gain.mean(axis=(1, 2))
+    k, r = orthonormal_basis(basis, star_weight)
+    wxt = np.ascontiguousarray(wx.transpose(0, 2, 1))
+    wyt = np.ascontiguousarray(wy.transpose(0, 2, 1))
+    # K_s ~ 1/sqrt(sum of weights), so a variance of model pixels is that of Q over the sum of weights
+    ridge = 0.0 if prior_sigma <= 0 else 1.0 / (prior_sigma**2 * star_weight.sum())
+    damping = DAMPING + ridge
+    if inverse is None:
+        inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping)
+
+    def normal_product(q: FloatArray) -> FloatArray:
+        p = (k @ q).reshape(-1, grid, grid)
+        shown = np.matmul(np.matmul(wy, p), wxt)
+        shown *= gain
+        back = np.matmul(np.matmul(wyt, shown), wx)
+        return k.T @ back.reshape(len(k), -1) + damping * q
+
+    weighted = residual * pixel_weight * flux[:, None, None]
+    right = k.T @ np.matmul(np.matmul(wyt, weighted), wx).reshape(len(k), -1)
+    if prior_offset is not None and ridge > 0:
+        right -= ridge * (r @ prior_offset.reshape(m, -1))
+    q = np.zeros_like(right)
+    remaining = right.copy()
+    z = remaining @ inverse
+    direction = z.copy()
+    rz = start = float(np.vdot(remaining, z))
+    steps = 0
+    while steps < max_steps and rz > tolerance * tolerance * start and rz > 0.0:
+        product = normal_product(direction)
+        alpha = rz / float(np.vdot(direction, product))
+        q += alpha * direction
+        remaining -= alpha * product
+        z = remaining @ inverse
+        rz_new = float(np.vdot(remaining, z))
+        direction *= rz_new / rz
+        direction += z
+        rz = rz_new
+        steps += 1
+    increment = solve_triangular(r, q, lower=False).reshape(m, grid, grid)
+    return increment, SolveRecord(steps, float(np.sqrt(rz / start)) if start > 0 else 0.0, inverse)
