@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zeropoint.cli.errors import clear_errors
+
+if TYPE_CHECKING:
+    from zeropoint.recipes.calibrate_image import CalibratedImage
+    from zeropoint.simulation import SimulatedExposure
 
 
 @click.command()
@@ -30,8 +35,8 @@ def demo(out: Path, size: int, seed: int) -> None:
     arcsec and 0.05 degree. The simulated image and its reference catalogue stay in the output folder, so that
     the command line can be tried on them.
     """
-    from zeropoint.cli.progress import run_all
-    from zeropoint.cli.worker import Job, check_common
+    from zeropoint.cli.progress import stage_bar
+    from zeropoint.cli.worker import Job, calibrate_and_write, check_common
     from zeropoint.simulation import SimulationSettings, simulate_exposure, write_simulation
 
     start = time.perf_counter()
@@ -48,22 +53,22 @@ def demo(out: Path, size: int, seed: int) -> None:
     image, references = write_simulation(simulated, out)
     job = Job("simcam", references, None, out, (), (), "WARNING")
     check_common(job)
-    outcome = run_all(job, [(image,)], 1)[0]
-    if outcome["exit_code"] not in (0, 3):
-        click.echo(f"error: {outcome.get('error', '; '.join(outcome['reasons']))}", err=True)
+    with stage_bar([(image,)]) as on_stage:
+        outcome, run = calibrate_and_write(job, (image,), "simulated", lambda name: on_stage(0, name))
+    if run.result.failure is not None:
+        click.echo(f"error: {'; '.join(outcome['reasons'])}", err=True)
         sys.exit(outcome["exit_code"])
-    _print(simulated, out, outcome)
+    _print(simulated, run.result, outcome)
     click.echo(f"\nreport: {out / 'simulated.report.html'}")
     click.echo(f"{time.perf_counter() - start:.0f} s in all; try: zeropoint calibrate {image} --camera simcam --references {references} --out {out}")
     sys.exit(outcome["exit_code"])
 
 
-def _print(simulated: object, out: Path, outcome: dict) -> None:  # type: ignore[type-arg]
-    """Compare the written products with the truth and print one line a figure."""
+def _print(simulated: SimulatedExposure, result: CalibratedImage, outcome: dict[str, Any]) -> None:
+    """Compare with the truth and print one line a figure."""
     from zeropoint.simulation.comparison import compare_with_truth
-    from zeropoint.simulation.read_back import read_result
 
-    figures = compare_with_truth(simulated, read_result(out, "simulated"))  # type: ignore[arg-type]
+    figures = compare_with_truth(simulated, result)
     click.echo(f"verdict: {outcome['verdict']}{outcome['summary']}")
     for reason in outcome["reasons"]:
         click.echo(f"  {reason}")

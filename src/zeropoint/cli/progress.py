@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from zeropoint.cli.worker import Job, calibrate_one, initialize_worker
 
-__all__ = ["run_all"]
+__all__ = ["run_all", "stage_bar"]
 
 
 def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[dict[str, Any]]:
@@ -25,15 +27,18 @@ def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[di
     processes
         Number of processes; results do not depend on it.
     """
+    if processes > 1 and len(groups) > 1:
+        return _parallel(job, groups, min(processes, len(groups)))
+    with stage_bar(groups) as on_stage:
+        return [
+            calibrate_one(job, paths, lambda name, i=i: on_stage(i, name))  # type: ignore[misc]
+            for i, paths in enumerate(groups)
+        ]
+
+
+def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(file=sys.stderr)
     columns = (
@@ -43,27 +48,27 @@ def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[di
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        if processes == 1 or len(groups) == 1:
-            return _serial(job, groups, bar)
-        return _parallel(job, groups, min(processes, len(groups)), bar)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _serial(job: Job, groups: list[tuple[Path, ...]], bar: Any) -> list[dict[str, Any]]:
+@contextmanager
+def stage_bar(groups: list[tuple[Path, ...]]) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar over the stages of several images; yields ``on_stage(image number, stage name)``."""
     from zeropoint.recipes.calibrate_image.record import STAGE_NAMES
 
     steps = (*STAGE_NAMES, "write", "report")
-    outcomes = []
-    task = bar.add_task("", total=len(groups) * len(steps))
-    for i, paths in enumerate(groups):
+    # the kernels' compilation is what a user waits for the first time: say so
+    note = " (first run: compiling kernels, a minute or two)" if _first_run() else ""
+    if note:
+        print("first run: compiling kernels, a minute or two; later runs load them from a cache", file=sys.stderr)
+    with _bar() as bar:
+        task = bar.add_task("", total=len(groups) * len(steps))
 
-        def on_stage(name: str, i: int = i, paths: tuple[Path, ...] = paths) -> None:
+        def on_stage(i: int, name: str) -> None:
             done = i * len(steps) + (steps.index(name) if name in steps else 0)
-            note = " (the first run compiles its kernels: a minute or two)" if _first_run() else ""
-            bar.update(task, completed=done, description=f"{paths[0].name}: {name}{note}")
+            bar.update(task, completed=done, description=f"{groups[i][0].name}: {name}{note}")
 
-        outcomes.append(calibrate_one(job, paths, on_stage))
-    return outcomes
+        yield on_stage
 
 
 def _first_run() -> bool:
@@ -74,15 +79,18 @@ def _first_run() -> bool:
     return not any(folder.glob("*.nbi"))
 
 
-def _parallel(job: Job, groups: list[tuple[Path, ...]], processes: int, bar: Any) -> list[dict[str, Any]]:
+def _parallel(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[dict[str, Any]]:
     import multiprocessing
 
     outcomes: dict[int, dict[str, Any]] = {}
-    task = bar.add_task("images", total=len(groups))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=initialize_worker, initargs=(job.log_level,)
-    ) as pool:
+    with (
+        _bar() as bar,
+        ProcessPoolExecutor(
+            processes, mp_context=context, initializer=initialize_worker, initargs=(job.log_level,)
+        ) as pool,
+    ):
+        task = bar.add_task("images", total=len(groups))
         pending = {pool.submit(calibrate_one, job, paths): i for i, paths in enumerate(groups)}
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)

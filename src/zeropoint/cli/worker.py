@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Job", "calibrate_one", "check_common", "initialize_worker"]
+if TYPE_CHECKING:
+    from zeropoint.recipes.session import ImageRun
+
+__all__ = ["Job", "calibrate_and_write", "calibrate_one", "check_common", "initialize_worker"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def calibrate_one(
     stem = file_stem(paths[0])
     base: dict[str, Any] = {"image": str(paths[0]), "stem": stem}
     try:
-        return base | _calibrate(job, paths, stem, on_stage)
+        return base | calibrate_and_write(job, paths, stem, on_stage)[0]
     except (InvalidInputError, CalibrationFailure) as error:
         if debug:
             logging.getLogger("zeropoint").debug("input error", exc_info=True)
@@ -124,9 +127,16 @@ def calibrate_one(
         }
 
 
-def _calibrate(
+def calibrate_and_write(
     job: Job, paths: tuple[Path, ...], stem: str, on_stage: Callable[[str], None] | None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], ImageRun]:
+    """Calibrate one image and write its products; return the outcome and everything behind it.
+
+    Raises
+    ------
+    InvalidInputError
+        If an input cannot be used. An image that cannot be calibrated is an outcome, not an exception.
+    """
     from zeropoint.quality.metrics import compute_metrics, write_metrics
     from zeropoint.quality.report import write_report
     from zeropoint.quality.verdict import judge
@@ -155,7 +165,7 @@ def _calibrate(
     metrics_path = job.out / f"{stem}.metrics.json"
     shown = {"verdict": verdict.level, "reasons": list(verdict.reasons), "caveats": list(run.caveats)}
     write_metrics(metrics_path, {**shown, **metrics}, run=run_information(run))
-    return {
+    outcome = {
         "exit_code": verdict.exit_code,
         "verdict": verdict.level,
         "reasons": list(verdict.reasons),
@@ -163,6 +173,7 @@ def _calibrate(
         "metrics": _json_safe(metrics),
         "summary": _summary(metrics),
     }
+    return outcome, run
 
 
 def _json_safe(metrics: dict[str, Any]) -> dict[str, Any]:

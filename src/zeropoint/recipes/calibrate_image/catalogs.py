@@ -81,7 +81,7 @@ def rows_from_footprints(
 ) -> SourceCatalog:
     """Return a catalogue with one row per footprint; ids count from ``first``."""
     catalog = SourceCatalog(schema, len(footprints), footprints=footprints)
-    catalog["id"] = ids.ids(len(footprints), first=first)
+    catalog["id"] = ids.arange(first, first + len(footprints))
     return catalog
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoader
+from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoader, source_density_deg2
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask, plane_bit
+from zeropoint.datamodel.wcs import angular_separation
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
 from zeropoint.recipes.calibrate_image.catalogs import (
@@ -137,7 +138,7 @@ class CalibrateImage:
             fit = self.astrometry.run(exposure, psf_stars, references)
             result.astrometry = fit
             result.astrometry_matches = denormalize_matches(
-                references, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad
+                references, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad, {"used": fit.used}
             )
             result.metadata["astrometry_matches_count"] = len(fit.match_ref)
             result.metadata["initial_to_final_wcs"] = fit.initial_to_final_wcs
@@ -175,7 +176,7 @@ class CalibrateImage:
             exposure.wcs, exposure.shape, band=exposure.visit_info.band, mjd_tai=exposure.visit_info.mjd_tai
         )
         if purpose == "astrometry":
-            density = references.density_deg2(exposure.wcs, exposure.shape)
+            density = source_density_deg2(references, exposure.wcs, exposure.shape)
             exposure.metadata["REF_CAT_SOURCE_DENSITY"] = density
             result.metadata["ref_cat_source_density"] = density
         return references
@@ -191,8 +192,20 @@ class CalibrateImage:
             result.photometry = fit
             exposure.photo_calib = fit.photo_calib
             calibrate_catalog(stars, fit.photo_calib)
+            table = references.table
+            distance = angular_separation(
+                table["coord_ra"][fit.match_ref],
+                table["coord_dec"][fit.match_ref],
+                stars["coord_ra"][fit.match_src],
+                stars["coord_dec"][fit.match_src],
+            )
             result.photometry_matches = denormalize_matches(
-                references, stars, fit.match_ref, fit.match_src, fit.distance_rad, {"used": fit.used}
+                references,
+                stars,
+                fit.match_ref,
+                fit.match_src,
+                distance,
+                {"used": fit.used, "residual_mag": fit.residual},
             )
             result.metadata["photometry_matches_count"] = len(fit.match_ref)
             numbers.update(zeropoint=fit.zp, sigma=fit.sigma, stars=fit.n_good)
