@@ -8,12 +8,12 @@ from zeropoint.datamodel.psf_model import GaussianPsf, PsfModel
 
 
 def exposure(image, variance=None, mask=None, psf=None, mjd=60000.0):
-    image = np.asarray(image, np.float32)
+    image = np.array(image, np.float32)
     height, width = image.shape
     return Exposure(
         image,
-        np.ones(image.shape, np.float32) if variance is None else np.asarray(variance, np.float32),
-        np.zeros(image.shape, np.int32) if mask is None else np.asarray(mask, np.int32),
+        np.ones(image.shape, np.float32) if variance is None else np.array(variance, np.float32),
+        np.zeros(image.shape, np.int32) if mask is None else np.array(mask, np.int32),
         DetectorInfo("test", "d", 0, width, height, (Amplifier("a", (0, 0, width - 1, height - 1)),)),
         VisitInfo(1, 15.0, mjd, "r_03", "r"),
         psf=psf if psf is not None else GaussianPsf(1.7, 11),

@@ -59,7 +59,7 @@ class FindCosmicRaysConfig(pexConfig.Config):
     )
     min_star_sigma = pexConfig.Field(
         dtype=float,
-        default=4.0,
+        default=5.0,
         doc="Significance at which the neighbors must exclude that the pixel belongs to a star. Well-sampled "
         "images never come near it; where a star's neighbors are faint, it keeps noise from felling stars.",
     )
