@@ -140,12 +140,13 @@ def hsm_moments(stamp, x_start, y_start, mxx, myy, mxy, round_weight, sums, out)
             first_scale = scale
         dx = _clip(2.0 * sums[1] / (amp * scale), MAX_STEP)
         dy = _clip(2.0 * sums[2] / (amp * scale), MAX_STEP)
-        dxx = _clip(4.0 * (sums[3] / amp - 0.5 * mxx) / minor, MAX_STEP)
-        dyy = _clip(4.0 * (sums[4] / amp - 0.5 * myy) / minor, MAX_STEP)
-        dxy = _clip(4.0 * (sums[5] / amp - 0.5 * mxy) / minor, MAX_STEP)
+        dxx = 4.0 * (sums[3] / amp - 0.5 * mxx) / minor
+        dyy = 4.0 * (sums[4] / amp - 0.5 * myy) / minor
+        dxy = 4.0 * (sums[5] / amp - 0.5 * mxy) / minor
         if round_weight:
             dxx = dyy = 0.5 * (dxx + dyy)
             dxy = 0.0
+        dxx, dyy, dxy = _clip(dxx, MAX_STEP), _clip(dyy, MAX_STEP), _clip(dxy, MAX_STEP)
         change = max(max(abs(dx), abs(dy)), max(abs(dxx), max(abs(dyy), abs(dxy))))
         if scale < first_scale:
             change *= first_scale / scale
@@ -159,6 +160,14 @@ def hsm_moments(stamp, x_start, y_start, mxx, myy, mxy, round_weight, sums, out)
         if not (abs(cx - x_start) <= MAX_SHIFT and abs(cy - y_start) <= MAX_SHIFT):
             return 4
         if change <= PRECISION:
+            if round_weight:
+                # the size of the weight, the ellipticity of the moments under it
+                trace = sums[3] + sums[4]
+                e1, e2 = (sums[3] - sums[4]) / trace, 2.0 * sums[5] / trace
+                if not (e1 * e1 + e2 * e2 < 1.0):
+                    return 2
+                half = mxx / math.sqrt(1.0 - e1 * e1 - e2 * e2)
+                mxx, myy, mxy = half * (1.0 + e1), half * (1.0 - e1), half * e2
             out[0], out[1], out[2], out[3], out[4], out[5] = cx, cy, mxx, myy, mxy, 2.0 * amp
             return 0 if mxx * myy - mxy * mxy > 0.0 else 2
     return 1
@@ -170,10 +179,13 @@ def _gaussian_normal_equations(stamp, good, w, h, p, normal):  # type: ignore[no
 
     The model is ``p[0] exp(-rho^2/2)`` of centre ``p[1:3]`` and covariance ``xx, yy, xy = p[3:6]``.
     """
+    n = len(p)  # 6; not a literal, so that the compiler does not unroll the loops over parameters
     det = p[3] * p[4] - p[5] * p[5]
     ixx, iyy, ixy = p[4] / det, p[3] / det, -p[5] / det
-    normal[:, :] = 0.0
-    grad = np.empty(6)
+    for a in range(n):
+        for b in range(n + 1):
+            normal[a, b] = 0.0
+    grad = np.empty(n)
     cost = 0.0
     for j in range(h):
         dy = j - p[2]
@@ -197,17 +209,18 @@ def _gaussian_normal_equations(stamp, good, w, h, p, normal):  # type: ignore[no
             grad[3] = 0.5 * model * ux * ux
             grad[4] = 0.5 * model * uy * uy
             grad[5] = model * ux * uy
-            for a in range(6):
-                for b in range(a, 6):
+            for a in range(n):
+                for b in range(a, n):
                     normal[a, b] += grad[a] * grad[b]
-                normal[a, 6] += grad[a] * r
+                normal[a, n] += grad[a] * r
     return cost
 
 
 @kernel
 def _solve_damped(normal, damping, work, step):  # type: ignore[no-untyped-def]
     """Solve ``(N + damping diag N) step = g`` by Cholesky; return False if N is not positive definite."""
-    for a in range(6):
+    n = len(step)
+    for a in range(n):
         for b in range(a + 1):
             total = normal[b, a]
             if a == b:
@@ -220,14 +233,14 @@ def _solve_damped(normal, damping, work, step):  # type: ignore[no-untyped-def]
                 work[a, a] = math.sqrt(total)
             else:
                 work[a, b] = total / work[b, b]
-    for a in range(6):
-        total = normal[a, 6]
+    for a in range(n):
+        total = normal[a, n]
         for c in range(a):
             total -= work[a, c] * step[c]
         step[a] = total / work[a, a]
-    for a in range(5, -1, -1):
+    for a in range(n - 1, -1, -1):
         total = step[a]
-        for c in range(a + 1, 6):
+        for c in range(a + 1, n):
             total -= work[c, a] * step[c]
         step[a] = total / work[a, a]
     return True
@@ -265,7 +278,7 @@ def fit_gaussian(stamp, good, w, h, x_start, y_start, sigma_start, out):  # type
     for _ in range(100):
         if damping > 1e8 or not _solve_damped(normal, damping, work, step):
             return 2
-        for a in range(6):
+        for a in range(len(p)):
             trial[a] = p[a] + step[a]
         minor = 0.5 * (trial[3] + trial[4] - math.sqrt((trial[3] - trial[4]) ** 2 + 4.0 * trial[5] ** 2))
         allowed = minor > 0.01 and trial[0] > 0.0 and trial[3] < MAX_MOMENT and trial[4] < MAX_MOMENT
@@ -279,10 +292,11 @@ def fit_gaussian(stamp, good, w, h, x_start, y_start, sigma_start, out):  # type
             damping *= 10.0
             continue
         size = 0.0
-        for a in range(1, 6):
+        for a in range(1, len(p)):
             size = max(size, abs(step[a]))
-        p[:] = trial
-        normal[:, :] = new_normal
+        normal, new_normal = new_normal, normal
+        for a in range(len(p)):
+            p[a] = trial[a]
         cost = new_cost
         damping = max(0.1 * damping, 1e-9)
         if size < 1e-7 * (1.0 + p[3] + p[4]):

@@ -240,7 +240,8 @@ def higher_order_sources(  # type: ignore[no-untyped-def]
         paste_source(work, spans[0], spans[1], spans[2], spans[3], k, pixel_offsets, pixels)
         cut_stamp(work, mask, bad_bits, x0, y0, x1, y1, stamp, good)
         restore_source(work, noise, spans[0], spans[1], spans[2], spans[3], k)
-        shape[:] = shapes[k]
+        for m in range(5):
+            shape[m] = shapes[k, m]
         shape[0] -= x0
         shape[1] -= y0
         ok = higher_moments(stamp, good, x1 - x0 + 1, y1 - y0 + 1, shape, fill, orders[0], orders[1], out[k])

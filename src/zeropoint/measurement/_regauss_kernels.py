@@ -158,7 +158,7 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
     Returns
     -------
     status : int
-        0 good; 1 to 5 moments failed (`hsm_moments`); 6 result not finite.
+        0 good; 1 to 5 moments failed (`hsm_moments`); 6 not finite; 7 smaller than the PSF.
     """
     sums, gal, point, f0 = scratch[:6], scratch[6:12], scratch[12:18], scratch[18:21]
     code = hsm_moments(
@@ -204,6 +204,8 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
     resolution = 1.0 - psf_trace / trace
     width = (gal[2] * gal[3] - gal[4] * gal[4]) ** 0.25
     out[0], out[1], out[2], out[3] = e1, e2, resolution, width / (resolution * flux)
+    if not (resolution > 0.0):
+        return 7
     return 0 if abs(e1) + abs(e2) + abs(out[3]) < math.inf else 6
 
 

@@ -154,8 +154,9 @@ def fit_ratio(
     order_x, order_y = config.fitConfig.orderX, config.fitConfig.orderY
     triangular = config.fitConfig.triangular
     kept = np.arange(len(ratio))
-    model = np.full(len(ratio), np.median(ratio))
-    field = ChebyshevPolynomial.constant(shape[1], shape[0], float(model[0]))
+    start = float(np.median(ratio))
+    model = np.full(len(ratio), start)
+    field = ChebyshevPolynomial.constant(shape[1], shape[0], start)
     scatter = np.nan
     for iteration in range(config.numIter):
         residual = ratio[kept] - model[kept]
@@ -167,9 +168,13 @@ def fit_ratio(
             if order_x == 0 and order_y == 0:
                 return iteration
             order_x, order_y = max(order_x - 1, 0), max(order_y - 1, 0)
-        field = fit_chebyshev(
-            x[kept], y[kept], ratio[kept], shape[1], shape[0], order_x, order_y, triangular=triangular
+        # about the median: terms that badly placed stars leave open then stay zero
+        change = fit_chebyshev(
+            x[kept], y[kept], ratio[kept] - start, shape[1], shape[0], order_x, order_y, triangular=triangular
         )
+        coefficients = change.coefficients.copy()
+        coefficients[0, 0] += start
+        field = ChebyshevPolynomial(shape[1], shape[0], coefficients)
         model = field(x=x, y=y)
     if config.doFinalMedianShift:
         coefficients = field.coefficients.copy()

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 #: Calculations by name.
-catalogCalculationRegistry = pexConfig.makeRegistry("Calculations on source catalogues by name.")  # noqa: N816
+catalogCalculationRegistry = pexConfig.makeRegistry("Calculations on source catalogues by name.")
 
 
 class ClassificationExtendednessConfig(pexConfig.Config):
