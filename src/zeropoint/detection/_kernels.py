@@ -12,6 +12,7 @@ from zeropoint.kernels._compile import kernel
 from zeropoint.kernels.labels import count_region_pixels, find_runs, group_runs, join_runs, mark_above
 
 __all__ = [
+    "block_maxima",
     "count_boxes",
     "find_regions",
     "mark_bits",
@@ -235,8 +236,8 @@ def count_boxes(flags, good, boxes, out):  # type: ignore[no-untyped-def]
         Filled.
     """
     for b in range(boxes.shape[0]):
-        n_flagged = 0
-        n_good = 0
+        n_flagged = np.int64(0)
+        n_good = np.int64(0)
         for y in range(boxes[b, 1], boxes[b, 3] + 1):
             f = flags[y, boxes[b, 0] : boxes[b, 2] + 1]
             g = good[y, boxes[b, 0] : boxes[b, 2] + 1]
@@ -249,3 +250,32 @@ def count_boxes(flags, good, boxes, out):  # type: ignore[no-untyped-def]
             n_good += row_good
         out[b, 0] = n_flagged
         out[b, 1] = n_good
+
+
+@kernel
+def block_maxima(values, noise, size, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[j, i]`` with the largest ``values / noise`` of block ``(j, i)``; -inf if all are NaN.
+
+    Parameters
+    ----------
+    values, noise : float32, shape (h, w)
+    size : int
+        Side of a block, pixels.
+    out : float32, shape (ceil(h / size), ceil(w / size))
+        Filled.
+    """
+    h, w = values.shape
+    row = np.empty(w, np.float32)
+    for j in range(out.shape[0]):
+        row[:] = -np.inf
+        for y in range(j * size, min(h, (j + 1) * size)):
+            v = values[y]
+            s = noise[y]
+            for x in range(w):
+                ratio = v[x] / s[x]
+                row[x] = ratio if ratio > row[x] else row[x]
+        for i in range(out.shape[1]):
+            best = np.float32(-np.inf)
+            for x in range(i * size, min(w, (i + 1) * size)):
+                best = max(best, row[x])
+            out[j, i] = best

@@ -11,8 +11,8 @@ from zeropoint.kernels.labels import find_runs
 
 __all__ = ["dilate", "half_widths"]
 
-#: Vertical distances are held in 8 bits with one value for "farther".
-MAX_RADIUS = 254
+#: Vertical distances are held in 16 bits (8 where they fit) with one value for "farther".
+MAX_RADIUS = 65534
 
 
 def half_widths(radius: int, manhattan: bool = False) -> np.ndarray:
@@ -42,31 +42,28 @@ def _paint_stencils(row_offsets, x0, x1, reach, out):  # type: ignore[no-untyped
 
 @kernel
 def _column_distance(mask, cap, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (uint8) with the vertical distance to the next set pixel of the column, at most ``cap``."""
+    """Fill ``out`` (uint8 or uint16) with the vertical distance to the next set pixel, at most ``cap``."""
     h, w = mask.shape
-    one = np.uint8(1)
     for y in range(h):
         flags = mask[y]
         here = out[y]
         if y == 0:
             for x in range(w):
-                here[x] = np.uint8(0) if flags[x] != 0 else cap
+                here[x] = 0 if flags[x] != 0 else cap
         else:
             before = out[y - 1]
             for x in range(w):
-                d = min(before[x], np.uint8(cap - one)) + one
-                here[x] = np.uint8(0) if flags[x] != 0 else np.uint8(d)
+                here[x] = 0 if flags[x] != 0 else min(before[x] + 1, cap)
     for y in range(h - 2, -1, -1):
         here = out[y]
         after = out[y + 1]
         for x in range(w):
-            d = np.uint8(min(after[x], np.uint8(cap - one)) + one)
-            here[x] = min(here[x], d)
+            here[x] = min(here[x], after[x] + 1)
 
 
 @kernel
 def _row_reach(distance, reach, out):  # type: ignore[no-untyped-def]
-    """Set ``out`` where some pixel of the row has ``|dx| <= reach[distance]``; distance is overwritten by no one.
+    """Fill ``out`` (uint8) with 1 where some pixel of the row has ``|dx| <= reach[distance]``, else 0.
 
     The disc of a pixel whose column distance is ``g`` covers ``[x - reach[g], x + reach[g]]`` in this row, so
     two sweeps that carry the farthest end seen so far decide every pixel.
@@ -76,7 +73,7 @@ def _row_reach(distance, reach, out):  # type: ignore[no-untyped-def]
     for y in range(h):
         near = distance[y]
         row = out[y]
-        smallest = np.uint8(255)
+        smallest = near[0]
         for x in range(w):
             smallest = min(smallest, near[x])
         if smallest > radius:
@@ -102,7 +99,7 @@ def dilate(mask: np.ndarray, radius: int, manhattan: bool = False) -> np.ndarray
     mask : bool or uint8, shape (h, w)
         Not modified.
     radius
-        Radius in pixels, 0 to 254.
+        Radius in pixels, 0 to 65534.
     manhattan
         Use the diamond ``|dx| + |dy| <= radius`` instead of the disc ``dx^2 + dy^2 <= radius^2``.
 
@@ -128,8 +125,8 @@ def dilate(mask: np.ndarray, radius: int, manhattan: bool = False) -> np.ndarray
         out = np.zeros(mask.shape, np.uint8)
         _paint_stencils(row_offsets, x0, x1, reach, out)
         return out.view(np.bool_)
-    distance = np.empty(mask.shape, np.uint8)
-    _column_distance(flags, np.uint8(radius + 1), distance)
+    distance = np.empty(mask.shape, np.uint8 if radius < 255 else np.uint16)
+    _column_distance(flags, radius + 1, distance)
     out = np.empty(mask.shape, np.uint8)
     _row_reach(distance, reach, out)
     return out.view(np.bool_)
