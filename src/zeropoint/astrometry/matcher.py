@@ -343,7 +343,7 @@ class MatchPessimisticB:
         near_references = np.ascontiguousarray(field.references[near])
         if len(near_references) < MIN_PAIRS:
             return
-        led_by_sources = (field.sources, field.reference_grid, field.references, False)
+        led_by_sources = (field.sources, field.reference_grid, near_references, False)
         led_by_references = (near_references, field.source_grid, field.sources, True)
         leads = [led_by_sources, led_by_references]
         if len(near_references) < len(field.sources):

@@ -119,14 +119,18 @@ def _excess_variance(square: np.ndarray, variance: np.ndarray, membership: np.nd
     """Return the variance common to all stars of highest (restricted) likelihood.
 
     With ``w = 1 / (variance + x)`` the condition is ``sum(w^2 r^2) = cut sum(w (1 - h))``, where ``h`` is the
-    star's share in the mean and ``cut`` the second moment that clipping leaves.
+    star's share in the mean and ``cut`` the second moment that clipping leaves.  With few stars, whose scatter can
+    be small by accident, half a sigma of the sum is added, which keeps the error on the safe side.
     """
+
+    generosity = 0.5 if len(square) < _MIN_STARS_TO_SHRINK else 0.0
 
     def surplus(x: float) -> float:
         weight = 1.0 / (variance + x)
         share = membership * weight
         leverage = share / share.sum()
-        return float((share * (weight * square - cut * (1.0 - leverage))).sum())
+        lenient = generosity * float(np.sqrt(2.0 * (share * share).sum()))
+        return float((share * (weight * square - cut * (1.0 - leverage))).sum()) + lenient
 
     if surplus(0.0) <= 0.0:
         return 0.0
