@@ -116,7 +116,7 @@ def quartiles(values):  # type: ignore[no-untyped-def]
         sample[i] = values[(i * n) // _N_SAMPLE]
     sample.sort()
     low, high = float(sample[_N_SAMPLE // 10]), float(sample[_N_SAMPLE - 1 - _N_SAMPLE // 10])
-    scale = (_N_BINS - 2) / (high - low)
+    scale = (_N_BINS - 2) / (high - low) if high > low else 0.0
     if not (scale > 0.0 and scale < np.inf):  # no spread, or infinities
         return _sorted_quartiles(values)
     counts = np.zeros(_N_BINS, np.int64)

@@ -46,6 +46,9 @@ def raw_moments(  # type: ignore[no-untyped-def]
                 noise += variance[y, x]
                 mx += v * x
                 my += v * y
+        if total == 0.0:
+            out[i] = np.nan
+            continue
         mx, my = mx / total, my / total
         xx, yy, xy, nearest, inside = 0.0, 0.0, 0.0, np.inf, 0.0
         for s in range(span_offsets[row], span_offsets[row + 1]):
