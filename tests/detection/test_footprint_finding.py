@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from naive import detection as naive
-from zeropoint.detection._kernels import block_maxima, count_boxes, mark_bits
 from zeropoint.detection.footprint_finding import (
     Threshold,
     find_footprints,
@@ -132,28 +131,3 @@ def test_the_strongest_peak_stays_when_the_search_finds_none():
     found = find_footprints(image, np.ones_like(image), Threshold(5.0))
     again = search_peaks_again(found, np.zeros_like(image), np.ones_like(image), Threshold(5.0))
     assert list(zip(again.peak_x, again.peak_y, again.peak_value)) == [(5, 5, 9.0)]
-
-
-def test_box_and_block_reductions_equal_numpy():
-    rng = np.random.default_rng(7)
-    mask = rng.integers(0, 16, (23, 31)).astype(np.int32)
-    flags = np.empty(mask.shape, np.uint8)
-    mark_bits(mask, np.int32(6), flags)
-    np.testing.assert_array_equal(flags, (mask & 6) != 0)
-    good = (mask & 1).astype(np.uint8)
-    out = np.empty((2, 2), np.int64)
-    count_boxes(flags, good, np.array([[0, 0, 30, 22], [3, 4, 9, 7]]), out)
-    part = np.s_[4:8, 3:10]
-    assert out.tolist() == [
-        [(flags & good).sum(), good.sum()],
-        [(flags & good)[part].sum(), good[part].sum()],
-    ]
-    values, noise = _noise_image(8, (23, 31))
-    values[:4, :4] = np.nan
-    values[9, 9] = np.nan
-    maxima = np.empty((6, 8), np.float32)
-    block_maxima(values, noise, 4, maxima)
-    ratio = np.where(np.isnan(values), -np.inf, values / noise)
-    for j in range(6):
-        for i in range(8):
-            assert maxima[j, i] == ratio[4 * j : 4 * j + 4, 4 * i : 4 * i + 4].max()

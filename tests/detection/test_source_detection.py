@@ -204,3 +204,11 @@ def test_value_threshold_compares_counts():
         expected = (smoothed >= 50.0).sum()
     assert result.positive.areas().sum() == expected
     assert (result.positive.peak_significance == 0).all()
+
+
+def test_temporary_backgrounds_have_their_own_scales():
+    config = SourceDetectionConfig()
+    for sub, size in ((config.tempLocalBackground, 64), (config.tempWideBackground, 512)):
+        assert (sub.binSize, sub.algorithm, sub.useApprox) == (size, "AKIMA_SPLINE", False)
+    assert "DETECTED" in config.tempLocalBackground.ignoredPixelMask
+    assert not {"DETECTED", "DETECTED_NEGATIVE"} & set(config.tempWideBackground.ignoredPixelMask)

@@ -8,9 +8,10 @@ import numpy as np
 
 from zeropoint.datamodel.exposure import FloatImage
 from zeropoint.datamodel.footprints import FootprintSet
-from zeropoint.detection._kernels import find_regions, refind_peaks, region_peaks
+from zeropoint.detection._kernels import refind_peaks
 from zeropoint.kernels.dilate import dilate
 from zeropoint.kernels.labels import find_runs, group_runs, join_runs, label_mask
+from zeropoint.kernels.regions import find_regions, region_peaks
 from zeropoint.kernels.spans import paint_spans
 
 __all__ = ["Threshold", "find_footprints", "footprint_flags", "grow_footprints", "search_peaks_again"]

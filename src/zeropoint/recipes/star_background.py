@@ -18,12 +18,12 @@ import numpy.typing as npt
 from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.exposure import Exposure, FloatImage
 from zeropoint.datamodel.footprints import FootprintSet
-from zeropoint.detection._kernels import find_regions
 from zeropoint.detection.footprint_finding import footprint_flags
 from zeropoint.detection.significance import SignificanceImage
 from zeropoint.detection.source_detection import Ratio, SourceDetection, SourceDetectionConfig
 from zeropoint.kernels.dilate import dilate
 from zeropoint.kernels.labels import mark_above
+from zeropoint.kernels.regions import find_regions
 from zeropoint.pixels.background import SubtractBackground, SubtractBackgroundConfig
 from zeropoint.recipes.star_background_search import BLOCK, MAX_FRACTION, Coverage, search_threshold
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask
-from zeropoint.detection._kernels import block_maxima, count_boxes, find_regions, region_peaks
 from zeropoint.detection.significance import SignificanceImage
 from zeropoint.kernels.dilate import dilate
 from zeropoint.kernels.labels import find_runs, join_runs
+from zeropoint.kernels.regions import block_maxima, count_boxes, find_regions, region_peaks
 
 __all__ = ["MAX_FRACTION", "Coverage", "ThresholdSearch", "search_threshold"]
 
