@@ -9,7 +9,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.datamodel.catalog import SourceCatalog, column
+from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.mask_planes import plane_bit
@@ -38,6 +38,8 @@ class PsfCandidates:
         Position on the detector, pixels.
     rows : int64, shape (n,)
         Row of each candidate in the catalogue.
+    color : float64, shape (n,)
+        Colour from the catalogue's ``psf_color_value``; NaN where there is none.
     """
 
     image: npt.NDArray[np.float32]
@@ -46,6 +48,7 @@ class PsfCandidates:
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
     rows: npt.NDArray[np.int64]
+    color: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -104,6 +107,8 @@ def cut_stamps(image: np.ndarray, x0: np.ndarray, y0: np.ndarray, side: int) -> 
     stamps : shape (n, side, side)
         Same type as the image.
     """
+    if len(x0) == 0 or side > min(image.shape):
+        return np.zeros((0, side, side), image.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(image, (side, side))
     return np.ascontiguousarray(windows[y0, x0])
 
@@ -160,14 +165,8 @@ class MakePsfCandidates:
         if not inside.all():
             _LOG.debug("%d candidates dropped: their stamps leave the image.", int((~inside).sum()))
         rows, x, y, x0, y0 = (a[inside] for a in (rows, x, y, x0, y0))
-        if len(rows) == 0:
-            empty = np.zeros((0, side, side))
-            return PsfCandidates(
-                empty.astype(np.float32), empty.astype(np.float32), empty.astype(np.int32),
-                x, y, rows.astype(np.int64),
-            )  # fmt: skip
         image = cut_stamps(exposure.image, x0, y0, side)
-        maximum = image.max(axis=(1, 2))
+        maximum = image.max(axis=(1, 2), initial=-np.inf)
         ok = np.isfinite(maximum)
         rows, x, y, x0, y0, image = (a[ok] for a in (rows, x, y, x0, y0, image))
         if "psf_max_value" in catalog:
@@ -175,7 +174,10 @@ class MakePsfCandidates:
         variance = cut_stamps(exposure.variance, x0, y0, side)
         mask = cut_stamps(exposure.mask, x0, y0, side)
         self._mask_others(mask, image, variance, x, y, x0, y0, rows, catalog.footprints)
-        return PsfCandidates(image, variance, mask, x, y, rows.astype(np.int64))
+        color = np.full(len(rows), np.nan)
+        if has_column(catalog, "psf_color_value"):
+            color[:] = column(catalog, "psf_color_value")[rows]
+        return PsfCandidates(image, variance, mask, x, y, rows.astype(np.int64), color)
 
     def _mask_others(
         self,

@@ -1,0 +1,185 @@
+"""From a catalogue to the PSF of its exposure: select, cut, reserve, fit, check."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import lsst.pex.config as pexConfig
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.catalogs.reserve import ReserveSources
+from zeropoint.catalogs.selectors import sourceSelectorRegistry
+from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.psf_model import PsfModel
+from zeropoint.errors import NonfinitePsfShapeError
+from zeropoint.psf import piff_determiner as _piff_determiner  # noqa: F401  (registers "piff")
+from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
+from zeropoint.psf.registry import PsfDeterminer, psfDeterminerRegistry
+
+__all__ = ["MeasurePsf", "MeasurePsfConfig", "MeasurePsfResult"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class MeasurePsfConfig(pexConfig.Config):
+    """Which steps measure the PSF."""
+
+    starSelector = sourceSelectorRegistry.makeField(
+        doc="Selects the stars that may become PSF candidates.", default="objectSize"
+    )
+    makePsfCandidates = pexConfig.ConfigurableField(
+        target=MakePsfCandidates, doc="Cuts and masks the candidates' stamps."
+    )
+    psfDeterminer = psfDeterminerRegistry.makeField(doc="Fits the PSF model.", default="piff")
+    reserve = pexConfig.ConfigurableField(
+        target=ReserveSources, doc="Sets aside candidates that judge the model and do not shape it."
+    )
+
+    def validate(self) -> None:
+        """Check that the candidates' stamps hold what the determiner needs."""
+        super().validate()
+        if self.psfDeterminer.name != "piff":
+            return
+        determiner = self.psfDeterminer["piff"]
+        kernel_size = self.makePsfCandidates.value.kernelSize
+        extent = determiner.modelSize * determiner.samplingSize
+        if determiner.useCoordinates == "sky":
+            extent *= math.sqrt(2.0)
+        for what, least in (("stampSize", determiner.stampSize or 0), ("model's extent", int(extent))):
+            if kernel_size < least:
+                message = (
+                    f"makePsfCandidates.kernelSize ({kernel_size}) must be at least the {what} ({least})."
+                )
+                raise pexConfig.FieldValidationError(MeasurePsfConfig.makePsfCandidates, self, message)
+
+
+@dataclass(frozen=True)
+class MeasurePsfResult:
+    """The PSF of an exposure and what it was made from.
+
+    Parameters
+    ----------
+    psf
+        The model; also attached to the exposure.
+    n_available, n_good
+        Candidates given to the fit, and those that shaped the model.
+    reduced_chi2
+        Chi-square per degree of freedom of the used stars.
+    metadata
+        ``spatialFitChi2``, ``numAvailStars``, ``numGoodStars``, ``avgX``, ``avgY`` and the determiner's own.
+    candidates
+        Stamps of all candidates, reserved ones included.
+    used, reserved : bool, shape (n_candidates,)
+        Which candidates shaped the model; which were set aside.
+    """
+
+    psf: PsfModel
+    n_available: int
+    n_good: int
+    reduced_chi2: float
+    metadata: dict[str, int | float | str | bool]
+    candidates: PsfCandidates
+    used: npt.NDArray[np.bool_]
+    reserved: npt.NDArray[np.bool_]
+
+
+class MeasurePsf:
+    """Measure the PSF of an exposure from its stars.
+
+    Parameters
+    ----------
+    config
+        Settings; None for the defaults.
+    schema
+        If given, the flags ``calib_psf_candidate``, ``calib_psf_used`` and ``calib_psf_reserved`` are appended.
+    """
+
+    ConfigClass = MeasurePsfConfig
+
+    def __init__(self, config: MeasurePsfConfig | None = None, *, schema: Schema | None = None) -> None:
+        self.config = config if config is not None else MeasurePsfConfig()
+        if schema is not None:
+            schema.add(
+                ColumnSpec(
+                    "calib_psf_candidate", "bool", "", "Set if the source was a candidate for the PSF."
+                ),
+                ColumnSpec("calib_psf_used", "bool", "", "Set if the source shaped the PSF model."),
+            )
+        self.star_selector = self.config.starSelector.apply()
+        self.make_candidates: MakePsfCandidates = self.config.makePsfCandidates.apply()
+        self.determiner: PsfDeterminer = self.config.psfDeterminer.apply()
+        self.reserve: ReserveSources = self.config.reserve.apply(column_stem="calib_psf", schema=schema)
+
+    def run(
+        self, exposure: Exposure, catalog: SourceCatalog, *, exp_id: int = 0, matches: Any = None
+    ) -> MeasurePsfResult:
+        """Measure the PSF; the exposure's ``psf`` and the catalogue's flags are set in place.
+
+        Parameters
+        ----------
+        exposure
+            Image, variance, mask.
+        catalog
+            Measured sources with footprints.
+        exp_id
+            Id of the exposure or catalogue, which seeds the choice of reserved stars. Give every image its own.
+        matches
+            Matches to references, for selectors that need them.
+
+        Returns
+        -------
+        result
+            `MeasurePsfResult`.
+
+        Raises
+        ------
+        NonfinitePsfShapeError
+            If the fitted PSF has no finite size.
+        CalibrationFailure
+            From the selector (no stars) or the determiner (too few).
+        """
+        selected = self.star_selector.run(catalog, exposure=exposure, matches=matches).selected
+        candidates = self.make_candidates.run(exposure, catalog, selected)
+        reserved = self.reserve.run(len(candidates), exp_id=exp_id).reserved
+        self._flag(catalog, "calib_psf_candidate", candidates.rows)
+        self._flag(catalog, self.reserve.column, candidates.rows[reserved])
+        available = np.flatnonzero(~reserved)
+        result = self.determiner.determine_psf(exposure, candidates.take(available))
+        used = np.zeros(len(candidates), np.bool_)
+        used[available[result.used]] = True
+        self._flag(catalog, "calib_psf_used", candidates.rows[used])
+        size = result.psf.sigma()
+        if not np.isfinite(size):
+            raise NonfinitePsfShapeError(
+                f"The PSF fitted to {int(used.sum())} stars has no finite size at its average position; look at "
+                "the selected stars, or lower the spatial order.",
+                psf_size=float(size),
+            )
+        exposure.psf = result.psf
+        _LOG.debug(
+            "PSF from %d of %d candidates (%d reserved): sigma %.3f pixels, reduced chi2 %.3f.",
+            int(used.sum()), len(candidates), int(reserved.sum()), size, result.reduced_chi2,
+        )  # fmt: skip
+        return MeasurePsfResult(
+            psf=result.psf,
+            n_available=len(available),
+            n_good=int(used.sum()),
+            reduced_chi2=result.reduced_chi2,
+            metadata=dict(result.metadata),
+            candidates=candidates,
+            used=used,
+            reserved=reserved,
+        )
+
+    @staticmethod
+    def _flag(catalog: SourceCatalog, name: str, rows: npt.NDArray[np.int64]) -> None:
+        """Set a flag column on exactly these rows, if the catalogue has it."""
+        if name in catalog:
+            flag = np.zeros(len(catalog), np.bool_)
+            flag[rows] = True
+            catalog[name] = flag

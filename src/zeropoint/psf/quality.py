@@ -1,0 +1,190 @@
+"""How well a PSF model describes stars, those that made it and those that were set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.datamodel.psf_model import PsfModel
+from zeropoint.psf.candidates import PsfCandidates
+from zeropoint.psf.moment_residuals import MomentResiduals, moment_residuals
+from zeropoint.psf.stars import make_psf_stars
+
+__all__ = ["PsfResiduals", "ResidualStatistics", "psf_residuals", "residual_statistics"]
+
+#: Planes whose pixels are filled from the model.
+BAD_PLANES = ("BAD", "COSMIC_RAY", "INTERPOLATED", "SATURATED", "SUSPECT", "NO_DATA")
+#: Gauss-Newton steps for flux and centre.
+_STEPS = 3
+#: Step of the numerical derivative, pixels.
+_SHIFT = 1e-3
+
+
+@dataclass(frozen=True)
+class PsfResiduals:
+    """Star minus model of each star.
+
+    Parameters
+    ----------
+    index : int64, shape (n,)
+        Which candidate each row is; stars with fewer than half good pixels are left out.
+    x, y : float64, shape (n,)
+        Position, pixels.
+    flux, signal_to_noise : float64, shape (n,)
+        PSF flux and its signal-to-noise ratio.
+    residuals
+        `MomentResiduals`.
+    reduced_chi2 : float64, shape (n,)
+        Of the stamp under its true noise.
+    """
+
+    index: npt.NDArray[np.int64]
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    flux: npt.NDArray[np.float64]
+    signal_to_noise: npt.NDArray[np.float64]
+    residuals: MomentResiduals
+    reduced_chi2: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ResidualStatistics:
+    """Inverse-variance means with errors, and robust scatter, of some stars' residuals; NaN without stars.
+
+    The error of a mean is the larger of that from pixel noise and that from the scatter of the stars.
+    """
+
+    n: int
+    size: float
+    size_err: float
+    size_scatter: float
+    e1: float
+    e1_err: float
+    e1_scatter: float
+    e2: float
+    e2_err: float
+    e2_scatter: float
+
+    @property
+    def consistent_with_zero(self) -> bool:
+        """Whether all three means are within 3 of their errors of zero."""
+        pairs = ((self.size, self.size_err), (self.e1, self.e1_err), (self.e2, self.e2_err))
+        return all(abs(mean) <= 3.0 * err for mean, err in pairs)
+
+
+def psf_residuals(
+    psf: PsfModel, candidates: PsfCandidates, *, bad_planes: tuple[str, ...] = BAD_PLANES
+) -> PsfResiduals:
+    """Compare stars with the model at their places.
+
+    Parameters
+    ----------
+    psf
+        The model.
+    candidates
+        Stamps.
+    bad_planes
+        Mask planes whose pixels do not count.
+
+    Returns
+    -------
+    residuals
+        `PsfResiduals`. Flux and centre of each star are fitted first.
+    """
+    side = min(psf.size, candidates.side)
+    stars = make_psf_stars(
+        candidates, side=side, bad_bits=bitmask(bad_planes), minimum_unmasked_fraction=0.5, max_snr=np.inf
+    )
+    n = len(stars)
+    good = stars.weight > 0
+    xc, yc = np.floor(stars.x + 0.5), np.floor(stars.y + 0.5)
+    dx, dy = stars.dx.copy(), stars.dy.copy()
+    cut = (psf.size - side) // 2
+    window = slice(cut, cut + side)
+
+    def stamps(by_x: float = 0.0, by_y: float = 0.0) -> npt.NDArray[np.float64]:
+        # a star's centre may leave its pixel by a hair, the stamp must not follow
+        limit = 0.4999
+        x = xc + np.clip(dx + by_x, -limit, limit)
+        y = yc + np.clip(dy + by_y, -limit, limit)
+        return psf.star_stamps(x=x, y=y)[:, window, window]
+
+    model = stamps()
+    flux = np.ones(n)
+    for _ in range(_STEPS):
+        weight = np.where(good, model * model, 0.0)  # a Gaussian-like window of the star's own size
+        power = weight * good
+        by_x = (stamps(_SHIFT) - stamps(-_SHIFT)) / (2 * _SHIFT)
+        by_y = (stamps(0.0, _SHIFT) - stamps(0.0, -_SHIFT)) / (2 * _SHIFT)
+        design = np.stack([model, by_x, by_y], axis=1).reshape(n, 3, -1)
+        weighted = design * power.reshape(n, 1, -1)
+        normal = weighted @ design.transpose(0, 2, 1)
+        right = weighted @ stars.image.reshape(n, -1, 1)
+        ok = np.abs(np.linalg.det(normal)) > 0
+        solution = np.zeros((n, 3))
+        solution[ok] = np.linalg.solve(normal[ok], right[ok])[:, :, 0]
+        flux = solution[:, 0]
+        step = np.divide(solution[:, 1:], flux[:, None], out=np.zeros((n, 2)), where=flux[:, None] > 0)
+        step = np.clip(step, -0.5, 0.5)
+        dx, dy = dx + step[:, 0], dy + step[:, 1]
+        model = stamps()
+    scaled = model * flux[:, None, None]
+    variance = stars.sky_variance[:, None, None] + stars.variance_slope[:, None, None] * np.maximum(
+        scaled, 0.0
+    )
+    residuals = moment_residuals(stars.image, variance, good, scaled, dx, dy)
+    deviation = np.where(good, stars.image - scaled, 0.0)
+    dof = np.maximum(good.sum(axis=(1, 2)) - 3, 1)
+    return PsfResiduals(
+        index=stars.index,
+        x=stars.x,
+        y=stars.y,
+        flux=flux,
+        signal_to_noise=np.sqrt((good * scaled * scaled / variance).sum(axis=(1, 2))),
+        residuals=residuals,
+        reduced_chi2=(deviation * deviation / variance).sum(axis=(1, 2)) / dof,
+    )
+
+
+def _mean(values: npt.NDArray[np.float64], err: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return inverse-variance mean, its error and the robust scatter."""
+    scatter = 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    # an intrinsic scatter in the weights keeps a few bright stars from being the whole mean
+    intrinsic = max(scatter**2 - float(np.median(err)) ** 2, 0.0)
+    weight = 1.0 / (err**2 + intrinsic)
+    mean = float((weight * values).sum() / weight.sum())
+    from_noise = float(weight.sum() ** -0.5)
+    n = len(values)
+    if n < 2:
+        return mean, from_noise, scatter
+    from_scatter = float(np.sqrt((weight * (values - mean) ** 2).sum() / weight.sum() / (n - 1)))
+    return mean, max(from_noise, from_scatter), scatter
+
+
+def residual_statistics(result: PsfResiduals, chosen: npt.NDArray[np.bool_]) -> ResidualStatistics:
+    """Summarise the residuals of some candidates.
+
+    Parameters
+    ----------
+    result
+        From `psf_residuals`.
+    chosen : bool, shape (n_candidates,)
+        Which candidates, for example those used or those reserved.
+
+    Returns
+    -------
+    statistics
+        `ResidualStatistics`.
+    """
+    r = result.residuals
+    keep = np.asarray(chosen, np.bool_)[result.index] & np.isfinite(r.size) & (r.size_err > 0)
+    n = int(keep.sum())
+    if n == 0:
+        return ResidualStatistics(0, *([float("nan")] * 9))
+    size = _mean(r.size[keep], r.size_err[keep])
+    e1 = _mean(r.e1[keep], r.e1_err[keep])
+    e2 = _mean(r.e2[keep], r.e2_err[keep])
+    return ResidualStatistics(n, *size, *e1, *e2)
