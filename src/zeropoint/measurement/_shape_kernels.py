@@ -22,6 +22,7 @@ RHO2_MAX = 14.0
 START_MOMENT = 1.5
 MAX_RADIUS = 1000.0
 N_SUB = 4
+DAMP_AFTER = 20
 
 
 @kernel
@@ -156,7 +157,11 @@ def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, 
             and abs(e2 - e2_old) < tol_e
             and abs(oxx / oxx_old - 1.0) < tol_size
         )
-        wxx, wyy, wxy = nyy / ndet, nxx / ndet, -nxy / ndet
+        vxx, vyy, vxy = nyy / ndet, nxx / ndet, -nxy / ndet
+        if iteration >= DAMP_AFTER:
+            # objects near the corner of a pixel can make the plain iteration swing between two shapes
+            vxx, vyy, vxy = 0.5 * (vxx + wxx), 0.5 * (vyy + wyy), 0.5 * (vxy + wxy)
+        wxx, wyy, wxy = vxx, vyy, vxy
         if not (max(wxx, wyy) < MAX_RADIUS * MAX_RADIUS):
             status = UNWEIGHTED
             break

@@ -8,6 +8,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 
 from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.errors import InvalidInputError
 from zeropoint.measurement._hsm_base import HsmMoments, HsmMomentsConfig
 from zeropoint.measurement._hsm_kernels import hsm_stack
 from zeropoint.measurement._hsm_sources import NOT_CONTAINED
@@ -119,6 +120,8 @@ class HsmPsfMomentsDebiased(HsmMoments):
     def measure(self, context: MeasurementContext) -> None:
         """See `MeasurementPlugin.measure`."""
         cat, name, config = context.catalog, self.name, self.config
+        if "slot_PsfFlux_instFlux" not in cat:
+            raise InvalidInputError(f"{name} needs the PSF-flux slot: set slots.psfFlux and run its plugin.")
         if context.exposure.psf is None:
             cat[f"{name}_flag_no_psf"] = True
             cat[f"{name}_flag"] = True

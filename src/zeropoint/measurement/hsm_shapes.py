@@ -9,6 +9,7 @@ import numpy as np
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
 from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.errors import InvalidInputError
 from zeropoint.measurement._hsm_base import SHAPE_FLAGS, HsmPlugin
 from zeropoint.measurement._hsm_sources import MAX_REACH, NO_PIXELS, clip_boxes, higher_order_sources
 from zeropoint.measurement._regauss_kernels import regauss_sources
@@ -157,6 +158,8 @@ class HigherOrderMomentsSource(HsmPlugin):
     def measure(self, context: MeasurementContext) -> None:
         """See `MeasurementPlugin.measure`."""
         cat = context.catalog
+        if f"{self.source}_xx" not in cat:
+            raise InvalidInputError(f"{self.name} needs {self.source} among the plugins.")
         shapes = np.column_stack([cat[f"{self.source}_{c}"] for c in ("x", "y", "xx", "yy", "xy")])
         boxes, status = context.boxes.copy(), np.zeros(len(context), np.int64)
         cx, cy = np.ascontiguousarray(shapes[:, 0]), np.ascontiguousarray(shapes[:, 1])
