@@ -146,10 +146,12 @@ def _interpolate_cells(
         return np.full((height, width), np.nan, np.float32)
     rows = np.arange(height, dtype=np.float64)
     table = np.empty((len(columns), height))
-    for line, i in zip(table, columns):
-        y, v = yc[good[:, i]], values[good[:, i], i]
+    patterns, pattern_of = np.unique(good[:, columns], axis=1, return_inverse=True)
+    for k, pattern in enumerate(patterns.T):  # columns with the same good cells at once
+        lines = np.flatnonzero(pattern_of == k)
+        y, v = yc[pattern], values[np.ix_(pattern, columns[lines])]
         line_style = reduced_style(style, len(y))
-        line[:] = _basis(y, rows, line_style) @ np.concatenate([v, _slopes(y, v, line_style)])
+        table[lines] = (_basis(y, rows, line_style) @ np.concatenate([v, _slopes(y, v, line_style)])).T
     x = xc[columns]
     line_style = reduced_style(style, len(x))
     # single precision is exact enough for the departures from a typical level
