@@ -25,6 +25,12 @@ class ReserveSourcesConfig(pexConfig.Config):
         max=1.0,
         doc="Fraction of the candidates to reserve; usually 0.1-0.3.",
     )
+    min_candidates = pexConfig.RangeField(
+        dtype=int,
+        default=0,
+        min=0,
+        doc="Reserve none when there are fewer sources than this: a small sample is worth more in the fit.",
+    )
     seed = pexConfig.Field(
         dtype=int, default=1, doc="Added to the exposure's id to seed the choice; any whole number."
     )
@@ -109,7 +115,8 @@ class ReserveSources:
                 raise ValueError(f"prior has {len(prior)} values for {n} sources.")
             population = np.flatnonzero(prior)
         chosen = np.zeros(len(population), np.bool_)
-        chosen[: round(len(population) * self.config.fraction)] = True
+        if len(population) >= self.config.min_candidates:
+            chosen[: round(len(population) * self.config.fraction)] = True
         generator = np.random.RandomState((self.config.seed + int(exp_id)) & 0xFFFFFFFF)
         generator.shuffle(chosen)
         reserved = np.zeros(n, np.bool_)

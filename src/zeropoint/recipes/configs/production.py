@@ -33,4 +33,4 @@ config.star_measurement.plugins.names |= [
 
 # a tenth of the PSF stars judge the fit, where there are enough of them
 config.psf_measure_psf.reserve.fraction = 0.1
-config.psf_measure_psf.reserve_min_candidates = 60
+config.psf_measure_psf.reserve.min_candidates = 60
