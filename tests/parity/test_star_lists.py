@@ -13,6 +13,7 @@ from naive import matched_stars as sky
 from zeropoint.astrometry.solve import Astrometry, AstrometryConfig
 from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.photometry.color_terms import fit_color_term
 from zeropoint.photometry.zeropoint import fit_zeropoint
 
 pytestmark = pytest.mark.parity
@@ -57,10 +58,24 @@ def test_a_cfht_list_is_matched_to_sdss():
 def test_the_scatter_of_an_lco_frame_is_the_published_one():
     with gzip.open(LCO) as stream:
         table = Table(fits.open(stream)[1].data)
-    mag, flux = (np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in ("imag", "fluxaper4"))
-    good = (mag > 14) & (mag < 17) & (flux > 0)
-    difference = mag[good] + 2.5 * np.log10(flux[good])
-    fit = fit_zeropoint(difference, np.full(good.sum(), 0.01))
-    # measured independently: zero point 28.742, scatter 0.019 with a colour term of slope 0.03
-    assert fit.zp == pytest.approx(28.742, abs=0.02)
-    assert fit.scatter < 0.03
+    names = ("imag", "gmag", "rmag", "fluxaper4")
+    mag, g, r, flux = (np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names)
+    good = (mag > 14) & (mag < 17) & (flux > 0) & np.isfinite(g - r)
+    difference, color = (mag + 2.5 * np.log10(np.where(good, flux, 1.0)))[good], (g - r)[good]
+    error, folds = np.full(good.sum(), 0.01), np.arange(good.sum()) % 5
+    clipped = fit_zeropoint(difference, error).good
+    term = fit_color_term(
+        color[clipped],
+        difference[clipped],
+        error[clipped],
+        folds[clipped],
+        primary="g",
+        secondary="r",
+        reference=0.0,
+    )
+    fit = fit_zeropoint(difference + term.slope * color, error)
+    # measured independently: 28.742 at g - r = 0, slope 0.03, scatter 0.019 mag
+    assert term.kept
+    assert term.slope == pytest.approx(-0.03, abs=0.01)
+    assert fit.zp == pytest.approx(28.742, abs=0.005)
+    assert fit.scatter < 0.021

@@ -66,6 +66,8 @@ def test_identical_stars_are_all_used():
     assert fit.zp == pytest.approx(24.5, abs=1e-12)
     assert fit.good.all()
     assert fit.sigma == pytest.approx(0.02 / np.sqrt(10))
+    rounded = np.full(10, 24.5) + np.arange(10) * 4e-15
+    assert fit_zeropoint(rounded, np.full(10, 0.02)).good.all()
 
 
 def test_no_star_is_an_error():

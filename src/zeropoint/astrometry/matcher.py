@@ -35,6 +35,8 @@ N_VERIFY = 200
 PAIR_BUDGET = 400_000
 #: The automatic tolerance starts at most at this many ``minMatchDistPixels``.
 MAX_START_TOLERANCE = 4.0
+#: Brightest points whose patterns set the automatic tolerance.
+MAX_PATTERN_POINTS = 1000
 #: Tolerances at which more than this fraction of positions have a reference by chance are not tried.
 MAX_CHANCE_RATE = 0.25
 
@@ -468,6 +470,7 @@ def _chance_rate(points: np.ndarray, tolerance: float) -> float:
 
 def _pattern_spacing(points: np.ndarray, size: int) -> float:
     """Return a fifth of the smallest distance between the spoke lengths of two patterns of one list (pixels)."""
+    points = points[:MAX_PATTERN_POINTS]
     n = len(points) - size + 1
     if n < 2:
         return np.inf

@@ -143,11 +143,10 @@ def _affordable_order(
         design = _design(stars.x, stars.y, order, *frame)
         if len(stars) < MATCHES_PER_TERM * design.shape[1]:
             continue
-        upper = np.linalg.qr(design, mode="r")
-        diagonal = np.abs(np.diag(upper))
-        if diagonal.min() < 1e-8 * diagonal.max():
+        values, vectors = np.linalg.eigh(design.T @ design)
+        if values[0] < 1e-12 * values[-1]:
             continue
-        corners = np.linalg.solve(upper.T, _design(corner_x, corner_y, order, *frame).T)
-        if (corners**2).sum(axis=0).max() <= MAX_CORNER_VARIANCE:
+        corners = (_design(corner_x, corner_y, order, *frame) @ vectors) ** 2 / values
+        if corners.sum(axis=1).max() <= MAX_CORNER_VARIANCE:
             return order
     return 1

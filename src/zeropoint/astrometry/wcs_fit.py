@@ -122,12 +122,12 @@ def _floor(scaled: np.ndarray, variance: np.ndarray, expected: float) -> float:
     """Return the extra variance under which the median of |residual| / sigma has its expected value."""
 
     def excess(extra: float) -> float:
-        return float(np.median(np.sqrt(scaled / (variance + extra)))) - expected
+        return float(np.median(scaled / (variance + extra))) - expected**2
 
     if excess(0.0) <= 0.0:
         return 0.0
-    low, high = 0.0, float(np.max(scaled)) / expected**2
-    for _ in range(60):
+    low, high = 0.0, float(np.median(scaled)) / expected**2
+    for _ in range(24):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return 0.5 * (low + high)
@@ -166,7 +166,10 @@ def robust_least_squares(
     n, p = target.shape[0], design.shape[-1]
     rows_per_star = 2.0 if joint else 1.0
     good, floor, soft = np.ones(n, bool), 0.0, np.ones(n)
-    solution = np.zeros((p, 1 if joint else 2))
+    # orthonormal columns keep the normal equations well conditioned whatever the order
+    stacked, right = (design.reshape(-1, p), target.T.reshape(-1, 1)) if joint else (design, target)
+    basis, upper = np.linalg.qr(stacked)
+    coefficients = np.zeros((p, right.shape[1]))
     for round_ in range(n_reject + 1):
         if good.sum() * rows_per_star < p:
             raise AstrometryFitFailure(
@@ -176,17 +179,13 @@ def robust_least_squares(
             )
         share = max(1.0 - p / (rows_per_star * good.sum()), 0.05)
         for _ in range(max(n_iter, 1)):
-            root = np.sqrt(soft[good] / (variance[good] + floor))
+            weight = np.where(good, soft / (variance + floor), 0.0)
+            weight = np.tile(weight / weight.max(), 2 if joint else 1)[:, None]
+            normal = basis.T @ (basis * weight)
+            coefficients = np.linalg.lstsq(normal, basis.T @ (right * weight), rcond=None)[0]
+            model = basis @ coefficients
             if joint:
-                left = np.concatenate([design[a][good] * root[:, None] for a in range(2)])
-                right = np.concatenate([target[good, a] * root for a in range(2)])
-                solution = np.linalg.lstsq(left, right, rcond=None)[0][:, None]
-                model = np.stack([design[a] @ solution[:, 0] for a in range(2)], axis=1)
-            else:
-                solution = np.linalg.lstsq(
-                    design[good] * root[:, None], target[good] * root[:, None], rcond=None
-                )[0]
-                model = design @ solution
+                model = model.reshape(2, n).T
             square = (target - model) ** 2
             # both axes together: the median of |r| of a 2-d Gaussian is 1.1774 sigma
             total = square.sum(axis=1)
@@ -200,4 +199,5 @@ def robust_least_squares(
             limit = reject_sigma**2 * (variance + floor)
             good = np.all(square <= limit[:, None], axis=1)
             soft = np.ones(n)
+    solution = np.linalg.lstsq(upper, coefficients, rcond=None)[0]
     return RobustFit(solution, good, float(np.sqrt(floor)))

@@ -12,6 +12,8 @@ __all__ = ["ZeropointFit", "fit_zeropoint", "histogram_start"]
 
 _log = logging.getLogger(__name__)
 N_BINS = 20
+#: Magnitudes closer than this are identical but for rounding.
+_IDENTICAL = 1e-9
 #: Full width at half maximum of a Gaussian in sigmas, as the start of the clipping has it.
 _FWHM = 2.3
 #: From this number of stars on, the formal error follows a scatter smaller than the quoted errors.
@@ -60,6 +62,8 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
     If the highest bins are neighbours, the centre is their middle and sigma comes from where the histogram falls
     to half of its peak; else from median and quartiles.
     """
+    if ordered[-1] - ordered[0] < _IDENTICAL:  # a histogram cannot resolve rounding
+        return float(np.median(ordered)), 0.0, 0.0
     heights, edges = np.histogram(ordered, bins=N_BINS)
     highest = np.flatnonzero(heights == heights.max())
     if highest[-1] - highest[0] + 1 == len(highest):
@@ -103,7 +107,7 @@ def _clip(
             q1, q3 = _at_quarters(np.sort(chosen))
             sigma = 0.7413 * (q3 - q1)
         # rounding must not turn identical values into outliers
-        reach = max(n_sigma * min(sigma, limit), 1e-9)
+        reach = max(n_sigma * min(sigma, limit), _IDENTICAL)
         good = np.abs(d - centre) < reach
         n_good = int(good.sum())
         if n_good == 0:
@@ -122,7 +126,6 @@ def _excess_variance(square: np.ndarray, variance: np.ndarray, membership: np.nd
     star's share in the mean and ``cut`` the second moment that clipping leaves.  With few stars, whose scatter can
     be small by accident, half a sigma of the sum is added, which keeps the error on the safe side.
     """
-
     generosity = 0.5 if len(square) < _MIN_STARS_TO_SHRINK else 0.0
 
     def surplus(x: float) -> float:
@@ -254,5 +257,5 @@ def _error_of_mean(
         return max(formal * student, sandwich)
     if extra == 0.0:
         chi_square = float((weight * residual**2).sum() / membership.sum())
-        return formal * float(np.sqrt(chi_square / (cut * (1.0 - 1.0 / n))))
+        return formal * max(float(np.sqrt(chi_square / (cut * (1.0 - 1.0 / n)))), 0.5)
     return formal
