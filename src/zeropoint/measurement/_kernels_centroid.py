@@ -61,8 +61,11 @@ def _smooth_3x3(image, variance, kern, x0, y0, bx, by, binned, binned_var, out, 
             q = 0.0
             for jj in range(by):
                 for ii in range(bx):
-                    v += image[y0 + j * by + jj, x0 + i * bx + ii]
-                    q += variance[y0 + j * by + jj, x0 + i * bx + ii]
+                    value = image[y0 + j * by + jj, x0 + i * bx + ii]
+                    # a lost pixel counts as empty, unless it is one of the innermost
+                    if abs(value) < np.inf or (abs(j - kh // 2 - 1) <= 1 and abs(i - kw // 2 - 1) <= 1):
+                        v += value
+                        q += variance[y0 + j * by + jj, x0 + i * bx + ii]
             binned[j, i] = v * norm
             binned_var[j, i] = q * norm * norm
     for dj in range(3):
@@ -172,9 +175,6 @@ def _one_peak(image, variance, kern, tiny, sigma, x, y, peak_value, binmax, peak
         x0 = x - bx * (2 + half) + bx
         y0 = y - by * (2 + half) + by
         _smooth_3x3(image, variance, use, x0, y0, bx, by, binned, binned_var, m, mv)
-        for j in range(3):
-            for i in range(3):
-                mv[j, i] *= bx * by
         found = _fit_3x3(m, mv, s2, fit)
         if found != OK:
             return state | found, bins

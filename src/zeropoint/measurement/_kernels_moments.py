@@ -44,23 +44,18 @@ def _gaussian_sum(image, xc, yc, ixx, iyy, ixy, reach_x, reach_y):  # type: igno
 
 @kernel
 def _fine_gaussian_sum(image, xc, yc, ixx, iyy, ixy, reach_x, reach_y):  # type: ignore[no-untyped-def]
-    """Return ``sum(w I)`` for a narrow weight, averaged over 4 x 4 points of each pixel within ``q <= 9``."""
+    """Return ``sum(w I)`` for a narrow weight, averaged over 4 x 4 points of each pixel."""
     h, w = image.shape
     total = 0.0
     for y in range(max(math.ceil(yc - reach_y), 0), min(math.floor(yc + reach_y), h - 1) + 1):
         for x in range(max(math.ceil(xc - reach_x), 0), min(math.floor(xc + reach_x), w - 1) + 1):
-            far = 0.0
-            for sy in (-0.375, 0.375):
-                for sx in (-0.375, 0.375):
-                    dx, dy = x - xc + sx, y - yc + sy
-                    far = max(far, ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy)
-            if far > 9.0:
-                continue
             weight = 0.0
             for j in range(4):
                 for i in range(4):
                     dx, dy = x - xc - 0.375 + 0.25 * i, y - yc - 0.375 + 0.25 * j
-                    weight += math.exp(-0.5 * (ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy))
+                    q = ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy
+                    if q <= _Q_MAX:
+                        weight += math.exp(-0.5 * q)
             total += weight * image[y, x] / 16.0
     return total
 

@@ -42,11 +42,13 @@ __all__ = [
 _UNUSABLE = ("BAD", "SATURATED", "NO_DATA")
 #: A step longer than this (pixels) is repeated from where it ended.
 _LONG_STEP = 0.1
+#: Far from the star the curvature misleads: no step is longer than this (pixels).
+_LONGEST_STEP = 0.75
 #: A fit that leaves its start by more than this (pixels) is not believed.
-_MAX_SHIFT = 1.0
+_MAX_SHIFT = 3.0
 #: Half side of the fit region in units of the PSF's determinant radius.
 _FIT_SIGMAS = 5.0
-_MAX_STEPS = 3
+_MAX_STEPS = 8
 
 
 def _centroid_specs(name: str, errors: bool) -> list[ColumnSpec]:
@@ -191,8 +193,9 @@ class SdssCentroid(MeasurementPlugin):
                 done,
                 out,
             )
-            x[rows], y[rows] = xr + out[:, 0], yr + out[:, 1]
             step = np.hypot(out[:, 0], out[:, 1])
+            damping = np.minimum(1.0, _LONGEST_STEP / np.maximum(step, _LONGEST_STEP))
+            x[rows], y[rows] = xr + damping * out[:, 0], yr + damping * out[:, 1]
             shift = np.hypot(x[rows] - at.x[rows], y[rows] - at.y[rows])
             # a binned source is refined only if its curvature is a point source's
             like_star = np.abs(out[:, 4] - 1.0) <= 3.0 * out[:, 5]

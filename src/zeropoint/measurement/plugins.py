@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from zeropoint.measurement import (
+    aperture_flux,
+    blendedness,
+    centroids,
+    gaussian_flux,
+    geometry,
+    hsm,
+    local_background,
+    pixel_flags,
+    psf_flux,
+    shapes,
+)
 
 __all__ = ["MODULES"]
 
+#: Modules whose import registers plugins.
 MODULES = (
-    "centroids",
-    "pixel_flags",
-    "psf_flux",
-    "aperture_flux",
-    "gaussian_flux",
-    "local_background",
-    "blendedness",
-    "geometry",
-    "shapes",
-    "hsm",
+    aperture_flux,
+    blendedness,
+    centroids,
+    gaussian_flux,
+    geometry,
+    hsm,
+    local_background,
+    pixel_flags,
+    psf_flux,
+    shapes,
 )
-
-for _module in MODULES:
-    if importlib.util.find_spec(f"zeropoint.measurement.{_module}") is not None:
-        importlib.import_module(f"zeropoint.measurement.{_module}")

@@ -47,7 +47,7 @@ class SingleFrameMeasurementConfig(pexConfig.Config):
     slots = pexConfig.ConfigField(dtype=SlotsConfig, doc="Plugins that the slots stand for.")
     plugins = pluginRegistry.makeField(
         multi=True,
-        default=[name for name in _DEFAULT_PLUGINS if name in pluginRegistry],
+        default=list(_DEFAULT_PLUGINS),
         doc="Plugins to run.",
     )
     undeblended = pluginRegistry.makeField(
