@@ -125,7 +125,7 @@ class MeasurementPlugin(ABC):
 
 
 #: Every plugin by name.
-pluginRegistry = pexConfig.makeRegistry("Measurement plugins by name.", PluginConfig)  # noqa: N816
+pluginRegistry = pexConfig.makeRegistry("Measurement plugins by name.", PluginConfig)
 
 P = TypeVar("P", bound=type[MeasurementPlugin])
 
