@@ -168,8 +168,11 @@ def robust_least_squares(
     good, floor, soft = np.ones(n, bool), 0.0, np.ones(n)
     # orthonormal columns keep the normal equations well conditioned whatever the order
     stacked, right = (design.reshape(-1, p), target.T.reshape(-1, 1)) if joint else (design, target)
-    basis, upper = np.linalg.qr(stacked)
-    coefficients = np.zeros((p, right.shape[1]))
+    values, vectors = np.linalg.eigh(stacked.T @ stacked)
+    kept = values > 1e-14 * values[-1]
+    to_basis = vectors[:, kept] / np.sqrt(values[kept])
+    basis = stacked @ to_basis
+    coefficients = np.zeros((basis.shape[1], right.shape[1]))
     for round_ in range(n_reject + 1):
         if good.sum() * rows_per_star < p:
             raise AstrometryFitFailure(
@@ -199,5 +202,4 @@ def robust_least_squares(
             limit = reject_sigma**2 * (variance + floor)
             good = np.all(square <= limit[:, None], axis=1)
             soft = np.ones(n)
-    solution = np.linalg.lstsq(upper, coefficients, rcond=None)[0]
-    return RobustFit(solution, good, float(np.sqrt(floor)))
+    return RobustFit(to_basis @ coefficients, good, float(np.sqrt(floor)))
