@@ -25,7 +25,7 @@ __all__ = [
 
 _ARCSEC = np.pi / 648000.0
 _MAG = 2.5 / np.log(10.0)
-#: Pairs of reference bands that make a colour, the first that exists wins.
+#: Pairs of reference bands that make a color, the first that exists wins.
 _COLORS = (
     ("g", "i"),
     ("g", "r"),
@@ -117,7 +117,7 @@ class PhotometryResiduals:
     snr
         Signal to noise of the source.
     color, color_name
-        Colour from two reference bands (NaN without) and its name.
+        Color from two reference bands (NaN without) and its name.
     used
         Matches behind the zeropoint.
     """
@@ -276,7 +276,7 @@ def _names(table: Any) -> list[str]:
 def photometry_residuals(data: ReportData) -> PhotometryResiduals | None:
     """Return the residuals of the photometric matches, or None without matches or zeropoint.
 
-    A column ``residual`` of the matches, if there is one, is used as it is: it includes colour terms.
+    A column ``residual`` of the matches, if there is one, is used as it is: it includes color terms.
     """
     matches, zeropoint = data.photometry_matches, data.zeropoint
     if matches is None or len(matches) == 0 or not np.isfinite(zeropoint):
@@ -306,7 +306,7 @@ def photometry_residuals(data: ReportData) -> PhotometryResiduals | None:
 
 
 def _color(matches: Any) -> tuple[np.ndarray, str]:
-    """Return the colour of the references and its name: a usual pair of bands, else the first two."""
+    """Return the color of the references and its name: a usual pair of bands, else the first two."""
     bands = [n[4:-5] for n in _names(matches) if n.startswith("ref_") and n.endswith("_flux")]
     filled = [b for b in bands if np.mean(floats(matches, f"ref_{b}_flux") > 0) > 0.5]
     pairs = [pair for pair in _COLORS if pair[0] in filled and pair[1] in filled]

@@ -66,7 +66,7 @@ class ComputeExposureSummaryStatsConfig(pexConfig.Config):
     )
     magLimSnr = pexConfig.Field[float](doc="Signal to noise of the limiting magnitude.", default=5.0)
 
-    def setDefaults(self) -> None:  # noqa: N802
+    def setDefaults(self) -> None:
         """Select unflagged PSF stars of moderate signal to noise."""
         super().setDefaults()
         selector = self.starSelector["science"]

@@ -60,10 +60,10 @@ class Limit:
     def expected(self) -> str:
         """Return the range of good values in words."""
         if isinstance(self.warn, tuple):
-            return f"{format_value(self.warn[0])} to {format_value(self.warn[1])}"
+            return f"{self.warn[0]:g} to {self.warn[1]:g}"
         if self.warn is None:
             return ""
-        return f"{'≤' if self.direction == 'above' else '≥'} {format_value(self.warn)}"
+        return f"{'≤' if self.direction == 'above' else '≥'} {self.warn:g}"
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def _reason(limit: Limit, value: float, bound: Any) -> str:
     unit = f" {limit.unit}" if limit.unit else ""
     shown = f"{limit.label}: {format_value(value)}{unit}"
     if isinstance(bound, tuple):
-        return f"{shown} is outside of {format_value(bound[0])} to {format_value(bound[1])}{unit}"
-    return f"{shown} is {limit.direction} {format_value(bound)}{unit}"
+        return f"{shown} is outside of {bound[0]:g} to {bound[1]:g}{unit}"
+    return f"{shown} is {limit.direction} {bound:g}{unit}"
 
 
 def format_value(value: Any, digits: int = 3) -> str:

@@ -1,0 +1,181 @@
+"""One self-contained HTML page an image: verdict first, then numbers, then plots, then how it was made."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zeropoint.quality.report_data import ReportData
+from zeropoint.quality.report_rows import GROUPS, summary_rows
+from zeropoint.quality.verdict import Verdict, format_value
+
+__all__ = ["render_report", "write_report"]
+
+_LOG = logging.getLogger(__name__)
+#: Pixels per inch of the plots: sharp at twice the size they are usually shown at.
+_DPI = 144
+#: Plots larger than this are reduced to a palette.
+_PALETTE_BYTES = 120_000
+_HEADLINES = {
+    "good": "Everything checked is within its expected range.",
+    "usable": "The calibration can be used, with care: read the reasons.",
+    "bad": "Do not use this calibration.",
+}
+
+
+def write_report(path: str | Path, data: ReportData, metrics: Mapping[str, Any], verdict: Verdict) -> None:
+    """Write the report in one step: under a temporary name first, then moved into place.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    data, metrics, verdict
+        Results of one image, as from `compute_metrics` and `judge`.
+    """
+    target = Path(path)
+    text = render_report(data, metrics, verdict)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render_report(data: ReportData, metrics: Mapping[str, Any], verdict: Verdict) -> str:
+    """Return the report as HTML that needs nothing from outside."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = (resources.files("zeropoint.quality") / "templates" / "report.html.j2").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    figures, missing = _figures(data, dict(metrics))
+    failure = data.failure
+    return environment.from_string(source).render(
+        data=data,
+        verdict=verdict,
+        headline=_HEADLINES[verdict.level],
+        reasons=[reason for reason in verdict.reasons if reason not in data.caveats],
+        facts=_facts(data),
+        cards=_cards(data, metrics),
+        groups=GROUPS,
+        rows=summary_rows(metrics),
+        figures=figures,
+        missing=missing,
+        failure_name="" if failure is None else type(failure).__name__,
+        failure_numbers=_shown(getattr(failure, "metadata", {}) if failure is not None else {}),
+        stages=[(name.replace("_", " "), cpu, wall, _shown(n)) for name, cpu, wall, n in data.stages],
+    )
+
+
+def _figures(data: ReportData, metrics: dict[str, Any]) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """Draw the panels of each section; return them, and the names of those that have nothing to show."""
+    from zeropoint.quality.panels import PANELS
+
+    figures: dict[str, list[dict[str, str]]] = {}
+    missing = []
+    for panel in PANELS:
+        if not panel.available(data):
+            missing.append(panel.name)
+            continue
+        try:
+            picture = _png(panel.plot(data).figure)
+            caption = panel.caption(data, metrics)
+        except Exception:  # one broken plot must not cost the report
+            _LOG.warning("%s: the plot of %s failed", data.stem, panel.name, exc_info=True)
+            missing.append(panel.name)
+            continue
+        entry = {"name": panel.name, "png": picture, "caption": caption, "expect": panel.expect}
+        figures.setdefault(panel.group, []).append(entry)
+    return figures, missing
+
+
+def _png(figure: Any) -> str:
+    """Return a figure as base64 PNG; large ones get a palette of 256 colors, a third of the size."""
+    from PIL import Image
+
+    figure.set_dpi(_DPI)
+    figure.canvas.draw()
+    picture = Image.fromarray(np.ascontiguousarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", compress_level=6)
+    if buffer.tell() > _PALETTE_BYTES:
+        buffer = io.BytesIO()
+        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", compress_level=6)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _facts(data: ReportData) -> list[tuple[str, str]]:
+    """Return what identifies the image."""
+    info, detector = data.exposure.visit_info, data.exposure.detector
+    facts = [
+        ("Image", Path(data.image_path).name),
+        ("Object", info.object_name),
+        ("Camera", " ".join(part for part in (data.camera or detector.instrument, detector.name) if part)),
+        ("Filter", f"{info.physical_filter} (band {data.band})" if data.band else info.physical_filter),
+        ("Exposure", f"{info.exposure_time:g} s" if info.exposure_time == info.exposure_time else ""),
+        ("Date", _date(info.mjd_tai)),
+        ("Airmass", f"{info.airmass:.2f}" if info.airmass == info.airmass else ""),
+        ("References", data.references),
+        ("Pixels in", data.unit),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _date(mjd_tai: float) -> str:
+    if mjd_tai != mjd_tai:
+        return ""
+    from astropy.time import Time
+
+    return f"{Time(mjd_tai, format='mjd', scale='tai').utc.strftime('%Y-%m-%d %H:%M:%S')} UTC"
+
+
+def _cards(data: ReportData, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name, value and remark of the few numbers that everyone looks for."""
+
+    def number(name: str, form: str) -> str:
+        value = metrics.get(name)
+        known = isinstance(value, int | float) and value == value
+        return format(value, form).replace("-", "−") if known else ""
+
+    error, fwhm, sigma = (
+        number("zeropoint_err", ".4f"),
+        number("fwhm_arcsec", ".2f"),
+        number("psfSigma", ".2f"),
+    )
+    east, north = number("astrom_rms_east_arcsec", ".3f"), number("astrom_rms_north_arcsec", ".3f")
+    cards = [
+        (
+            "Zeropoint",
+            number("zeroPoint", ".4f"),
+            f"± {error} mag, one electron" if error else "mag, one electron",
+        ),
+        (
+            "Zeropoint scatter",
+            number("photom_scatter_mag", ".3f"),
+            f"mag, {number('photom_n_cal', 'd')} stars",
+        ),
+        (
+            "Astrometry",
+            f"{east} × {north}" if east else "",
+            f"arcsec, {number('astrom_n_match', 'd')} matches",
+        ),
+        ("PSF FWHM", fwhm or "", f"arcsec, σ {sigma} px, {number('n_psf_used', 'd')} stars"),
+        ("Depth", number("magLim", ".2f"), "mag, point source, S/N 5"),
+        ("Sources", number("n_sources", "d"), f"sky {number('skyBg', '.4g')} e⁻ per pixel"),
+    ]
+    return [card if card[1] else (card[0], "–", "not measured") for card in cards]
+
+
+def _shown(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key.replace("_", " "), format_value(value, 4)) for key, value in numbers.items()]
