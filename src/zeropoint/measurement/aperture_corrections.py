@@ -41,6 +41,10 @@ type ApCorrMap = dict[str, ChebyshevPolynomial]
 #: Added to the scatter so that identical ratios do not reject each other.
 _TINY = 1e-7
 _MAD_TO_SIGMA = 1.482602218505602
+#: Error added to every ratio, so that a few very bright stars do not decide alone.
+_FLOOR = 0.002
+#: A higher order must lower the squared prediction error by more than this factor to be taken.
+_ORDER_GAIN = 1.03
 
 
 def ap_corr_names(schema: Schema) -> tuple[str, ...]:
@@ -75,6 +79,13 @@ class MeasureApCorrConfig(pexConfig.Config):
     doFinalMedianShift = pexConfig.Field(
         dtype=bool, default=True, doc="Shift the fit by its median residual at the end?"
     )
+    min_stars = pexConfig.RangeField(
+        dtype=int,
+        default=20,
+        min=1,
+        doc="With fewer stars than this, the selector's limit on signal to noise falls to fallback_snr.",
+    )
+    fallback_snr = pexConfig.Field(dtype=float, default=50.0, doc="Signal to noise of the second attempt.")
     allowFailure = pexConfig.ListField(
         dtype=str, default=[], doc="Fluxes whose correction may be missing, rather than an error."
     )
@@ -128,9 +139,14 @@ class RatioFit:
 
 
 def fit_ratio(
-    x: np.ndarray, y: np.ndarray, ratio: np.ndarray, shape: tuple[int, int], config: MeasureApCorrConfig
+    x: np.ndarray,
+    y: np.ndarray,
+    ratio: np.ndarray,
+    shape: tuple[int, int],
+    config: MeasureApCorrConfig,
+    error: np.ndarray | None = None,
 ) -> RatioFit | int:
-    """Fit flux ratios by a clipped Chebyshev polynomial.
+    """Fit flux ratios by a clipped, weighted Chebyshev polynomial of the order that predicts best.
 
     Parameters
     ----------
@@ -139,7 +155,9 @@ def fit_ratio(
     shape
         (height, width) of the image.
     config
-        Orders and clipping.
+        Highest orders and clipping.
+    error : float64, shape (n,), optional
+        Standard errors of the ratios; equal weights if None.
 
     Returns
     -------
@@ -148,41 +166,88 @@ def fit_ratio(
 
     Notes
     -----
-    The start is the median. Each round rejects for good what is farther from the fit than ``numSigmaClip``
-    robust sigmas, lowers both orders until ``minDegreesOfFreedom`` remain, and fits again.
+    The start is the weighted median. Each round rejects for good what is farther from the fit than
+    ``numSigmaClip`` robust sigmas (of residuals over errors), and fits again. Of the orders up to the configured
+    one, the lowest is taken whose leave-one-out prediction error (PRESS) no higher order beats by more than
+    `_ORDER_GAIN`: a few dozen stars do not support a quadratic, and a correction that they do not demand is
+    noise that grows to per cents in the corners.
     """
-    order_x, order_y = config.fitConfig.orderX, config.fitConfig.orderY
-    triangular = config.fitConfig.triangular
+    weight = np.ones(len(ratio)) if error is None else 1.0 / (error**2 + _FLOOR**2)
     kept = np.arange(len(ratio))
-    start = float(np.median(ratio))
+    start = _weighted_median(ratio, weight)
     model = np.full(len(ratio), start)
     field = ChebyshevPolynomial.constant(shape[1], shape[0], start)
     scatter = np.nan
     for iteration in range(config.numIter):
         residual = ratio[kept] - model[kept]
         scatter = _MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))) + _TINY
-        kept = kept[np.abs(residual) <= config.numSigmaClip * scatter]
-        while len(kept) - len(chebyshev_terms(order_x, order_y, triangular=triangular)) < (
-            config.minDegreesOfFreedom
-        ):
-            if order_x == 0 and order_y == 0:
-                return iteration
-            order_x, order_y = max(order_x - 1, 0), max(order_y - 1, 0)
-        # about the median: terms that badly placed stars leave open then stay zero
-        change = fit_chebyshev(
-            x[kept], y[kept], ratio[kept] - start, shape[1], shape[0], order_x, order_y, triangular=triangular
-        )
+        scaled = residual * np.sqrt(weight[kept] / np.median(weight[kept]))
+        limit = _MAD_TO_SIGMA * float(np.median(np.abs(scaled - np.median(scaled)))) + _TINY
+        kept = kept[np.abs(scaled) <= config.numSigmaClip * limit]
+        if len(kept) - 1 < config.minDegreesOfFreedom:
+            return iteration
+        # about the start: terms that badly placed stars leave open then stay zero
+        change = _best_order(x[kept], y[kept], ratio[kept] - start, weight[kept], shape, config)
         coefficients = change.coefficients.copy()
         coefficients[0, 0] += start
         field = ChebyshevPolynomial(shape[1], shape[0], coefficients)
         model = field(x=x, y=y)
     if config.doFinalMedianShift:
         coefficients = field.coefficients.copy()
-        coefficients[0, 0] -= np.median(model[kept] - ratio[kept])
+        coefficients[0, 0] -= _weighted_median(model[kept] - ratio[kept], weight[kept])
         field = ChebyshevPolynomial(shape[1], shape[0], coefficients)
     mask = np.zeros(len(ratio), np.bool_)
     mask[kept] = True
     return RatioFit(field, scatter, mask)
+
+
+def _weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
+    """Return the value where the cumulative weight crosses one half (the midpoint between neighbours)."""
+    order = np.argsort(values, kind="stable")
+    ordered, cumulative = values[order], np.cumsum(weight[order])
+    half = 0.5 * cumulative[-1]
+    i = int(np.searchsorted(cumulative, half * (1.0 - 1e-12)))
+    if i + 1 < len(ordered) and cumulative[i] <= half * (1.0 + 1e-12):
+        return float(0.5 * (ordered[i] + ordered[i + 1]))
+    return float(ordered[i])
+
+
+def _best_order(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    shape: tuple[int, int],
+    config: MeasureApCorrConfig,
+) -> ChebyshevPolynomial:
+    """Fit every order up to the configured one and return the lowest that predicts (nearly) best."""
+    fits: list[tuple[float, ChebyshevPolynomial]] = []
+    triangular = config.fitConfig.triangular
+    for top in range(max(config.fitConfig.orderX, config.fitConfig.orderY) + 1):
+        order_x, order_y = min(top, config.fitConfig.orderX), min(top, config.fitConfig.orderY)
+        terms = chebyshev_terms(order_x, order_y, triangular=triangular)
+        if len(values) - len(terms) < config.minDegreesOfFreedom:
+            break
+        field = fit_chebyshev(
+            x, y, values, shape[1], shape[0], order_x, order_y, weights=weight, triangular=triangular
+        )
+        design = np.stack(
+            [
+                ChebyshevPolynomial(
+                    shape[1],
+                    shape[0],
+                    np.eye(1, (j + 1) * (i + 1), (j + 1) * (i + 1) - 1).reshape(j + 1, i + 1),
+                )(x=x, y=y)
+                for j, i in terms
+            ],
+            axis=1,
+        )
+        q, _ = np.linalg.qr(design * np.sqrt(weight)[:, None])
+        leverage = np.clip(np.sum(q * q, axis=1), 0.0, 1.0 - 1e-9)
+        left_out = (values - field(x=x, y=y)) / (1.0 - leverage)
+        fits.append((float(np.sum(weight * left_out**2)), field))
+    best = min(press for press, _ in fits)
+    return next(field for press, field in fits if press <= best * _ORDER_GAIN)
 
 
 @dataclass(frozen=True)
@@ -199,6 +264,22 @@ class MeasureApCorrResult:
 
     ap_corr_map: ApCorrMap
     n_used: dict[str, int]
+
+
+def _ratio_error(
+    catalog: SourceCatalog, reference: str, name: str, rows: np.ndarray, ratio: np.ndarray
+) -> np.ndarray | None:
+    """Return standard errors of reference over flux, or None if an error is missing.
+
+    Both fluxes share the photons of the star, so the noise of the smaller aperture cancels to first order and
+    what counts is what the reference aperture adds.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        outer = catalog[f"{reference}_instFluxErr"][rows] / catalog[f"{reference}_instFlux"][rows]
+        inner = catalog[f"{name}_instFluxErr"][rows] / catalog[f"{name}_instFlux"][rows]
+    if not (np.isfinite(outer).all() and np.isfinite(inner).all()):
+        return None
+    return np.abs(ratio) * np.sqrt(np.maximum(outer**2 - inner**2, (0.1 * outer) ** 2))
 
 
 class MeasureApCorr:
@@ -232,6 +313,25 @@ class MeasureApCorr:
             schema.add(flag_spec(f"apcorr_{name}_used", "used to measure this aperture correction"))
         self.selector = self.config.sourceSelector.apply()
 
+    def _select(self, exposure: Exposure, catalog: SourceCatalog) -> np.ndarray:
+        """Select stars; where they are few, also fainter ones, which weigh less."""
+        selected = self.selector.run(catalog, exposure=exposure).selected
+        limit = getattr(self.selector.config, "signalToNoise", None)
+        if np.count_nonzero(selected) >= self.config.min_stars or limit is None:
+            return selected
+        if limit.minimum is None or limit.minimum <= self.config.fallback_snr:
+            return selected
+        relaxed = type(self.selector.config)()
+        for name, value in self.selector.config.items():
+            setattr(relaxed, name, value)
+        relaxed.signalToNoise.minimum = self.config.fallback_snr
+        log.debug(
+            "%d stars for aperture corrections: S/N limit lowered to %g",
+            np.count_nonzero(selected),
+            self.config.fallback_snr,
+        )
+        return type(self.selector)(relaxed).run(catalog, exposure=exposure).selected
+
     def run(self, exposure: Exposure, catalog: SourceCatalog) -> MeasureApCorrResult:
         """Fit the corrections of all fluxes.
 
@@ -249,7 +349,7 @@ class MeasureApCorr:
         """
         reference = self.config.refFluxName
         ref_flux = catalog[f"{reference}_instFlux"]
-        selected = self.selector.run(catalog, exposure=exposure).selected
+        selected = self._select(exposure, catalog)
         selected = selected & ~catalog[f"{reference}_flag"] & np.isfinite(ref_flux)
         result: ApCorrMap = {}
         n_used: dict[str, int] = {}
@@ -277,8 +377,10 @@ class MeasureApCorr:
         if len(rows) - 1 < self.config.minDegreesOfFreedom:
             self._fail(name, len(rows), len(rows) - 1)
             return None
-        ratio = catalog[f"{self.config.refFluxName}_instFlux"][rows] / flux[rows]
-        fit = fit_ratio(x[rows], y[rows], ratio, exposure.shape, self.config)
+        reference = self.config.refFluxName
+        ratio = catalog[f"{reference}_instFlux"][rows] / flux[rows]
+        error = _ratio_error(catalog, reference, name, rows, ratio)
+        fit = fit_ratio(x[rows], y[rows], ratio, exposure.shape, self.config, error)
         if not isinstance(fit, RatioFit):
             self._fail(name, len(rows), self.config.minDegreesOfFreedom - 1, iteration=fit)
             return None
