@@ -108,7 +108,7 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "size against magnitude",
-        "psf",
+        "pixels",
         psf.plot_size_magnitude,
         psf.size_magnitude_caption,
         "Stars form a level band and PSF stars lie in it; at the bright end the band must not bend upward, "

@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 import os
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -95,6 +96,7 @@ def _figures(data: ReportData, metrics: dict[str, Any]) -> tuple[dict[str, list[
             _LOG.warning("%s: the plot of %s failed", data.stem, panel.name, exc_info=True)
             missing.append(panel.name)
             continue
+        caption = re.sub(r"(?<![\w^])-(?=\d)", "−", caption)  # a minus sign, not a hyphen
         entry = {"name": panel.name, "png": picture, "caption": caption, "expect": panel.expect}
         figures.setdefault(panel.group, []).append(entry)
     return figures, missing
@@ -153,7 +155,7 @@ def _cards(data: ReportData, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         number("fwhm_arcsec", ".2f"),
         number("psfSigma", ".2f"),
     )
-    east, north = number("astrom_rms_east_arcsec", ".3f"), number("astrom_rms_north_arcsec", ".3f")
+    east, north, unit = _scatters(metrics)
     cards = [
         (
             "Zeropoint",
@@ -168,13 +170,23 @@ def _cards(data: ReportData, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         (
             "Astrometry",
             f"{east} × {north}" if east else "",
-            f"arcsec, {number('astrom_n_match', 'd')} matches",
+            f"{unit}, {number('astrom_n_match', 'd')} matches",
         ),
         ("PSF FWHM", fwhm or "", f"arcsec, σ {sigma} px, {number('n_psf_used', 'd')} stars"),
         ("Depth", number("magLim", ".2f"), "mag, point source, S/N 5"),
         ("Sources", number("n_sources", "d"), f"sky {number('skyBg', '.4g')} e⁻ per pixel"),
     ]
     return [card if card[1] else (card[0], "–", "not measured") for card in cards]
+
+
+def _scatters(metrics: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the astrometric scatters and their unit, mas if small."""
+    values = [metrics.get(f"astrom_rms_{axis}_arcsec", float("nan")) for axis in ("east", "north")]
+    if not all(value == value for value in values):
+        return "", "", ""
+    if max(values) < 0.2:
+        return f"{1e3 * values[0]:.1f}", f"{1e3 * values[1]:.1f}", "mas E × N"
+    return f"{values[0]:.2f}", f"{values[1]:.2f}", "arcsec E × N"
 
 
 def _shown(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from zeropoint.quality.verdict import format_value, judge_one, load_limits
 __all__ = ["GROUPS", "Row", "summary_rows"]
 
 #: Sections of the report and their titles, in order.
-GROUPS = {"pixels": "Image", "psf": "PSF", "astrometry": "Astrometry", "photometry": "Photometry"}
+GROUPS = {"pixels": "Image and sources", "psf": "PSF", "astrometry": "Astrometry", "photometry": "Photometry"}
 
 #: (section, quantity, quantity of its error, label, unit) of numbers without limits.
 _FACTS = (
@@ -39,7 +39,8 @@ _FACTS = (
     ("photometry", "photom_scatter_bright_mag", "", "Scatter of all matches with S/N > 50", "mag"),
     ("photometry", "photom_slope_mag", "photom_slope_mag_err", "Slope with magnitude", "mag/mag"),
     ("photometry", "photom_color_slope", "photom_color_slope_err", "Slope with color", "mag/mag"),
-    ("photometry", "photom_spatial_rms_mag", "photom_spatial_noise_mag", "Spatial rms ± its noise", "mag"),
+    ("photometry", "photom_spatial_rms_mag", "", "Rms of the zeropoint over the image", "mag"),
+    ("photometry", "photom_spatial_noise_mag", "", "The same from noise alone", "mag"),
 )
 
 #: Words of each level, so that nothing depends on color alone.
@@ -72,7 +73,7 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
                 limit.label,
                 _value(judged.value, limit.unit),
                 limit.unit,
-                limit.expected(),
+                limit.expected().replace("-", "−"),
                 "none" if ignored else judged.level,
                 "" if ignored else _WORDS[judged.level],
                 limit.source,
@@ -92,5 +93,9 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 def _value(value: float, unit: str) -> str:
     """Return a number with four decimals if it is a magnitude, else with three significant figures."""
-    text = "not known" if value != value else f"{value:.4f}" if unit == "mag" else format_value(value)
-    return text.replace("-", "−") if text != "not known" else text
+    if value != value:
+        return "not known"
+    if 0 < abs(value) < 1e-4:
+        return "< 0.0001" if value > 0 else "> −0.0001"
+    text = f"{value:.4f}" if unit == "mag" else format_value(value)
+    return text.replace("-", "−")

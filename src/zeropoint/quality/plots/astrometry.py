@@ -70,14 +70,14 @@ def plot_astrometry_vectors(data: ReportData, ax: Axes | None = None) -> Axes:
             long = np.hypot(u[rows], v[rows])
             with np.errstate(invalid="ignore", divide="ignore"):
                 shrink = np.where(long > 4 * typical, 4 * typical / long, 1.0) / typical * length
-            options: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "units": "dots"}
+            options: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "units": "inches"}
             ax.quiver(
                 residuals.x[rows],
                 residuals.y[rows],
                 u[rows] * shrink,
                 v[rows] * shrink,
                 color=color,
-                width=1.2,
+                width=0.014,
                 headwidth=5,
                 headlength=6,
                 **options,

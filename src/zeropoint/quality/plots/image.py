@@ -22,7 +22,7 @@ __all__ = ["OVERLAYS", "background_caption", "image_caption", "plot_background",
 _DISPLAY = 700
 #: What is painted over the image: name, planes, color, opacity; later ones on top.
 OVERLAYS = (
-    ("detection edge", ("DETECTION_EDGE",), "sky", 0.35),
+    ("edge", ("DETECTION_EDGE",), "sky", 0.35),
     ("interpolated", ("INTERPOLATED",), "yellow", 0.8),
     ("bad or no data", ("BAD", "NO_DATA", "VIGNETTED"), "purple", 0.7),
     ("cosmic ray", ("COSMIC_RAY",), "green", 1.0),

@@ -54,14 +54,14 @@ def plot_psf_whiskers(data: ReportData, ax: Axes | None = None) -> Axes:
     unit = max(robust_limit(np.hypot(residuals.e1, residuals.e2), 0.01, 90, 1.0), 0.01)
     unit = float(f"{unit:.1g}")
     for e1, e2, color, width, label in (
-        (residuals.e1, residuals.e2, COLORS["sky"], 1.6, "stars"),
-        (residuals.de1, residuals.de2, COLORS["vermillion"], 1.2, "star − model"),
+        (residuals.e1, residuals.e2, COLORS["sky"], 0.024, "stars"),
+        (residuals.de1, residuals.de2, COLORS["vermillion"], 0.016, "star − model"),
     ):
         # the long axis of (e1, e2) lies at half its angle
         size, angle = np.minimum(np.hypot(e1, e2) / unit, 3.0) * length, 0.5 * np.arctan2(e2, e1)
         options: dict[str, Any] = {
             "angles": "xy", "scale_units": "xy", "scale": 1.0, "pivot": "mid", "headwidth": 0,
-            "headlength": 0, "headaxislength": 0, "units": "dots",
+            "headlength": 0, "headaxislength": 0, "units": "inches",
         }  # fmt: skip
         ax.quiver(
             residuals.x,

@@ -26,7 +26,7 @@ COLORS = {
 
 #: Sizes (inches, points) and color maps that all plots share.
 STYLE: dict[str, Any] = {
-    "figure": (5.6, 3.9),
+    "figure": (5.6, 4.5),
     "square": (5.6, 4.9),
     "title": 10.5,
     "label": 9.5,
@@ -42,7 +42,7 @@ STYLE: dict[str, Any] = {
 
 def flat_axes(ax: Axes | None) -> Axes:
     """Return the axes given, or new ones on a figure of their own."""
-    return ax if ax is not None else _new(STYLE["figure"], (0.135, 0.13, 0.845, 0.785))
+    return ax if ax is not None else _new(STYLE["figure"], (0.135, 0.115, 0.845, 0.81))
 
 
 def image_axes(ax: Axes | None, shape: tuple[int, int]) -> Axes:
