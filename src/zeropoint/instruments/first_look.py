@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import maximum_filter, zoom
+import numpy.typing as npt
+from scipy.ndimage import zoom
 
 from zeropoint.datamodel.exposure import Exposure
-from zeropoint.kernels.moments import adaptive_moments
 
-__all__ = ["FirstLook", "first_look", "settings_from_first_look"]
+__all__ = ["FirstLook", "first_look", "fit_round_gaussians", "settings_from_first_look"]
 
 _FWHM = 2.354820045
 _HALF = 12
@@ -29,7 +29,8 @@ class FirstLook:
     Parameters
     ----------
     fwhm_pix
-        Full width at half maximum of the stars, pixels; NaN if there are too few stars.
+        Full width at half maximum of the Gaussian that fits the stars best (pixel response included), pixels; NaN
+        if there are too few stars.
     n_stars
         Stars it rests on.
     """
@@ -54,41 +55,115 @@ def first_look(exposure: Exposure, *, max_stars: int = 300) -> FirstLook:
 
     Notes
     -----
-    Local maxima more than 25 sigma above a blockwise median sky are measured with adaptive moments; the size is
-    the densest interval of log(sigma) (half-sample mode), which neither cosmic rays nor galaxies move much.
+    A round Gaussian is fitted to local maxima more than 25 sigma above a blockwise median sky; the size is the
+    densest interval of log(sigma) (half-sample mode), which neither cosmic rays nor galaxies move much.  A fit,
+    unlike weighted moments, also holds for stars narrower than two pixels, and does not see faint wings.
     """
     image = exposure.image - _coarse_sky(exposure.image)
     bad = exposure.masked("BAD", "NO_DATA", "SATURATED")
-    sample = image[::4, ::4]
-    sigma_sky = 0.7413 * float(np.subtract(*np.percentile(sample[np.isfinite(sample)], [75, 25])))
-    image = np.where(bad, 0.0, image).astype(np.float32)
-    peaks = (
-        (image == maximum_filter(image, size=5))
-        & (image > 25 * sigma_sky)
-        & (maximum_filter(bad, size=5) == 0)
-    )
-    peaks[:_HALF] = peaks[-_HALF:] = False
-    peaks[:, :_HALF] = peaks[:, -_HALF:] = False
-    y, x = np.nonzero(peaks)
-    order = np.argsort(-image[y, x], kind="stable")[:max_stars]
-    widths = []
-    for yy, xx in zip(y[order], x[order]):
-        stamp = image[yy - _HALF : yy + _HALF + 1, xx - _HALF : xx + _HALF + 1].astype(np.float64)
-        core = stamp[_HALF - 1 : _HALF + 2, _HALF - 1 : _HALF + 2]
-        total = core.sum()
-        cx = _HALF + float((core.sum(0) * [-1, 0, 1]).sum() / total)
-        cy = _HALF + float((core.sum(1) * [-1, 0, 1]).sum() / total)
-        flag, xx2, yy2, xy2 = adaptive_moments(np.ascontiguousarray(stamp), cx, cy, 1.5, 100, 1e-4)
-        det = xx2 * yy2 - xy2 * xy2
-        # a single hot pixel or a track has a vanishing minor axis
-        if flag == 0 and det > 0.15**4:
-            widths.append(det**0.25)
+    sample = image[::4, ::4][~bad[::4, ::4]]
+    if sample.size < 100:
+        return FirstLook(float("nan"), 0)
+    sigma_sky = 0.7413 * float(np.subtract(*np.percentile(sample, [75, 25])))
+    image[bad] = 0.0
+    x, y = _bright_peaks(image, bad, 25.0 * sigma_sky, max_stars)
+    if len(x) == 0:
+        return FirstLook(float("nan"), 0)
+    offsets = np.arange(-_HALF, _HALF + 1)
+    stamps = image[y[:, None, None] + offsets[:, None], x[:, None, None] + offsets].astype(np.float64)
+    sigma, misfit = fit_round_gaussians(stamps)
+    # a hot pixel is narrower than any star, a track or a blend is not round
+    widths = sigma[(sigma > 0.4) & (sigma < 0.5 * _HALF) & (misfit < 0.15)]
     if len(widths) < 5:
         return FirstLook(float("nan"), len(widths))
     return FirstLook(_FWHM * float(np.exp(_half_sample_mode(np.log(np.sort(widths))))), len(widths))
 
 
-def _coarse_sky(image: np.ndarray, block: int = 64) -> np.ndarray:
+def _bright_peaks(
+    image: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_], threshold: float, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return x, y of the brightest local maxima of 5 x 5 pixels without bad ones, the brightest first."""
+    inner = image[_HALF:-_HALF, _HALF:-_HALF]
+    y, x = (v + _HALF for v in np.nonzero(inner > threshold))
+    keep = np.ones(len(x), bool)
+    value = image[y, x]
+    for j in range(-2, 3):
+        for i in range(-2, 3):
+            keep &= ~bad[y + j, x + i] & (image[y + j, x + i] <= value)
+    x, y, value = x[keep], y[keep], value[keep]
+    order = np.argsort(-value, kind="stable")[:most]
+    return x[order], y[order]
+
+
+def fit_round_gaussians(
+    stamps: npt.NDArray[np.float64], n_iter: int = 15
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fit amplitude, centre and width of a round Gaussian to each stamp (Levenberg-Marquardt, all at once).
+
+    Parameters
+    ----------
+    stamps : float64, shape (n, s, s)
+        Sky-subtracted stamps, s odd, each with its peak in the middle.
+    n_iter
+        Iterations.
+
+    Returns
+    -------
+    sigma : float64, shape (n,)
+        Width, pixels.
+    misfit : float64, shape (n,)
+        Residual rms in the inner 5 x 5 pixels over the amplitude.
+    """
+    n, size, _ = stamps.shape
+    half = size // 2
+    grid = np.arange(size) - half
+    dy, dx = (g.astype(np.float64) for g in np.meshgrid(grid, grid, indexing="ij"))
+    data = stamps / stamps[:, half, half][:, None, None]
+    # the sum over 3 x 3 pixels tells the width of a Gaussian: (1 + 2 exp(-1/2 sigma^2))^2
+    edge = (np.sqrt(data[:, half - 1 : half + 2, half - 1 : half + 2].sum((1, 2)).clip(1.1, 8.5)) - 1.0) / 2.0
+    parameters = np.zeros((n, 4))
+    parameters[:, 0], parameters[:, 3] = 1.0, np.log(np.sqrt(-0.5 / np.log(edge)).clip(0.3, 4.0))
+    damping = np.full(n, 1e-3)
+    model, jacobian = _round_gaussian(parameters, dx, dy)
+    cost = ((data - model) ** 2).sum((1, 2))
+    for _ in range(n_iter):
+        slopes = jacobian.reshape(n, 4, -1)
+        gradient = slopes @ (data - model).reshape(n, -1, 1)
+        hessian = slopes @ slopes.transpose(0, 2, 1)
+        diagonal = np.einsum("nkk->nk", hessian)
+        diagonal *= 1.0 + damping[:, None]
+        diagonal += 1e-9
+        step = np.linalg.solve(hessian, gradient)[:, :, 0].clip(-0.5, 0.5)
+        trial = parameters + step
+        trial[:, 3] = trial[:, 3].clip(np.log(0.2), np.log(size))
+        trial_model, trial_jacobian = _round_gaussian(trial, dx, dy)
+        trial_cost = ((data - trial_model) ** 2).sum((1, 2))
+        better = trial_cost < cost
+        damping = np.where(better, damping * 0.2, damping * 8.0).clip(1e-9, 1e6)
+        parameters[better], cost[better] = trial[better], trial_cost[better]
+        model[better], jacobian[better] = trial_model[better], trial_jacobian[better]
+    core = slice(half - 2, half + 3)
+    residual = (data - model)[:, core, core]
+    misfit = np.sqrt((residual**2).mean((1, 2))) / np.maximum(parameters[:, 0], 1e-9)
+    return np.exp(parameters[:, 3]), misfit
+
+
+def _round_gaussian(
+    parameters: npt.NDArray[np.float64], dx: npt.NDArray[np.float64], dy: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return models and their derivatives for rows (amplitude, x, y, log sigma)."""
+    amplitude, x, y, log_sigma = (column[:, None, None] for column in parameters.T)
+    inverse = np.exp(-2.0 * log_sigma)
+    u, v = dx - x, dy - y
+    shape = np.exp(-0.5 * inverse * (u * u + v * v))
+    model = amplitude * shape
+    jacobian = np.stack(
+        [shape, model * u * inverse, model * v * inverse, model * (u * u + v * v) * inverse], axis=1
+    )
+    return model, jacobian
+
+
+def _coarse_sky(image: npt.NDArray[np.float32], block: int = 64) -> npt.NDArray[np.float32]:
     height, width = image.shape
     ny, nx = max(height // block, 1), max(width // block, 1)
     trimmed = image[: ny * (height // ny), : nx * (width // nx)]
@@ -98,7 +173,7 @@ def _coarse_sky(image: np.ndarray, block: int = 64) -> np.ndarray:
     return sky[:height, :width].astype(np.float32)
 
 
-def _half_sample_mode(values: np.ndarray) -> float:
+def _half_sample_mode(values: npt.NDArray[np.float64]) -> float:
     """Return the half-sample mode of sorted values (Bickel & Fruehwirth 2006)."""
     while len(values) > 3:
         half = (len(values) + 1) // 2

@@ -6,75 +6,114 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from astropy.io import fits
 
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.image_file import read_plane
 from zeropoint.instruments.values import ImageContext
 
 __all__ = ["read_mask"]
 
 
-def read_mask(context: ImageContext, shape: tuple[int, ...]) -> np.ndarray:
+def read_mask(context: ImageContext, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     """Return the int32 mask of an image as its camera card describes it; zeros without a mask entry.
+
+    Parameters
+    ----------
+    context
+        The image.
+    shape
+        (height, width) of the image.
 
     Raises
     ------
     InvalidInputError
         If the mask file or HDU is missing or has another shape.
     """
-    mask = np.zeros(shape, np.int32)
     spec = context.card.get("mask")
     if not spec:
-        return mask
+        return np.zeros(shape, np.int32)
     path = Path(context.expand(str(spec["file"]))) if "file" in spec else context.path
     if not path.exists():
         if spec.get("optional"):
-            return mask
+            return np.zeros(shape, np.int32)
         raise InvalidInputError(
-            f"{context.path}: the mask file {path} does not exist; put it there, or set mask.optional in the camera card."
+            f"{context.path}: the mask file {path} does not exist; put it there, or set mask.optional in the "
+            "camera card."
         )
-    kind = spec.get("kind", "bits")
+    kind, planes = spec.get("kind", "bits"), spec.get("planes") or {}
+    if kind == "sdss":
+        return _read_runs(path, shape, planes)
     try:
-        with fits.open(path, memmap=False) as hdus:
-            if kind == "sdss":
-                _paint_runs(mask, hdus, spec.get("planes") or {})
-                return mask
-            raw = np.array(hdus[spec.get("hdu", 0)].data)
-    except (KeyError, IndexError):
+        raw = read_plane(path, spec.get("hdu", 0))
+    except KeyError:
         if spec.get("optional"):
-            return mask
+            return np.zeros(shape, np.int32)
         raise InvalidInputError(
-            f"{path}: has no mask HDU {spec.get('hdu', 0)!r}; correct mask.hdu in {context.card.source}."
+            f"{path}: has no mask image in HDU {spec.get('hdu', 0)!r}; correct mask.hdu in {context.card.source}."
         ) from None
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be read as FITS ({error}).") from None
     if raw.shape != shape:
-        raise InvalidInputError(f"{path}: the mask has shape {raw.shape}, the image {shape}.")
-    return _decode(context, raw, kind, spec)
+        raise InvalidInputError(
+            f"{path}: the mask has {_size(raw.shape)} pixels, the image {context.path.name} {_size(shape)}."
+        )
+    return _decode(context, path, raw, kind, planes)
 
 
-def _decode(context: ImageContext, raw: np.ndarray, kind: str, spec: dict[str, Any]) -> np.ndarray:
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in reversed(shape))
+
+
+def _decode(
+    context: ImageContext, path: Path, raw: npt.NDArray[Any], kind: str, planes: dict[str, Any]
+) -> npt.NDArray[np.int32]:
+    """Translate the camera's mask values to our planes."""
+    if kind == "nonzero":
+        return np.where(raw != 0, np.int32(bitmask(["BAD"])), np.int32(0))
+    if raw.dtype.kind not in "iu" and not np.array_equal(raw, np.rint(raw)):
+        raise InvalidInputError(
+            f"{path}: the mask holds numbers that are not integers; use mask.kind: nonzero, or correct mask.hdu in "
+            f"{context.card.source}."
+        )
     if kind == "zeropoint":
         return raw.astype(np.int32)
-    planes = spec.get("planes") or {}
+    values = raw.astype(np.int64)
     mask = np.zeros(raw.shape, np.int32)
-    if kind == "nonzero":
-        mask[raw != 0] = np.int32(bitmask(["BAD"]))
-    elif kind == "bits":
-        values = raw.astype(np.int64)
-        for plane, bits in planes.items():
-            select = 0
-            for bit in np.atleast_1d(bits):
-                select |= 1 << int(bit)
+    for plane, numbers in planes.items():
+        wanted = _integers(context, plane, numbers, largest=62 if kind == "bits" else None)
+        if kind == "bits":
+            select = sum(1 << number for number in set(wanted))
             mask[(values & select) != 0] |= np.int32(bitmask([plane]))
-    elif kind == "values":
-        for plane, numbers in planes.items():
-            mask[np.isin(raw, np.atleast_1d(numbers))] |= np.int32(bitmask([plane]))
-    else:
-        raise InvalidInputError(
-            f"Camera card {context.card.source}: mask.kind is {kind!r}; use bits, values, nonzero, sdss or zeropoint."
-        )
+        else:
+            mask[np.isin(values, wanted)] |= np.int32(bitmask([plane]))
+    return mask
+
+
+def _integers(context: ImageContext, plane: str, numbers: Any, largest: int | None) -> list[int]:
+    """Return one number or a list of them as integers."""
+    result = numbers if isinstance(numbers, list) else [numbers]
+    for number in result:
+        if (
+            not isinstance(number, int)
+            or isinstance(number, bool)
+            or (largest and not 0 <= number <= largest)
+        ):
+            limits = f"a bit number from 0 to {largest}" if largest else "an integer"
+            raise InvalidInputError(
+                f"Camera card {context.card.source}: mask.planes.{plane} has {number!r}, which is not {limits}."
+            )
+    return result
+
+
+def _read_runs(path: Path, shape: tuple[int, ...], planes: dict[str, Any]) -> npt.NDArray[np.int32]:
+    """Return the mask of an SDSS fpM file: one table of runs a mask type."""
+    mask = np.zeros(shape, np.int32)
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            _paint_runs(mask, hdus, planes)
+    except Exception as error:
+        raise InvalidInputError(f"{path}: cannot be read as an SDSS mask ({error}).") from None
     return mask
 
 

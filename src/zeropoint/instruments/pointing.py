@@ -7,8 +7,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -16,11 +14,18 @@ from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["initial_wcs", "search_uncertainty"]
+__all__ = ["has_celestial_wcs", "initial_wcs", "pointing_degrees", "search_uncertainty"]
 
 _WCS_CARDS = re.compile(
     r"^(CTYPE|CRVAL|CRPIX|CD|PC|CDELT|CUNIT|PV|A|B|AP|BP|LONPOLE|LATPOLE|RADESYS|EQUINOX)"
 )
+
+_CELESTIAL = re.compile(r"^(RA--|DEC-|GLON|GLAT|ELON|ELAT|[A-Z]LON|[A-Z]LAT|RA$|DEC$)")
+
+
+def has_celestial_wcs(header: fits.Header) -> bool:
+    """Say whether a header holds a WCS of the sky."""
+    return bool(_CELESTIAL.match(str(header.get("CTYPE1", "")))) and "CRVAL1" in header
 
 
 def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs:
@@ -38,11 +43,11 @@ def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs:
         return _from_cards(context, _table_header(context, spec), shape)
     if "ra" in spec or "dec" in spec:
         return _from_pointing(context, spec, shape)
-    for header in context.headers:
-        if "CTYPE1" in header and "CRVAL1" in header:
+    for header in context.ordered_headers:
+        if has_celestial_wcs(header):
             return _from_cards(context, header, shape)
     raise InvalidInputError(
-        f"{context.path}: no WCS in the header (CTYPE1, CRVAL1 are missing) and no boresight in camera card "
+        f"{context.path}: no WCS in the header (no CTYPE1 and CRVAL1 of the sky) and no boresight in camera card "
         f"{context.card.source}; give `wcs: {{ra: ..., dec: ..., pixel_scale: ...}}` there."
     )
 
@@ -53,7 +58,8 @@ def _table_header(context: ImageContext, spec: dict[str, Any]) -> fits.Header:
     for name in row.colnames:
         if _WCS_CARDS.match(name):
             value = row[name]
-            header[name] = value.item() if hasattr(value, "item") else value
+            if value is not np.ma.masked:
+                header[name] = value.item() if hasattr(value, "item") else value
     has_sip = any(name.startswith(("A_", "B_")) for name in header)
     if has_sip:
         for letter in ("A", "B"):
@@ -79,7 +85,7 @@ def _from_cards(context: ImageContext, header: fits.Header, shape: tuple[int, ..
                 raise ValueError("it has no celestial axes")
             result = SkyWcs.from_astropy(wcs, (shape[0], shape[1]))
         scale = float(result.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
-        if not (np.isfinite(scale) and 1e-4 < scale < 1e4):
+        if not (np.isfinite(scale) and 1e-4 < scale < 1200):
             raise ValueError(f"its pixel scale is {scale:g} arcsec")
     except Exception as error:
         raise InvalidInputError(
@@ -89,40 +95,48 @@ def _from_cards(context: ImageContext, header: fits.Header, shape: tuple[int, ..
     return result
 
 
-def _degrees(context: ImageContext, name: str, value: Any, unit: u.UnitBase) -> float:
-    """Return an angle in degrees; sexagesimal strings use ``unit`` (hours for right ascension)."""
-    if value is None:
-        raise InvalidInputError(
-            f"{context.path}: no WCS and no boresight: camera card {context.card.source} finds no wcs.{name}."
-        )
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
-    try:
-        return float(Angle(str(value), unit=unit).deg)
-    except Exception:
-        raise InvalidInputError(f"{context.path}: wcs.{name} is {value!r}, which is not an angle.") from None
+def pointing_degrees(context: ImageContext) -> tuple[float, float]:
+    """Return the boresight that the camera card gives, degrees; NaN where it gives none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not an angle.
+    """
+    spec = context.card.get("wcs")
+    spec = spec if isinstance(spec, dict) else {}
+    return (
+        context.degrees("wcs.ra", spec.get("ra"), hours=True),
+        context.degrees("wcs.dec", spec.get("dec")),
+    )
 
 
 def _from_pointing(context: ImageContext, spec: dict[str, Any], shape: tuple[int, ...]) -> SkyWcs:
-    if "pixel_scale" not in spec:
-        raise InvalidInputError(
-            f"Camera card {context.card.source}: wcs needs pixel_scale (arcsec) with ra and dec."
-        )
-    ra = _degrees(context, "ra", context.resolve("wcs.ra", spec.get("ra")), u.hourangle)
-    dec = _degrees(context, "dec", context.resolve("wcs.dec", spec.get("dec")), u.deg)
+    ra, dec = pointing_degrees(context)
+    for name, value, limit in (("ra", ra, 360.0), ("dec", dec, 90.0)):
+        if not np.isfinite(value):
+            raise InvalidInputError(
+                f"{context.path}: no WCS and no boresight: camera card {context.card.source} finds no wcs.{name}."
+            )
+        if not abs(value) <= limit:
+            raise InvalidInputError(f"{context.path}: wcs.{name} is {value:g}, which is not a sky position.")
 
     def number(name: str, default: float) -> float:
         value = context.resolve(f"wcs.{name}", spec.get(name, default))
         return default if value is None else context.number(f"wcs.{name}", value)
 
+    scale = number("pixel_scale", float("nan"))
+    if not (np.isfinite(scale) and scale > 0):
+        raise InvalidInputError(
+            f"{context.path}: no pixel scale: camera card {context.card.source} needs a positive wcs.pixel_scale "
+            "(arcsec) with ra and dec."
+        )
     return SkyWcs.from_boresight(
         ra,
         dec,
         x=number("x", 0.5 * (shape[1] - 1)),
         y=number("y", 0.5 * (shape[0] - 1)),
-        pixel_scale_arcsec=number("pixel_scale", 1.0),
+        pixel_scale_arcsec=scale,
         rotation_deg=number("rotation_deg", 0.0),
         flip=bool(spec.get("flip", False)),
     )
@@ -141,10 +155,16 @@ def search_uncertainty(context: ImageContext, wcs: SkyWcs, shape: tuple[int, ...
     uncertainty = (spec.get("uncertainty") if isinstance(spec, dict) else None) or {}
     overrides: dict[str, Any] = {}
     scale = float(wcs.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
-    offset = float(uncertainty.get("offset_arcsec", 0.0)) / scale
-    rotation = float(uncertainty.get("rotation_deg", 0.0))
-    stretch = float(uncertainty.get("scale_percent", 0.0)) / 100.0
-    half = 0.5 * float(np.hypot(*shape))
+
+    def stated(name: str) -> float:
+        return context.number(f"wcs.uncertainty.{name}", uncertainty.get(name, 0.0))
+
+    offset, rotation, stretch = (
+        stated("offset_arcsec") / scale,
+        stated("rotation_deg"),
+        stated("scale_percent") / 100,
+    )
+    half = 0.5 * float(np.hypot(shape[0], shape[1]))
     reach = offset + half * (np.deg2rad(rotation) + stretch)
     if reach > 250:
         overrides["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(reach), 4000))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
-from zeropoint.instruments.reader import load_image, open_image
+from zeropoint.instruments.image_file import open_image
+from zeropoint.instruments.pointing import has_celestial_wcs
+from zeropoint.instruments.reader import load_image
+from zeropoint.instruments.values import ImageContext
 
 __all__ = ["CardFinding", "card_template", "check_card"]
 
+#: Card entry -> (header keywords to look for, value without one, meaning).
 _GUESSES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "pedestal": (("SOFTBIAS", "PEDESTAL"), "", "ADU to subtract before anything else"),
     "gain": (("GAIN", "EGAIN"), "estimate", "e-/ADU; `estimate` = from sky level against noise"),
     "read_noise": (("RDNOISE", "READNOI", "READNOIS", "ENOISE"), "0.0", "electrons"),
     "saturation": (("SATURATE", "SATLEVEL", "SATURATI"), "null", "ADU above which pixels are saturated"),
@@ -41,19 +46,17 @@ def card_template(path: str | Path) -> str:
         If the image cannot be read.
     """
     context, data = open_image(path, CameraCard("template", "the template", {}))
-    has = lambda key: context.header_value(key) is not None  # noqa: E731
     lines = [
         f"# Camera card for images like {Path(path).name} ({data.shape[1]} x {data.shape[0]} pixels).",
         "# A value is a number, {key: HEADERKEY}, {key: [FIRST, SECOND], default: ...} or",
         "# {table: FILE, column: NAME, where: {COLUMN: VALUE}}. `zeropoint card check` tries it on an image.",
         f"instrument: {_instrument(context)}",
-        f"image: {{hdu: {_image_index(context.path)}}}",
+        f"image: {{hdu: {context.image_hdu}}}",
         "# mask: {file: '{dir}/{stem}_mask.fits', hdu: 0, kind: bits, planes: {SATURATED: [0], BAD: [1]}}",
         "# variance: {hdu: 2, kind: variance}      # or weight, or sigma",
-        "# pedestal: 0                             # ADU to subtract before anything else",
     ]
     for name, (keys, fallback, meaning) in _GUESSES.items():
-        found = [key for key in keys if has(key)]
+        found = [key for key in keys if context.header_value(key) is not None]
         if found:
             value = f"{{key: {found[0]}}}"
             shown = context.header_value(found[0])
@@ -61,10 +64,7 @@ def card_template(path: str | Path) -> str:
         elif fallback:
             lines.append(f"{name}: {fallback:<28} # {meaning}; no header key found")
     lines += _date_lines(context)
-    band = str(context.header_value(_GUESSES["filter"][0]) or "unknown").strip()
-    lines.append(
-        f"bands: {{{band!r}: {band[:1].lower() or 'r'}}}            # physical filter -> band of the reference catalogue"
-    )
+    lines.append(_bands_line(context))
     lines += _wcs_lines(context)
     lines += [
         "first_look: true                       # adapt size-dependent settings to the image",
@@ -74,39 +74,44 @@ def card_template(path: str | Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _instrument(context: Any) -> str:
+def _instrument(context: ImageContext) -> str:
     for key in ("INSTRUME", "TELESCOP"):
         if context.header_value(key) is not None:
             return f"{{key: {key}}}"
     return "mycamera"
 
 
-def _image_index(path: Path) -> int:
-    with fits.open(path, memmap=False) as hdus:
-        for i, hdu in enumerate(hdus):
-            if getattr(hdu, "is_image", False) and hdu.header.get("NAXIS", 0) == 2:
-                return i
-    return 0
+def _bands_line(context: ImageContext) -> str:
+    name = context.header_value(_GUESSES["filter"][0])
+    if name is None or not str(name).strip():
+        return "bands: {unknown: r}                    # physical filter -> band of the reference catalogue: FILL IN"
+    name = str(name).strip()
+    words = re.findall(r"[A-Za-z]+", name) or ["r"]
+    band = next((word for word in reversed(words) if len(word) == 1), words[0][0]).lower()
+    return f"bands: {{{name!r}: {band}}}    # physical filter -> band of the reference catalogue: CHECK"
 
 
-def _date_lines(context: Any) -> list[str]:
-    for key, kind in (("MJD-OBS", "mjd"), ("DATE-OBS", "isot"), ("MJD", "mjd"), ("JD", "jd")):
-        if context.header_value(key) is not None:
-            return [
-                f"date: {{value: {{key: {key}}}, format: {kind}, scale: utc, at: start}}   # at: start, mid or end of the exposure"
-            ]
-    return [
-        "# date: {value: {key: DATE-OBS}, format: isot, scale: utc, at: start}   # no date found in the header"
-    ]
+def _date_lines(context: ImageContext) -> list[str]:
+    meaning = "# at: start, mid or end of the exposure"
+    for key in ("DATE-OBS", "DATE-BEG", "MJD-OBS", "MJD", "JD"):
+        value = context.header_value(key)
+        if value is None:
+            continue
+        entry = f"{{key: {key}}}"
+        time_key = next(
+            (k for k in ("TIME-OBS", "UT", "UTC", "UTSTART") if context.header_value(k) is not None), None
+        )
+        if key.startswith("DATE") and "T" not in str(value) and time_key:
+            entry = f"[{entry}, {{key: {time_key}}}]"
+        return [f"date: {{value: {entry}, scale: utc, at: start}}   {meaning}; here {value}"]
+    return ["# date: {value: {key: DATE-OBS}, scale: utc, at: start}   # no date found in the header"]
 
 
-def _wcs_lines(context: Any) -> list[str]:
-    if context.header_value("CTYPE1") is not None:
+def _wcs_lines(context: ImageContext) -> list[str]:
+    if any(has_celestial_wcs(header) for header in context.ordered_headers):
         return ["wcs: {from: header, uncertainty: {offset_arcsec: 30.0, rotation_deg: 1.0}}"]
-    ra = next((k for k in ("RA", "OBJCTRA", "TELRA", "CRVAL1") if context.header_value(k) is not None), None)
-    dec = next(
-        (k for k in ("DEC", "OBJCTDEC", "TELDEC", "CRVAL2") if context.header_value(k) is not None), None
-    )
+    ra = next((k for k in ("RA", "OBJCTRA", "TELRA") if context.header_value(k) is not None), None)
+    dec = next((k for k in ("DEC", "OBJCTDEC", "TELDEC") if context.header_value(k) is not None), None)
     return [
         "wcs:                                   # no WCS in the header: give the pointing",
         f"  ra: {{key: {ra}}}" if ra else "  ra: 0.0                              # degrees: FILL IN",
