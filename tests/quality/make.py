@@ -47,7 +47,9 @@ def exposure(shape=(300, 320), seed=5, calibrated=True):
         wcs=wcs,
         photo_calib=PhotoCalib(AB_FLUX_NJY * 10 ** (-0.4 * ZEROPOINT), 1.0e-3),
         ap_corr_map={
-            "base_PsfFlux_instFlux": ChebyshevPolynomial(width, height, np.array([[1.02, 0.005], [0.0, 0.0]])),
+            "base_PsfFlux_instFlux": ChebyshevPolynomial(
+                width, height, np.array([[1.02, 0.005], [0.0, 0.0]])
+            ),
             "base_PsfFlux_instFluxErr": ChebyshevPolynomial.constant(width, height, 0.004),
         },
     )

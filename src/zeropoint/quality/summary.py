@@ -154,7 +154,7 @@ class ComputeExposureSummaryStats:
             medians = [
                 np.median(b.values[np.isfinite(b.values)]) for b in background if np.isfinite(b.values).any()
             ]
-            values["skyBg"] = float(np.sum(medians))
+            values["skyBg"] = float(np.sum(medians)) if medians else float("nan")
         return values
 
     def _wcs(self, exposure: Exposure) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def vectors_caption(data: ReportData, metrics: dict[str, Any]) -> str:
 
 def plot_astrometry_by_magnitude(data: ReportData, ax: Axes | None = None) -> Axes:
     """Plot source minus reference along East and North against magnitude."""
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     residuals = astrometry_residuals(data)
     title = "Astrometric residual by magnitude"
     if residuals is None:
@@ -147,5 +147,6 @@ def by_magnitude_caption(data: ReportData, metrics: dict[str, Any]) -> str:
         text += f" Source and reference magnitudes have a rank correlation of {correlation:.2f}."
     odds = metrics.get("astrom_log10_false_probability", np.nan)
     if odds == odds:
-        text += f" Chance would give as good a match in one of 10^{max(-odds, 0):.0f} fields."
+        power = f"{max(-odds, 0):.0f}".translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        text += f" Chance would give as good a match in one of 10{power} fields."
     return text

@@ -138,7 +138,7 @@ def image_caption(data: ReportData, metrics: dict[str, Any]) -> str:
             parts.append(f"{name} {100 * fraction:.2g} %")
     text += f"; masked pixels: {', '.join(parts)}." if parts else "; no pixel is masked."
     rays = metrics.get("cosmic_ray_count", float("nan"))
-    return text + (f" {int(rays)} cosmic rays were found and repaired." if rays == rays else "")
+    return text + (f" Cosmic rays found and repaired: {int(rays)}." if rays == rays else "")
 
 
 def plot_background(data: ReportData, ax: Axes | None = None) -> Axes:

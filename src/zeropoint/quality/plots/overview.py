@@ -24,7 +24,7 @@ def plot_number_counts(data: ReportData, ax: Axes | None = None) -> Axes:
     ax
         Axes to draw on; new ones if None.
     """
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     calibrated = bool(np.isfinite(data.zeropoint))
     label = "PSF magnitude (AB)" if calibrated else "PSF magnitude (instrumental)"
     table = data.stars if data.stars is not None else data.psf_stars

@@ -37,7 +37,7 @@ _LABEL = "reference − calibrated (mag)"
 
 def plot_zeropoint_by_magnitude(data: ReportData, ax: Axes | None = None) -> Axes:
     """Plot reference minus calibrated magnitude against reference magnitude, with running medians."""
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     title = "Zeropoint residual by magnitude"
     residuals = photometry_residuals(data)
     if residuals is None:
@@ -115,7 +115,7 @@ def zeropoint_by_magnitude_caption(data: ReportData, metrics: dict[str, Any]) ->
 
 def plot_zeropoint_by_color(data: ReportData, ax: Axes | None = None) -> Axes:
     """Plot reference minus calibrated magnitude against the references' color, with the fitted line."""
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     title = "Zeropoint residual by color"
     residuals = photometry_residuals(data)
     if residuals is None or not np.isfinite(residuals.color).any():

@@ -87,7 +87,7 @@ def _whisker_key(ax: Axes, unit: float, length: float, reserved: bool) -> None:
     """Explain colors and lengths right of the axes."""
     key = {"transform": ax.transAxes, "fontsize": STYLE["legend"], "va": "top"}
     ax.text(1.02, 0.98, "star", color=COLORS["sky"], fontweight="bold", **key)
-    ax.text(1.02, 0.92, "star − model", color=COLORS["vermillion"], fontweight="bold", **key)
+    ax.text(1.02, 0.92, "residual", color=COLORS["vermillion"], fontweight="bold", **key)
     if reserved:
         ax.text(1.02, 0.86, "○ reserved", color=STYLE["ink"], **key)
     low, high = ax.get_xlim()
@@ -135,7 +135,7 @@ def _pm(value: float, error: float, scale: float, decimals: int) -> str:
 
 def plot_psf_size_by_magnitude(data: ReportData, ax: Axes | None = None) -> Axes:
     """Plot the relative size residual of PSF stars against magnitude, reserved stars apart."""
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     residuals = psf_residuals(data)
     title = "PSF size residual by magnitude"
     if residuals is None:
@@ -208,7 +208,7 @@ def plot_psf_size_by_position(data: ReportData, ax: Axes | None = None) -> Axes:
 
 def plot_size_magnitude(data: ReportData, ax: Axes | None = None) -> Axes:
     """Plot the size of every source against magnitude; PSF stars are marked."""
-    ax = flat_axes(ax)
+    ax = flat_axes(ax, data.exposure.shape)
     table = data.psf_stars if data.psf_stars is not None else data.stars
     title = "Size against magnitude"
     if table is None or not len(table) or not has_column(table, "slot_Shape_xx"):

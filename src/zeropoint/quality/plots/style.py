@@ -27,7 +27,6 @@ COLORS = {
 #: Sizes (inches, points) and color maps that all plots share.
 STYLE: dict[str, Any] = {
     "figure": (5.6, 4.5),
-    "square": (5.6, 4.9),
     "title": 10.5,
     "label": 9.5,
     "tick": 8.5,
@@ -40,16 +39,23 @@ STYLE: dict[str, Any] = {
 }
 
 
-def flat_axes(ax: Axes | None) -> Axes:
-    """Return the axes given, or new ones on a figure of their own."""
-    return ax if ax is not None else _new(STYLE["figure"], (0.135, 0.115, 0.845, 0.81))
+def flat_axes(ax: Axes | None, shape: tuple[int, int] | None = None) -> Axes:
+    """Return the axes given, or new ones, as high as those of `image_axes` for the same image."""
+    if ax is not None:
+        return ax
+    height = STYLE["figure"][1] if shape is None else max(_image_height(shape), 3.4)
+    return _new((STYLE["figure"][0], height), (0.135, 0.52 / height, 0.845, 1.0 - 0.9 / height))
+
+
+def _image_height(shape: tuple[int, int]) -> float:
+    """Return the height of a figure for an image, inches."""
+    return float(np.clip(3.9 * shape[0] / shape[1] + 0.95, 2.6, 7.0))
 
 
 def image_axes(ax: Axes | None, shape: tuple[int, int]) -> Axes:
     """Return axes for something on the detector, new ones with its proportions and room for a color bar."""
     if ax is None:
-        height, width = shape
-        size = (STYLE["square"][0], float(np.clip(3.9 * height / width + 0.95, 2.6, 7.0)))
+        size = (STYLE["figure"][0], _image_height(shape))
         ax = _new(size, (0.125, 0.52 / size[1], 0.715, 1.0 - 0.9 / size[1]))
     return ax
 
