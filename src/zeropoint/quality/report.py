@@ -155,6 +155,7 @@ def _cards(data: ReportData, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         number("fwhm_arcsec", ".2f"),
         number("psfSigma", ".2f"),
     )
+    psf_remark = f"{f'arcsec, σ {sigma} px' if fwhm else 'px'}, {number('n_psf_used', 'd')} stars"
     east, north, unit = _scatters(metrics)
     cards = [
         (
@@ -172,7 +173,7 @@ def _cards(data: ReportData, metrics: Mapping[str, Any]) -> list[tuple[str, str,
             f"{east} × {north}" if east else "",
             f"{unit}, {number('astrom_n_match', 'd')} matches",
         ),
-        ("PSF FWHM", fwhm or "", f"arcsec, σ {sigma} px, {number('n_psf_used', 'd')} stars"),
+        ("PSF FWHM", fwhm or number("fwhm_pix", ".2f"), psf_remark),
         ("Depth", number("magLim", ".2f"), "mag, point source, S/N 5"),
         ("Sources", number("n_sources", "d"), f"sky {number('skyBg', '.4g')} e⁻ per pixel"),
     ]

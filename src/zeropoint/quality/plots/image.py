@@ -183,7 +183,8 @@ def background_caption(data: ReportData, metrics: dict[str, Any]) -> str:
     small, _ = _small_background(data.background, data.exposure.shape)
     level, change = float(np.median(small)), float(np.ptp(small))
     relative = f" ({100 * change / abs(level):.1f} %)" if abs(level) > 0 else ""
-    text = f"Median {level:.4g} {data.unit} per pixel; it changes by {change:.3g}{relative} over the image."
+    unit = "electrons" if data.unit == "electron" else data.unit
+    text = f"Median {level:.4g} {unit} per pixel; it changes by {change:.3g}{relative} over the image."
     left, error = metrics.get("sky_source_flux_median", np.nan), metrics.get("sky_source_flux_err", np.nan)
     if left == left:
         text += (

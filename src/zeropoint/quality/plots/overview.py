@@ -60,6 +60,8 @@ def plot_number_counts(data: ReportData, ax: Axes | None = None) -> Axes:
 def counts_caption(data: ReportData, metrics: dict[str, Any]) -> str:
     """Return the caption of `plot_number_counts`."""
     text = f"{metrics['n_sources']} sources"
+    if data.stars is None:
+        text = f"{0 if data.psf_stars is None else len(data.psf_stars)} bright sources; the deep catalog was not reached"
     if metrics["n_sky_sources"]:
         text += f" and {metrics['n_sky_sources']} empty apertures (not shown)"
     limit = metrics.get("magLim", np.nan)
