@@ -88,7 +88,8 @@ def _strict_open(path: Path) -> Iterator[fits.HDUList]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message=".*truncated.*")
-        with fits.open(path, memmap=False) as hdus:
+        # our own handle, because a failing fits.open leaves its own open
+        with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
             yield hdus
 
 

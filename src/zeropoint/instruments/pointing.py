@@ -20,6 +20,7 @@ _WCS_CARDS = re.compile(
     r"^(CTYPE|CRVAL|CRPIX|CD|PC|CDELT|CUNIT|PV|A|B|AP|BP|LONPOLE|LATPOLE|RADESYS|EQUINOX)"
 )
 
+_WCS_NUMBER = re.compile(r"^(CRVAL|CRPIX|CDELT|CROTA)\d$|^(CD|PC)\d_\d$")
 _CELESTIAL = re.compile(r"^(RA--|DEC-|GLON|GLAT|ELON|ELAT|[A-Z]LON|[A-Z]LAT|RA$|DEC$)")
 
 
@@ -78,21 +79,33 @@ def _table_header(context: ImageContext, spec: dict[str, Any]) -> fits.Header:
 
 def _from_cards(context: ImageContext, header: fits.Header, shape: tuple[int, ...]) -> SkyWcs:
     try:
+        _require_numbers(header)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             wcs = WCS(header).celestial
             if wcs.naxis != 2 or not wcs.has_celestial:
                 raise ValueError("it has no celestial axes")
             result = SkyWcs.from_astropy(wcs, (shape[0], shape[1]))
-        scale = float(result.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
+        x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
+        scale = float(result.pixel_scale(x=x, y=y))
         if not (np.isfinite(scale) and 1e-4 < scale < 1200):
             raise ValueError(f"its pixel scale is {scale:g} arcsec")
+        stretch = float(np.linalg.cond(result.local_jacobian(x=x, y=y)))
+        if stretch > 10:
+            raise ValueError(f"its pixels are {stretch:.3g} times longer than wide")
     except Exception as error:
         raise InvalidInputError(
             f"{context.path}: the WCS cannot be used ({str(error).splitlines()[0]}); correct the header or give a "
             f"boresight in camera card {context.card.source}."
         ) from None
     return result
+
+
+def _require_numbers(header: fits.Header) -> None:
+    """Raise ValueError on text where a WCS has numbers: astropy would take zero for it."""
+    for key in header:
+        if _WCS_NUMBER.match(key) and not isinstance(header[key], (int, float)):
+            raise ValueError(f"{key} is {header[key]!r}")
 
 
 def pointing_degrees(context: ImageContext) -> tuple[float, float]:
@@ -167,8 +180,8 @@ def search_uncertainty(context: ImageContext, wcs: SkyWcs, shape: tuple[int, ...
     half = 0.5 * float(np.hypot(shape[0], shape[1]))
     reach = offset + half * (np.deg2rad(rotation) + stretch)
     if reach > 250:
-        overrides["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(reach), 4000))
-    margin = int(np.ceil(reach)) + 50
+        overrides["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(round(reach, 3)), 4000))
+    margin = int(np.ceil(round(reach, 3))) + 50
     if margin > 250:
         overrides["astrometry_ref_loader.pixelMargin"] = margin
         overrides["photometry_ref_loader.pixelMargin"] = margin

@@ -165,7 +165,7 @@ def check_card(card: CameraCard, path: str | Path | None) -> list[CardFinding]:
     exposure = loaded.exposure
     info = exposure.visit_info
     assert exposure.wcs is not None
-    ra, dec = exposure.wcs.pixel_to_sky(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0])
+    ra, dec = exposure.wcs.pixel_to_sky(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
     scale = float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
     amplifier = exposure.detector.amplifiers[0]
     findings += [

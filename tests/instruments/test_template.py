@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from naive import frames
+from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.card import load_card
+from zeropoint.instruments.reader import load_image
+from zeropoint.instruments.template import card_template, check_card
+
+
+def made(folder: Path, image: Path) -> Path:
+    path = folder / "made.yaml"
+    path.write_text(card_template(image))
+    return path
+
+
+def levels(card: Path, image: Path | None) -> set[str]:
+    return {finding.level for finding in check_card(load_card(card), image)}
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {},
+        {"CTYPE1": None},
+        {"CTYPE1": None, "RA": "02:00:00", "DEC": "-12:00:00"},
+        {"DATE_OBS": "2021-03-04", "UT": "05:06:07"},
+        {"DATE_OBS": None, "MJD": 58000.5},
+        {"FILTER": "it's [odd]: #1"},
+        {"FILTER": ""},
+        {"GAIN": None, "EXPTIME": None, "INSTRUME": None},
+    ],
+)
+def test_a_generated_card_is_valid_and_usable(tmp_path: Path, cards: dict[str, Any]) -> None:
+    image = frames.write(tmp_path / "a.fits", **cards)
+    card = made(tmp_path, image)
+    loaded = load_image(image, load_card(card))
+    assert "missing" not in levels(card, image)
+    info = loaded.exposure.visit_info
+    if cards.get("DATE_OBS", "T"):
+        assert info.mjd_tai == pytest.approx(59277.21, abs=0.01)
+    if "EXPTIME" not in cards:
+        assert info.exposure_time == 40.0
+
+
+def test_a_bare_image_gets_a_card_that_says_what_to_fill_in(tmp_path: Path) -> None:
+    image = tmp_path / "bare.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(frames.pixels())]).writeto(image)
+    card = made(tmp_path, image)
+    text = card.read_text()
+    assert text.count("FILL IN") >= 5
+    assert "image: {hdu: 1}" in text
+    loaded = load_image(image, load_card(card))
+    assert loaded.exposure.detector.amplifiers[0].gain == pytest.approx(1.0, rel=0.1)
+    assert "note" in levels(card, image)
+
+
+def test_check_says_what_is_missing(tmp_path: Path) -> None:
+    image = frames.write(tmp_path / "a.fits", GAIN=-1.0)
+    findings = check_card(load_card(made(tmp_path, image)), image)
+    missing = [finding.text for finding in findings if finding.level == "missing"]
+    assert len(missing) == 1
+    assert "gain is -1" in missing[0]
+
+
+def test_check_without_an_image_lists_entries() -> None:
+    findings = check_card(load_card("generic"), None)
+    assert any(finding.level == "note" and "mask" in finding.text for finding in findings)
+    assert any(finding.level == "ok" and "gain" in finding.text for finding in findings)
+
+
+def test_template_of_what_is_not_fits(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_text("hello")
+    with pytest.raises(InvalidInputError, match="is not a FITS file"):
+        card_template(tmp_path / "a.fits")
+
+
+def test_check_reports_numbers(tmp_path: Path) -> None:
+    image = frames.write(tmp_path / "a.fits")
+    text = " ".join(finding.text for finding in check_card(load_card(made(tmp_path, image)), image))
+    assert "100 x 90 pixels" in text
+    assert "RA 30.0" in text
+    assert "0.5000 arcsec/pixel" in text
+    assert np.isclose(float(text.split("gain ")[-1].split()[0]), 1.0)
