@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.datamodel.psf_model import PixelGridPsf
 from zeropoint.psf.outliers import expected_chi2, find_outliers
@@ -120,6 +121,18 @@ def _start(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarStat
     return psf, state
 
 
+def _of_unit_sum(coefficients: FloatArray) -> FloatArray:
+    """Return coefficients whose model has sum 1 everywhere.
+
+    The sum of the model is degenerate with the stars' fluxes. Left free it becomes some polynomial of position, and
+    the normalised model a ratio of polynomials. The varying terms give their sums back to the constant profile.
+    """
+    profile = coefficients[0] / coefficients[0].sum()
+    result = coefficients / coefficients[0].sum()
+    result[1:] -= result[1:].sum(axis=(1, 2))[:, None, None] * profile
+    return result
+
+
 def _solve(
     psf: PixelGridPsf, prior: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions
 ) -> PixelGridPsf:
@@ -138,9 +151,8 @@ def _solve(
     )  # fmt: skip
     state.inverse = record.inverse
     _LOG.debug("Solve: %d steps, relative residual %.1e.", record.n_steps, record.relative_residual)
-    coefficients = psf.coefficients + increment
     centre = (float(chosen.x.mean()), float(chosen.y.mean()))
-    return _model(coefficients / coefficients[0].sum(), psf.size, o, centre)
+    return _model(_of_unit_sum(psf.coefficients + increment), psf.size, o, centre)
 
 
 def _drop_outliers(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions) -> None:
@@ -221,8 +233,15 @@ def fit_pixel_grid(stars: PsfStars, options: PixelGridOptions) -> PixelGridFit:
     Notes
     -----
     Where model pixels are smaller than the detector's, a model constant over the detector is fitted first and is
-    the prior of the one asked for.
+    the prior of the one asked for. Linear algebra runs on one thread: the matrices are small, and the result must
+    not depend on the number of threads.
     """
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _fit(stars, options)
+
+
+def _fit(stars: PsfStars, options: PixelGridOptions) -> PixelGridFit:
+    """See `fit_pixel_grid`."""
     psf, state = _start(stars, options)
     n_constant = 0
     if options.scale < 1 and options.order > 0:

@@ -162,9 +162,12 @@ def refit_stars(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGr
         step = np.zeros((len(stars), 3))
         step[solvable] = np.linalg.solve(normal[solvable], right[solvable])[:, :, 0]
         resid = resid - np.einsum("nk,nkp->np", step, design).reshape(resid.shape)
-        axis = np.arange(stars.side) - stars.side // 2
-        centre_x = (weight * model * axis).sum(axis=(1, 2)) / model_power - state.dx
-        centre_y = (weight * model * axis[:, None]).sum(axis=(1, 2)) / model_power - state.dy
+        # the centroid of the model's own grid, squared: unlike that of the stamp it knows no masks or phases
+        axis = (np.arange(o.grid) - o.grid // 2) * o.scale
+        squared = grids * grids
+        total = squared.sum(axis=(1, 2))
+        centre_x = (squared * axis).sum(axis=(1, 2)) / total
+        centre_y = (squared * axis[:, None]).sum(axis=(1, 2)) / total
         move_x, move_y = step[:, 1] + centre_x, step[:, 2] + centre_y
         # a star that wants to leave its pixel by several is not centred on a star
         limit = 0.25 * stars.side

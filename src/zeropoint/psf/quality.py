@@ -11,6 +11,7 @@ from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.psf_model import PsfModel
 from zeropoint.psf.candidates import PsfCandidates
 from zeropoint.psf.moment_residuals import MomentResiduals, moment_residuals
+from zeropoint.psf.outliers import MAD_TO_SIGMA
 from zeropoint.psf.stars import make_psf_stars
 
 __all__ = ["PsfResiduals", "ResidualStatistics", "psf_residuals", "residual_statistics"]
@@ -21,6 +22,8 @@ BAD_PLANES = ("BAD", "COSMIC_RAY", "INTERPOLATED", "SATURATED", "SUSPECT", "NO_D
 _STEPS = 3
 #: Step of the numerical derivative, pixels.
 _SHIFT = 1e-3
+#: Residuals beyond this many standard deviations do not enter the means.
+CLIP = 4.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class PsfResiduals:
 
 @dataclass(frozen=True)
 class ResidualStatistics:
-    """Inverse-variance means with errors, and robust scatter, of some stars' residuals; NaN without stars.
+    """Clipped inverse-variance means with errors, and robust scatter, of some stars' residuals; NaN without stars.
 
     The error of a mean is the larger of that from pixel noise and that from the scatter of the stars.
     """
@@ -106,11 +109,8 @@ def psf_residuals(
     window = slice(cut, cut + side)
 
     def stamps(by_x: float = 0.0, by_y: float = 0.0) -> npt.NDArray[np.float64]:
-        # a star's centre may leave its pixel by a hair, the stamp must not follow
-        limit = 0.4999
-        x = xc + np.clip(dx + by_x, -limit, limit)
-        y = yc + np.clip(dy + by_y, -limit, limit)
-        return psf.star_stamps(x=x, y=y)[:, window, window]
+        drawn = psf.star_stamps(x=xc + dx + by_x, y=yc + dy + by_y)
+        return _moved(drawn, xc + dx + by_x, yc + dy + by_y, xc, yc)[:, window, window]
 
     model = stamps()
     flux = np.ones(n)
@@ -149,12 +149,33 @@ def psf_residuals(
     )
 
 
+def _moved(
+    stamps: npt.NDArray[np.float64],
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    xc: npt.NDArray[np.float64],
+    yc: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Return star images at (x, y) on stamps around other pixels (xc, yc), by whole-pixel shifts, in place."""
+    by_x = (np.floor(x + 0.5) - xc).astype(np.int64)
+    by_y = (np.floor(y + 0.5) - yc).astype(np.int64)
+    for k in np.flatnonzero((by_x != 0) | (by_y != 0)):
+        stamps[k] = np.roll(stamps[k], (by_y[k], by_x[k]), axis=(0, 1))
+    return stamps
+
+
 def _mean(values: npt.NDArray[np.float64], err: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return inverse-variance mean, its error and the robust scatter."""
-    scatter = 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    # an intrinsic scatter in the weights keeps a few bright stars from being the whole mean
-    intrinsic = max(scatter**2 - float(np.median(err)) ** 2, 0.0)
-    weight = 1.0 / (err**2 + intrinsic)
+    """Return clipped inverse-variance mean, its error and the robust scatter of all."""
+    median = float(np.median(values))
+    scatter = MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
+    # scatter beyond noise, in the better half, keeps a few bright stars from being the whole mean
+    better = err <= np.median(err)
+    scatter_better = MAD_TO_SIGMA * float(np.median(np.abs(values[better] - np.median(values[better]))))
+    intrinsic = max(scatter_better**2 - float(np.median(err[better])) ** 2, 0.0)
+    variance = err**2 + intrinsic
+    # stars with neighbours too faint to be masked are not the model's fault
+    keep = np.abs(values - median) <= CLIP * np.sqrt(np.maximum(variance, scatter_better**2))
+    values, weight = values[keep], 1.0 / variance[keep]
     mean = float((weight * values).sum() / weight.sum())
     from_noise = float(weight.sum() ** -0.5)
     n = len(values)

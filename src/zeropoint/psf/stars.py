@@ -76,10 +76,11 @@ def variance_line(
         contrast, the slope is 0 and the intercept the median variance of the good pixels.
     """
     n = len(image)
-    g = good.reshape(n, -1)
+    n_pixels = image.shape[1] * image.shape[2]
+    g = good.reshape(n, n_pixels)
     count = np.maximum(g.sum(axis=1), 1)
-    i = np.where(g, image.reshape(n, -1), 0.0).astype(np.float64)
-    v = np.where(g, variance.reshape(n, -1), 0.0).astype(np.float64)
+    i = np.where(g, image.reshape(n, n_pixels), 0.0).astype(np.float64)
+    v = np.where(g, variance.reshape(n, n_pixels), 0.0).astype(np.float64)
     mean_i, mean_v = i.sum(axis=1) / count, v.sum(axis=1) / count
     di = np.where(g, i - mean_i[:, None], 0.0)
     sii = (di * di).sum(axis=1)
