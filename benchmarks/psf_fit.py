@@ -9,7 +9,6 @@ Timings are warm: every kernel has been compiled on a handful of stars before th
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,10 +27,22 @@ def simulate(n, seed):
     return candidates, true_stamps
 
 
+def memory_kib(field):
+    """Return a line of /proc/self/status in KiB (Linux)."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field))
+
+
+def reset_peak():
+    """Set the process's peak memory to its present memory, and return that in KiB."""
+    with open("/proc/self/clear_refs", "w") as control:
+        control.write("5")
+    return memory_kib("VmRSS")
+
+
 def fit(solver, n, seed, order, piff_like):
     """Fit once and print the numbers as JSON."""
     from naive.psf_stars import blank_exposure
-
     from zeropoint.psf.piff_determiner import PiffPsfDeterminer, PiffPsfDeterminerConfig
 
     candidates, true_stamps = simulate(n, seed)
@@ -47,10 +58,10 @@ def fit(solver, n, seed, order, piff_like):
     else:
         import galsim  # noqa: F401
         import piff  # noqa: F401
-    before, clock, wall = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.time()
+    before, clock, wall = reset_peak(), time.process_time(), time.time()
     result = determiner.determine_psf(exposure, candidates)
     cpu, wall = time.process_time() - clock, time.time() - wall
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    memory = (memory_kib("VmHWM") - before) / 1024
     x, y = np.random.default_rng(1).uniform(20, WIDTH - 20, (2, 200))
     drawn = result.psf.kernel_stamps(x=x, y=y)
     truth = true_stamps(x, y, result.psf.size)
