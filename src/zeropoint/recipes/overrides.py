@@ -29,11 +29,19 @@ __all__ = [
 _PART = re.compile(r"""([A-Za-z_]\w*)|\[\s*(['"])(.*?)\2\s*\]""")
 
 
-def steps_by_name() -> dict[str, type]:
-    """Return the classes that a sub-step can be retargeted to, under our and Rubin's names."""
+def steps_by_name(field: str) -> dict[str, type]:
+    """Return the classes that a sub-step can be retargeted to, under our and Rubin's names.
+
+    Parameters
+    ----------
+    field
+        Name of the sub-step, without the path to it.
+    """
     from zeropoint.astrometry.affine import FitAffineWcs
     from zeropoint.astrometry.tan_sip import FitTanSipWcs
 
+    if field != "wcsFitter":
+        return {}
     return {
         "FitAffineWcs": FitAffineWcs,
         "FitAffineWcsTask": FitAffineWcs,
@@ -90,12 +98,7 @@ def apply_override(config: pexConfig.Config, path: str, value: Any, *, origin: s
         if bracketed:
             target[name] = value
         elif isinstance(getattr(type(_unwrap(target)), name, None), pexConfig.ConfigurableField):
-            known = steps_by_name()
-            if value not in known:
-                raise InvalidInputError(
-                    f"{origin}: {path} cannot be retargeted to {value!r}; choose one of {', '.join(sorted(known))}."
-                )
-            getattr(target, name).retarget(known[value])
+            getattr(target, name).retarget(_step_class(name, value, path, origin))
         else:
             _require(target, name, path, origin)
             _assign(target, name, value)
@@ -108,10 +111,26 @@ def apply_override(config: pexConfig.Config, path: str, value: Any, *, origin: s
         ) from None
 
 
+def _step_class(name: str, value: Any, path: str, origin: str) -> type:
+    known = steps_by_name(name)
+    if not known:
+        raise InvalidInputError(
+            f"{origin}: {path} is a step, not a field; set one of its fields, as `zeropoint config {path}.` lists them."
+        )
+    if not isinstance(value, str) or value not in known:
+        raise InvalidInputError(
+            f"{origin}: {path} cannot be retargeted to {value!r}; choose one of {', '.join(sorted(known))}."
+        )
+    return known[value]
+
+
 def _assign(target: Any, name: str, value: Any) -> None:
     field = getattr(type(_unwrap(target)), name, None)
-    if isinstance(field, pexConfig.Field) and field.dtype is float and isinstance(value, int):
-        value = float(value)
+    if isinstance(field, pexConfig.Field) and not isinstance(value, bool):
+        if field.dtype is float and isinstance(value, int):
+            value = float(value)
+        elif field.dtype is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
     if isinstance(field, (pexConfig.RegistryField, pexConfig.ConfigChoiceField)):
         if field.multi:
             getattr(target, name).names = value
@@ -147,7 +166,10 @@ def _descend(target: Any, part: tuple[str, bool], path: str, origin: str) -> Any
         try:
             return target[name]
         except (KeyError, TypeError, pexConfig.FieldValidationError):
-            raise InvalidInputError(f"{origin}: there is no entry {name!r} in {path}.") from None
+            known = [str(key) for key in target] if isinstance(target, Mapping) else []
+            raise InvalidInputError(
+                f"{origin}: there is no entry {name!r} in {path}.{_nearest(name, known)}"
+            ) from None
     _require(target, name, path, origin)
     return getattr(target, name)
 
@@ -158,9 +180,16 @@ def _require(target: Any, name: str, path: str, origin: str) -> None:
     extra = ["name", "names", "active"] if not fields else []
     if name in fields or name in extra:
         return
-    close = difflib.get_close_matches(name, fields, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    if isinstance(inner, Mapping) and name in inner:
+        hint = f' It is an entry: write it in brackets, ["{name}"].'
+    else:
+        hint = _nearest(name, fields)
     raise InvalidInputError(f"{origin}: there is no configuration field {path!r}.{hint}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def apply_overrides(config: pexConfig.Config, overrides: Mapping[str, Any], *, origin: str) -> None:
