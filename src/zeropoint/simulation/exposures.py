@@ -106,7 +106,7 @@ def simulate_exposure(settings: SimulationSettings) -> SimulatedExposure:
         _visit_info(settings),
         wcs=_initial_wcs(settings, wcs),
     )
-    exposure.set_mask(_grown(saturated), "SATURATED")
+    exposure.set_mask(grown(saturated), "SATURATED")
     stars["snr"] = _sky_limited_snr(stars, psf, settings)
     return SimulatedExposure(
         settings,
@@ -193,16 +193,15 @@ def _add_star(
     scene[y0 : y1 + 1, x0 : x1 + 1] += image.array
 
 
-def _grown(saturated: np.ndarray) -> np.ndarray:
+def grown(saturated: np.ndarray) -> np.ndarray:
     """Return saturated pixels and their eight neighbours."""
-    grown = saturated.copy()
-    for axis in (0, 1):
-        shifted = grown.copy()
-        for step in (-1, 1):
-            rolled = np.roll(grown, step, axis)
-            shifted |= rolled
-        grown = shifted
-    return grown
+    rows = saturated.copy()
+    rows[1:] |= saturated[:-1]
+    rows[:-1] |= saturated[1:]
+    both = rows.copy()
+    both[:, 1:] |= rows[:, :-1]
+    both[:, :-1] |= rows[:, 1:]
+    return both
 
 
 def _sky_limited_snr(stars: Table, psf: TruthPsf, s: SimulationSettings) -> np.ndarray:
