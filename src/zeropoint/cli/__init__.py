@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import click
 
 __all__ = ["main"]
+
+# one image is one thread's work; threads of the linear algebra only get in each other's way.  Must be set before
+# numpy is imported, and is inherited by worker processes.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 #: Sub-command -> (module, attribute, one line of help).
 COMMANDS = {

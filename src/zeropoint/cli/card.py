@@ -43,7 +43,13 @@ def check(camera: str, image: Path | None) -> None:
     from zeropoint.instruments.card import load_card
     from zeropoint.instruments.template import check_card
 
-    findings = check_card(load_card(camera), image)
+    loaded = load_card(camera)
+    if loaded.overrides:
+        from zeropoint.recipes.overrides import apply_overrides
+        from zeropoint.recipes.session import production_config
+
+        apply_overrides(production_config(), loaded.overrides, origin=f"camera card {loaded.source} (config)")
+    findings = check_card(loaded, image)
     marks = {"ok": "ok      ", "note": "note    ", "missing": "MISSING "}
     for finding in findings:
         click.echo(marks[finding.level] + finding.text)

@@ -34,5 +34,13 @@ def clear_errors[F: Callable[..., Any]](function: F) -> F:
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
             sys.exit(4 if isinstance(error, CalibrationFailure) else 1)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG):
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {place}{error.strerror or one_line(error)}", err=True)
+            sys.exit(1)
 
     return wrapped  # type: ignore[return-value]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeropoint.recipes.session import ImageRun
 
+_LOG = logging.getLogger(__name__)
+
 __all__ = ["Job", "calibrate_and_write", "calibrate_one", "check_common", "initialize_worker"]
 
 
@@ -91,40 +93,28 @@ def calibrate_one(
     from zeropoint.cli.errors import one_line
     from zeropoint.errors import CalibrationFailure, InvalidInputError
 
-    debug = logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG)
     stem = file_stem(paths[0])
     base: dict[str, Any] = {"image": str(paths[0]), "stem": stem}
     try:
         return base | calibrate_and_write(job, paths, stem, on_stage)[0]
     except (InvalidInputError, CalibrationFailure) as error:
-        if debug:
-            logging.getLogger("zeropoint").debug("input error", exc_info=True)
-        text = one_line(error)
-        if str(paths[0]) not in text:
-            text = f"{paths[0]}: {text}"
-        code = 4 if isinstance(error, CalibrationFailure) else 1
-        return base | {
-            "exit_code": code,
-            "verdict": "bad",
-            "error": text,
-            "reasons": [text],
-            "files": [],
-            "summary": "",
-        }
+        text, code = one_line(error), 4 if isinstance(error, CalibrationFailure) else 1
     except OSError as error:
-        if debug:
-            raise
-        text = (
-            f"{error.filename or job.out}: {error.strerror or error}; nothing more was written for {paths[0]}"
-        )
-        return base | {
-            "exit_code": 1,
-            "verdict": "bad",
-            "error": text,
-            "reasons": [text],
-            "files": [],
-            "summary": "",
-        }
+        place = error.filename or job.out
+        text, code = f"{place}: {error.strerror or error}; nothing more was written for {paths[0]}", 1
+    except Exception as error:  # a defect of ours on one image must not stop the others
+        text, code = f"unexpected {type(error).__name__}: {one_line(error)}; see --log-level DEBUG, and report it", 1
+    _LOG.debug("%s: %s", paths[0], text, exc_info=True)
+    if str(paths[0]) not in text:
+        text = f"{paths[0]}: {text}"
+    return base | {
+        "exit_code": code,
+        "verdict": "bad",
+        "error": text,
+        "reasons": [text],
+        "files": [],
+        "summary": "",
+    }
 
 
 def calibrate_and_write(

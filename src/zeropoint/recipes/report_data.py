@@ -69,7 +69,9 @@ def report_data(run: ImageRun, references: str) -> ReportData:
             zeropoint_err=fit_p.photo_calib.calibration_err / fit_p.photo_calib.calibration_mean * 1.0857362,
             zeropoint_hold_out=fit_p.hold_out_scatter,
             n_photometry_used=fit_p.n_good,
+            hold_out_zp_std=fit_p.hold_out_zp_std,
         )
+        extra.update(fit_p.metadata)
     if result.psf_fit is not None:
         extra.update({f"psf_fit_{k}": v for k, v in result.psf_fit.metadata.items()})
     return ReportData(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.fields import fit_chebyshev
 from zeropoint.kernels.moments import adaptive_moments
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
 from zeropoint.simulation.exposures import SimulatedExposure
@@ -211,9 +212,8 @@ def _photometry_and_positions(
     ok = good & ~stars["base_PixelFlags_flag_saturated"][match] & ~stars["base_PixelFlags_flag_cr"][match]
     flux = stars["base_PsfFlux_instFlux"][match]
     error = stars["base_PsfFlux_instFluxErr"][match]
-    # PSF fluxes are aperture-corrected, so their truth is the flux inside the calibration aperture
-    fraction = 10 ** (0.4 * (simulated.aperture_zeropoint() - settings.zeropoint))
-    true_flux = np.asarray(truth["flux"]) * fraction
+    # PSF fluxes are aperture-corrected, so their truth is the flux inside the calibration aperture there
+    true_flux = np.asarray(truth["flux"]) * _aperture_fraction(simulated, truth)
     dx = stars["slot_Centroid_x"][match] - np.asarray(truth["x"])
     dy = stars["slot_Centroid_y"][match] - np.asarray(truth["y"])
     x_error = stars["slot_Centroid_xErr"][match]
@@ -221,6 +221,12 @@ def _photometry_and_positions(
     figures: dict[str, float] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = flux / true_flux - 1.0
+    measured = ok & (snr >= 10) & np.isfinite(ratio) & np.isfinite(x_error)
+    y_error = stars["slot_Centroid_yErr"][match]
+    figures["flux_pull"] = _robust((flux[measured] - true_flux[measured]) / error[measured])
+    figures["position_pull"] = _robust(
+        np.concatenate([dx[measured] / x_error[measured], dy[measured] / y_error[measured]])
+    )
     for low, high in ((10, 20), (20, 50), (50, 100), (100, 200), (200, 1e9)):
         band = ok & (snr >= low) & (snr < high) & np.isfinite(ratio)
         name = f"{low}_{high}" if high < 1e8 else f"above_{low}"
@@ -245,6 +251,16 @@ def _photometry_and_positions(
     if reference in figures and "flux_bias_mmag_50_100" in figures:
         figures["flux_bias_drift_mmag"] = figures["flux_bias_mmag_50_100"] - figures[reference]
     return figures
+
+
+def _aperture_fraction(simulated: SimulatedExposure, truth: Any, radius: float = 12.0) -> np.ndarray:
+    """Return the fraction of each star's flux inside the calibration aperture: a quadratic through a 5 x 5 grid."""
+    settings = simulated.settings
+    u = np.linspace(0.02, 0.98, 5)
+    x, y = (v.ravel() for v in np.meshgrid(u * settings.width, u * settings.height))
+    values = np.array([simulated.psf.aperture_fraction(a, b, radius) for a, b in zip(x, y)])
+    field = fit_chebyshev(x, y, values, settings.width, settings.height, 2, 2)
+    return field(x=np.asarray(truth["x"]), y=np.asarray(truth["y"]))
 
 
 def _cramer_rao(simulated: SimulatedExposure, truth: Any) -> tuple[np.ndarray, np.ndarray]:

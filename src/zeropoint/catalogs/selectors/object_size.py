@@ -16,8 +16,9 @@ from zeropoint.catalogs.selectors.base import (
     sourceSelectorRegistry,
 )
 from zeropoint.catalogs.selectors.limits import flag_column
-from zeropoint.datamodel.catalog import column
+from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.fields import fit_chebyshev
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import ObjectSizeNoGoodSourcesError, ObjectSizeNoSourcesError
 
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 _N_CLUSTERS = 4
 _MAX_ROUNDS = 1000
 _MAX_CLIPS = 10
+#: Order of the surface through the stars' sizes, and the fewest stars for it.
+_SURFACE_ORDERS = ((2, 60), (1, 20))
+_SURFACE_ROUNDS = 5
 _MIN_MEMBERS = 5
 
 
@@ -119,10 +123,13 @@ class ObjectSizeStarSelector(SourceSelector):
         width = self._widths(table, exposure)
         good = self._good(table, width)
         rows = np.flatnonzero(good)
-        cluster = cluster_sizes(width[rows], self.config.widthStdAllowed)
-        members = tighten_cluster(
-            width[rows], cluster == 0, self.config.nSigmaClip, self.config.widthStdAllowed
-        )
+        tolerance = self.config.widthStdAllowed
+        members = smallest_cluster(width[rows], cluster_sizes(width[rows], tolerance), tolerance)
+        flat = width[rows]
+        if has_column(table, "slot_Centroid_x") and has_column(table, "slot_Centroid_y"):
+            x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64)[rows] for axis in "xy")
+            flat, members = flatten_sizes(flat, members, x, y, tolerance)
+        members = tighten_cluster(flat, members, self.config.nSigmaClip, tolerance)
         selected = np.zeros(n, np.bool_)
         selected[rows[members]] = True
         _log.debug("Selected %d stars of %d good and %d sources.", members.sum(), rows.size, n)
@@ -242,6 +249,80 @@ def cluster_sizes(width: np.ndarray, width_std_allowed: float) -> np.ndarray:
             [np.median(width[cluster == k]) if np.any(cluster == k) else np.nan for k in range(_N_CLUSTERS)]
         )
     return cluster
+
+
+def smallest_cluster(width: np.ndarray, cluster: np.ndarray, width_std_allowed: float) -> BoolArray:
+    """Return the members of the smallest cluster, and of those that are not apart from it.
+
+    Four-means cuts one population in pieces when there is nothing else to make clusters of.  A cluster whose
+    median lies within the relative tolerance of the smallest one's is the same population.
+
+    Parameters
+    ----------
+    width : float64, shape (n,)
+        Sizes.
+    cluster : int64, shape (n,)
+        Their clusters, 0 the smallest.
+    width_std_allowed
+        Relative width of the stellar cluster.
+    """
+    members = np.asarray(cluster == 0, np.bool_)
+    center = float(np.median(width[members])) if members.any() else float("nan")
+    for k in range(1, _N_CLUSTERS):
+        other = cluster == k
+        if other.any() and abs(float(np.median(width[other])) - center) <= width_std_allowed * center:
+            members |= other
+    return members
+
+
+def flatten_sizes(
+    width: np.ndarray, members: BoolArray, x: np.ndarray, y: np.ndarray, width_std_allowed: float
+) -> tuple[np.ndarray, BoolArray]:
+    """Take the smooth variation of the stars' size over the image out of the sizes.
+
+    Without this the clipping would remove the stars of just those corners whose PSF differs most, and the PSF
+    model would have to extrapolate there.
+
+    Parameters
+    ----------
+    width : float64, shape (n,)
+        Sizes.
+    members : bool, shape (n,)
+        Probable stars.
+    x, y : float64, shape (n,)
+        Positions.
+    width_std_allowed
+        Relative distance from the surface within which a source still may be a star.
+
+    Returns
+    -------
+    flat : float64, shape (n,)
+        Sizes with the surface replaced by its median.
+    members : bool, shape (n,)
+        Sources near the surface; the given members where there are too few to fit one.
+    """
+    near = members & np.isfinite(x) & np.isfinite(y)
+    order = next((o for o, least in _SURFACE_ORDERS if np.count_nonzero(near) >= least), 0)
+    if order == 0:
+        return width, members
+    side_x, side_y = int(np.nanmax(x)) + 2, int(np.nanmax(y)) + 2
+    center = float(np.median(width[near]))
+    kept = near & (np.abs(width - center) <= width_std_allowed * center)
+    surface = np.full(width.size, center)
+    for _ in range(_SURFACE_ROUNDS):
+        field = fit_chebyshev(x[kept], y[kept], width[kept], side_x, side_y, order, order)
+        surface = np.where(
+            np.isfinite(x) & np.isfinite(y), field(x=np.nan_to_num(x), y=np.nan_to_num(y)), center
+        )
+        residual = np.abs(width - surface)
+        limit = 3.0 * 1.4826 * float(np.median(residual[kept])) + 1e-6 * center
+        again = near & (residual <= max(limit, 0.01 * center))
+        if np.count_nonzero(again) < _SURFACE_ORDERS[-1][1] or np.array_equal(again, kept):
+            break
+        kept = again
+    middle = float(np.median(surface[kept]))
+    flat = width - surface + middle
+    return flat, np.asarray(np.abs(flat - middle) <= width_std_allowed * middle, np.bool_)
 
 
 def tighten_cluster(

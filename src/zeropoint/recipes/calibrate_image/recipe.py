@@ -205,7 +205,7 @@ class CalibrateImage:
                 fit.match_ref,
                 fit.match_src,
                 distance,
-                {"used": fit.used, "residual_mag": fit.residual},
+                {"used": fit.used, "residual": fit.residual},
             )
             result.metadata["photometry_matches_count"] = len(fit.match_ref)
             numbers.update(zeropoint=fit.zp, sigma=fit.sigma, stars=fit.n_good)
