@@ -8,7 +8,13 @@ from hypothesis.extra import numpy as hnp
 
 from naive import object_size as naive
 from zeropoint.catalogs.selectors import ObjectSizeStarSelector, ObjectSizeStarSelectorConfig
-from zeropoint.catalogs.selectors.object_size import cluster_sizes, tighten_cluster, undistorted_widths
+from zeropoint.catalogs.selectors.object_size import (
+    cluster_sizes,
+    flatten_sizes,
+    smallest_cluster,
+    tighten_cluster,
+    undistorted_widths,
+)
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import ObjectSizeNoGoodSourcesError, ObjectSizeNoSourcesError
 

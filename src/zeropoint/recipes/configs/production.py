@@ -34,3 +34,6 @@ config.star_measurement.plugins.names |= [
 # a tenth of the PSF stars judge the fit, where there are enough of them
 config.psf_measure_psf.reserve.fraction = 0.1
 config.psf_measure_psf.reserve.min_candidates = 60
+
+# the fit is fast enough for all stars, and its errors fall with their number
+config.psf_measure_psf.psfDeterminer["piff"].maxCandidates = 1000
