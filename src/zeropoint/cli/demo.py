@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Output folder.",
 )
-@click.option("--size", type=click.IntRange(512, 4096), default=2048, show_default=True, help="Image side, pixels.")
+@click.option(
+    "--size", type=click.IntRange(512, 4096), default=2048, show_default=True, help="Image side, pixels."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Random seed of the simulated sky.")
 @clear_errors
 def demo(out: Path, size: int, seed: int) -> None:
@@ -60,7 +62,9 @@ def demo(out: Path, size: int, seed: int) -> None:
         sys.exit(outcome["exit_code"])
     _print(simulated, run.result, outcome)
     click.echo(f"\nreport: {out / 'simulated.report.html'}")
-    click.echo(f"{time.perf_counter() - start:.0f} s in all; try: zeropoint calibrate {image} --camera simcam --references {references} --out {out}")
+    click.echo(
+        f"{time.perf_counter() - start:.0f} s in all; try: zeropoint calibrate {image} --camera simcam --references {references} --out {out}"
+    )
     sys.exit(outcome["exit_code"])
 
 

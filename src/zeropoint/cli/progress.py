@@ -38,7 +38,14 @@ def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[di
 
 def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     console = Console(file=sys.stderr)
     columns = (
@@ -60,7 +67,10 @@ def stage_bar(groups: list[tuple[Path, ...]]) -> Iterator[Callable[[int, str], N
     # the kernels' compilation is what a user waits for the first time: say so
     note = " (first run: compiling kernels, a minute or two)" if _first_run() else ""
     if note:
-        print("first run: compiling kernels, a minute or two; later runs load them from a cache", file=sys.stderr)
+        print(
+            "first run: compiling kernels, a minute or two; later runs load them from a cache",
+            file=sys.stderr,
+        )
     with _bar() as bar:
         task = bar.add_task("", total=len(groups) * len(steps))
 

@@ -103,7 +103,10 @@ def calibrate_one(
         place = error.filename or job.out
         text, code = f"{place}: {error.strerror or error}; nothing more was written for {paths[0]}", 1
     except Exception as error:  # a defect of ours on one image must not stop the others
-        text, code = f"unexpected {type(error).__name__}: {one_line(error)}; see --log-level DEBUG, and report it", 1
+        text, code = (
+            f"unexpected {type(error).__name__}: {one_line(error)}; see --log-level DEBUG, and report it",
+            1,
+        )
     _LOG.debug("%s: %s", paths[0], text, exc_info=True)
     if str(paths[0]) not in text:
         text = f"{paths[0]}: {text}"
