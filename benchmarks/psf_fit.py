@@ -50,7 +50,7 @@ def fit(solver, n, seed, order, piff_like):
     config.solver = solver
     config.spatialOrder = order
     if piff_like:
-        config.adaptive_max_snr = config.photon_noise_weights = False
+        config.adaptive_max_snr = config.photon_noise_weights = config.core_normalization = False
     determiner = PiffPsfDeterminer(config)
     exposure = blank_exposure(WIDTH, WIDTH)
     if solver == "native":

@@ -24,7 +24,7 @@ def _small(solver, order, **changes):
     """A model small enough for Piff to take a second or two."""
     return _determiner(
         solver=solver, spatialOrder=order, modelSize=13, stampSize=21, interpolant="Lanczos(9)",
-        adaptive_max_snr=False, photon_noise_weights=False, outlierNSigma=50.0, **changes,
+        adaptive_max_snr=False, photon_noise_weights=False, core_normalization=False, outlierNSigma=50.0, **changes,
     )  # fmt: skip
 
 

@@ -114,6 +114,12 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=True,
         doc="Let the photon noise of the model (not of the data) enter the weights (native solver)?",
     )
+    core_normalization = pexConfig.Field(
+        dtype=bool,
+        default=True,
+        doc="Keep the amplitude of the model's core, not its sum, constant over the detector (native solver)? What is "
+        "drawn is divided by its sum; a polynomial then follows changes of size more closely.",
+    )
     zeroWeightMaskBits = pexConfig.ListField(
         dtype=str,
         default=["BAD", "CR", "INTRP", "SAT", "SUSPECT", "NO_DATA"],
@@ -239,24 +245,23 @@ class PiffPsfDeterminer(PsfDeterminer):
         per_term = STARS_PER_TERM_FINE if scale < 1 else STARS_PER_TERM
         order = wanted
         reason = ""
-        n_good = len(stars)
         sizes = star_sizes(stars)
         while True:
-            lowered = self._affordable(n_good, order, per_term)
+            lowered = self._affordable(len(stars), order, per_term)
             if lowered < order:
-                reason = f"{n_good} stars for order {order}"
+                reason = f"{len(stars)} stars for order {order}"
                 order = lowered
-            self._require(n_good, order)
+            self._require(len(stars), order)
             fit = self._fit(stars, candidates.color[chosen], exposure, order, scale, grid)
             n_good = int(fit.used.sum())
-            if self._affordable(n_good, order, min(per_term, STARS_PER_TERM)) < order:
+            if self._affordable(n_good, order, STARS_PER_TERM) < order:
+                reason, order = f"order {order}: {n_good} of {len(stars)} stars fit", order - 1
                 continue
             self._require(n_good, order)
             trouble = why_insane(fit.psf, exposure.shape, sizes[fit.used])
             if not trouble or order == 0:
                 break
             reason, order = f"order {order}: {trouble}", order - 1
-            n_good = len(stars)
         if reason:
             _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", wanted, order, reason)
         used = np.zeros(len(candidates), np.bool_)
@@ -347,8 +352,10 @@ class PiffPsfDeterminer(PsfDeterminer):
         grid: int,
     ) -> _Fit:
         config = self.config
-        height, width = exposure.shape
-        centre = (0.5 * (width - 1), 0.5 * (height - 1), 0.5 * max(width, height))
+        # polynomials are centred on the stars, so that the constant term is a profile that was seen
+        low_x, high_x, low_y, high_y = stars.x.min(), stars.x.max(), stars.y.min(), stars.y.max()
+        half_range = max(0.5 * (high_x - low_x), 0.5 * (high_y - low_y), 1.0)
+        centre = (float(0.5 * (low_x + high_x)), float(0.5 * (low_y + high_y)), float(half_range))
         if config.solver == "piff":
             return self._fit_piff(stars, color, exposure, order, centre)
         lanczos = _LANCZOS.match(config.interpolant)
@@ -368,6 +375,7 @@ class PiffPsfDeterminer(PsfDeterminer):
                 max_snr=config.maxSNR,
                 photon_noise_weights=config.photon_noise_weights,
                 adaptive_max_snr=config.adaptive_max_snr,
+                core_normalization=config.core_normalization,
                 x_ref=centre[0],
                 y_ref=centre[1],
                 norm=centre[2],

@@ -121,15 +121,21 @@ def _start(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarStat
     return psf, state
 
 
-def _of_unit_sum(coefficients: FloatArray) -> FloatArray:
-    """Return coefficients whose model has sum 1 everywhere.
+def _normalized(coefficients: FloatArray, o: PixelGridOptions) -> FloatArray:
+    """Return coefficients of the same PSF with a fixed normalisation over the detector, and a constant term of sum 1.
 
-    The sum of the model is degenerate with the stars' fluxes. Left free it becomes some polynomial of position, and
-    the normalised model a ratio of polynomials. The varying terms give their sums back to the constant profile.
+    The sum of the model is degenerate with the stars' fluxes. With ``core_normalization`` the varying terms are
+    orthogonal to the square of the constant profile, so the amplitude of the core is the same everywhere and the
+    drawn PSF, which is divided by its sum, a ratio of polynomials; else the varying terms have sum 0.
     """
     profile = coefficients[0] / coefficients[0].sum()
     result = coefficients / coefficients[0].sum()
-    result[1:] -= result[1:].sum(axis=(1, 2))[:, None, None] * profile
+    if o.core_normalization:
+        core = profile * np.abs(profile)
+        excess = (result[1:] * core).sum(axis=(1, 2)) / (profile * core).sum()
+    else:
+        excess = result[1:].sum(axis=(1, 2))
+    result[1:] -= excess[:, None, None] * profile
     return result
 
 
@@ -140,10 +146,11 @@ def _solve(
     rows = np.flatnonzero(state.used)
     chosen = stars.take(rows)
     wx, wy = interpolation_pair(state.dx[rows], state.dy[rows], stars.side, o)
-    flux = state.flux[rows]
-    model = show_grids(wy, unit_grids(psf, chosen), wx) * flux[:, None, None]
+    grids, sums = unit_grids(psf, chosen)
+    model = show_grids(wy, grids, wx) * state.flux[rows][:, None, None]
+    amplitude = state.flux[rows] / sums
     increment, record = solve_increment(
-        psf.basis(x=chosen.x, y=chosen.y), wx, wy, state.weight[rows], chosen.image - model, flux,
+        psf.basis(x=chosen.x, y=chosen.y), wx, wy, state.weight[rows], chosen.image - model, amplitude,
         scale=o.scale,
         prior_offset=psf.coefficients - prior.coefficients,
         prior_sigma=PRIOR_SCATTER * float(prior.coefficients[0].max()) if o.scale < 1 else 0.0,
@@ -152,7 +159,7 @@ def _solve(
     state.inverse = record.inverse
     _LOG.debug("Solve: %d steps, relative residual %.1e.", record.n_steps, record.relative_residual)
     centre = (float(chosen.x.mean()), float(chosen.y.mean()))
-    return _model(_of_unit_sum(psf.coefficients + increment), psf.size, o, centre)
+    return _model(_normalized(psf.coefficients + increment, o), psf.size, o, centre)
 
 
 def _drop_outliers(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions) -> None:

@@ -48,6 +48,7 @@ class PixelGridOptions:
     max_snr: float = 200.0
     photon_noise_weights: bool = True
     adaptive_max_snr: bool = True
+    core_normalization: bool = True
     x_ref: float = 0.0
     y_ref: float = 0.0
     norm: float = 1.0
@@ -125,12 +126,15 @@ def show_grids(wy: FloatArray, grids: FloatArray, wx: FloatArray) -> FloatArray:
     return np.asarray(np.matmul(np.matmul(wy, grids), wx.transpose(0, 2, 1)))
 
 
-def unit_grids(psf: PixelGridPsf, stars: PsfStars) -> FloatArray:
-    """Return the model grid at each star, of sum 1, shape (n, grid, grid)."""
+def unit_grids(psf: PixelGridPsf, stars: PsfStars) -> tuple[FloatArray, FloatArray]:
+    """Return the model grid at each star, of sum 1, shape (n, grid, grid), and the sum it had, shape (n,)."""
     n_terms, grid, _ = psf.coefficients.shape
     grids = psf.basis(x=stars.x, y=stars.y) @ psf.coefficients.reshape(n_terms, -1)
-    grids /= grids.sum(axis=1, keepdims=True)
-    return grids.reshape(-1, grid, grid)
+    sums = grids.sum(axis=1)
+    # a sum of zero is a runaway fit: its stars become non-finite, and the caller lowers the order
+    with np.errstate(divide="ignore", invalid="ignore"):
+        grids /= sums[:, None]
+    return grids.reshape(-1, grid, grid), sums
 
 
 def refit_stars(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions) -> None:
@@ -139,7 +143,7 @@ def refit_stars(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGr
     One Gauss-Newton step under weights ``weight * |model|``, after a pure rescaling of the flux. If centres are
     fitted, the model's own centroid is added to them, which lets the next solve move the model to the centre.
     """
-    grids = unit_grids(psf, stars)
+    grids, _ = unit_grids(psf, stars)
     wx, wy = interpolation_pair(state.dx, state.dy, stars.side, o)
     model = show_grids(wy, grids, wx)
     weight = state.weight * model

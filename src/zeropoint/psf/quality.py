@@ -19,9 +19,9 @@ __all__ = ["PsfResiduals", "ResidualStatistics", "psf_residuals", "residual_stat
 #: Planes whose pixels are filled from the model.
 BAD_PLANES = ("BAD", "COSMIC_RAY", "INTERPOLATED", "SATURATED", "SUSPECT", "NO_DATA")
 #: Gauss-Newton steps for flux and centre.
-_STEPS = 3
+_STEPS = 2
 #: Step of the numerical derivative, pixels.
-_SHIFT = 1e-3
+_SHIFT = 1e-4
 #: Residuals beyond this many standard deviations do not enter the means.
 CLIP = 4.0
 
@@ -117,8 +117,8 @@ def psf_residuals(
     for _ in range(_STEPS):
         weight = np.where(good, model * model, 0.0)  # a Gaussian-like window of the star's own size
         power = weight * good
-        by_x = (stamps(_SHIFT) - stamps(-_SHIFT)) / (2 * _SHIFT)
-        by_y = (stamps(0.0, _SHIFT) - stamps(0.0, -_SHIFT)) / (2 * _SHIFT)
+        by_x = (stamps(_SHIFT) - model) / _SHIFT
+        by_y = (stamps(0.0, _SHIFT) - model) / _SHIFT
         design = np.stack([model, by_x, by_y], axis=1).reshape(n, 3, -1)
         weighted = design * power.reshape(n, 1, -1)
         normal = weighted @ design.transpose(0, 2, 1)
