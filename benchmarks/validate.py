@@ -109,7 +109,9 @@ def main() -> int:
         "|---|---|---|---|",
     ]
     rows = requirements(figures, outcome["metrics"])
-    lines += [f"| {name} | {value} | {limit} | {'yes' if met else 'NO'} |" for name, value, limit, met in rows]
+    lines += [
+        f"| {name} | {value} | {limit} | {'yes' if met else 'NO'} |" for name, value, limit, met in rows
+    ]
     text = "\n".join(lines)
     print(text)
     if arguments.markdown:

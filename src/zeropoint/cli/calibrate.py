@@ -104,7 +104,7 @@ def calibrate(
         level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("zeropoint").setLevel(log_level.upper())
-    groups = [images] if snaps else [(path,) for path in images]
+    groups: list[tuple[Path, ...]] = [images] if snaps else [(path,) for path in images]
     _require_distinct_stems(groups)
     # read what is common to all images first: an error there is an error before any work starts
     from zeropoint.cli.worker import Job, check_common

@@ -58,10 +58,10 @@ def check_common(job: Job) -> Any:
             load_override_file(scratch, path)
         for name, value in overrides:
             apply_override(scratch, name, value, origin="-c")
-        for path in (job.references, job.photometry_references):
-            if path is not None and not path.exists():
+        for catalogue in (job.references, job.photometry_references):
+            if catalogue is not None and not catalogue.exists():
                 raise InvalidInputError(
-                    f"{path}: no such reference catalogue (a directory of shards or one table)."
+                    f"{catalogue}: no such reference catalogue (a directory of shards or one table)."
                 )
         column_map = card.get("references")
         references = ReferenceSource.open(job.references, column_map)

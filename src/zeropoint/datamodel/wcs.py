@@ -227,10 +227,7 @@ class SkyWcs:
         """
         height, width = shape
         mx, my = 0.05 * width, 0.05 * height
-        gx, gy = np.meshgrid(
-            np.linspace(-mx, width - 1 + mx, 24), np.linspace(-my, height - 1 + my, 24), indexing="xy"
-        )
-        gx, gy = gx.ravel(), gy.ravel()
+        gx, gy = _grid((-mx, width - 1 + mx), (-my, height - 1 + my))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sky = wcs.pixel_to_world(gx, gy).icrs
@@ -334,14 +331,17 @@ class SkyWcs:
         height, width = shape
         xc, yc = 0.5 * (width - 1), 0.5 * (height - 1)
         ra0, dec0 = self.pixel_to_sky(x=xc, y=yc)
-        gx, gy = np.meshgrid(np.linspace(-0.5, width - 0.5, 24), np.linspace(-0.5, height - 0.5, 24))
-        gx, gy = gx.ravel(), gy.ravel()
+        gx, gy = _grid((-0.5, width - 0.5), (-0.5, height - 0.5))
         xi, eta = gnomonic(*self.pixel_to_sky(x=gx, y=gy), float(ra0), float(dec0))
-        new = _fit_polynomial(
+        return _fit_polynomial(
             gx, gy, xi, eta, float(ra0), float(dec0), xc, yc, 0.5 * max(shape), max(self.order, 3)
         )
-        # after recentring the constant term is zero up to the fit's rounding, which Newton removes
-        return new
+
+
+def _grid(x: tuple[float, float], y: tuple[float, float], n: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of an n x n grid, flat."""
+    gx, gy = np.meshgrid(np.linspace(*x, n), np.linspace(*y, n))
+    return gx.ravel(), gy.ravel()
 
 
 def _exponents(order: int) -> list[tuple[int, int]]:
