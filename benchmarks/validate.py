@@ -73,8 +73,10 @@ def requirements(figures: dict[str, float], metrics: dict[str, float]) -> list[t
         ("cosmic rays found, 5-8 sigma", f"{figures['cosmic_rays_found_5_to_8_sigma']:.4f}", "stated", True)
     )
     most("damaged core pixels of stars with S/N > 100", figures["star_core_pixels_damaged"], 0.0, "{:.0f}")
-    for key in ("flux_pull", "position_pull"):
-        rows.append((key.replace("_", " "), f"{figures[key]:.3f}", "0.9 to 1.1", 0.9 <= figures[key] <= 1.1))
+    rows.extend(
+        (key.replace("_", " "), f"{figures[key]:.3f}", "0.9 to 1.1", 0.9 <= figures[key] <= 1.1)
+        for key in ("flux_pull", "position_pull")
+    )
     return rows
 
 

@@ -12,7 +12,17 @@ from zeropoint.recipes.session import ImageRun
 
 __all__ = ["report_data", "run_information"]
 
-_PACKAGES = ("zeropoint", "numpy", "scipy", "numba", "astropy", "piff", "galsim", "lsst-images", "lsst-pex-config")
+_PACKAGES = (
+    "zeropoint",
+    "numpy",
+    "scipy",
+    "numba",
+    "astropy",
+    "piff",
+    "galsim",
+    "lsst-images",
+    "lsst-pex-config",
+)
 
 
 def package_versions() -> dict[str, str]:

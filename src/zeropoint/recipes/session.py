@@ -128,14 +128,14 @@ def build_config(
 
 
 def _default_references(config: CalibrateImageConfig, request: ImageRequest, loaded: LoadedImage) -> None:
-    """Use the image's own band for astrometry unless the catalogue is Gaia-like, in place."""
+    """Use the image's own band for astrometry unless the catalogue is Gaia-like, in place.
+
+    A catalogue of a single band serves the astrometry of any image; the photometry does not guess.
+    """
     bands = request.references.bands
     if "phot_g_mean" not in bands:
-        config.astrometry_ref_loader.anyFilterMapsToThis = None
-        band = loaded.exposure.visit_info.band
-        if band not in bands and len(bands) == 1:
-            config.astrometry_ref_loader.anyFilterMapsToThis = bands[0]
-            config.photometry_ref_loader.anyFilterMapsToThis = bands[0]
+        unknown = loaded.exposure.visit_info.band not in bands and len(bands) == 1
+        config.astrometry_ref_loader.anyFilterMapsToThis = bands[0] if unknown else None
 
 
 def calibrate_files(request: ImageRequest, *, on_stage: Callable[[str], None] | None = None) -> ImageRun:
@@ -174,13 +174,19 @@ def calibrate_files(request: ImageRequest, *, on_stage: Callable[[str], None] | 
     info, detector = loaded.exposure.visit_info, loaded.exposure.detector
     n_visits, n_detectors = loaded.ids
     ids = CatalogIdGenerator(info.visit, detector.id, n_visits, n_detectors)
-    photometry = request.photometry_references or request.references
+    astrometry_loader = ReferenceObjectLoader(request.references, config.astrometry_ref_loader)
+    photometry_loader = ReferenceObjectLoader(
+        request.photometry_references or request.references, config.photometry_ref_loader
+    )
+    for loader in (astrometry_loader, photometry_loader):
+        # a band that is missing is an error now, not after the work
+        loader.flux_field(info.band)
     start = time.perf_counter()
     try:
         result = recipe.run(
             [image.exposure for image in images],
-            astrometry_references=ReferenceObjectLoader(request.references, config.astrometry_ref_loader),
-            photometry_references=ReferenceObjectLoader(photometry, config.photometry_ref_loader),
+            astrometry_references=astrometry_loader,
+            photometry_references=photometry_loader,
             id_generator=ids,
             label=loaded.stem,
             on_stage=on_stage,

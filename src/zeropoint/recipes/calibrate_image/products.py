@@ -133,7 +133,9 @@ def _write_visit_image(result: CalibratedImage, unit: u.UnitBase, path: Path) ->
     exposure = result.exposure
     assert exposure.psf is not None
     height, width = exposure.shape
-    psf = to_lsst_psf(exposure.psf, Box.factory[0:height, 0:width])
+    assert exposure.wcs is not None
+    scale = float(exposure.wcs.pixel_scale(x=0.5 * (width - 1), y=0.5 * (height - 1)))
+    psf = to_lsst_psf(exposure.psf, Box.factory[0:height, 0:width], pixel_scale=scale)
     applied = result.applied_photo_calib or exposure.photo_calib
     image = visit_image(
         exposure,
