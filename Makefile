@@ -17,8 +17,8 @@ setup: .venv/.installed ## Create .venv with everything that runs and tests the 
 .venv/.installed: requirements.lock pyproject.toml
 	@echo "creating .venv with $(PYTHON) and installing the pinned packages (about 1.4 GB) ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup ## Simulate one exposure, calibrate it, compare with the truth
