@@ -29,7 +29,9 @@ class TruthFigures:
         return self.values[name]
 
 
-def compare_with_truth(simulated: SimulatedExposure, result: CalibratedImage, *, radius: float = 2.0) -> TruthFigures:
+def compare_with_truth(
+    simulated: SimulatedExposure, result: CalibratedImage, *, radius: float = 2.0
+) -> TruthFigures:
     """Compare a calibrated image with the truth behind it.
 
     Parameters
@@ -93,7 +95,9 @@ def _psf(simulated: SimulatedExposure, exposure: Exposure) -> dict[str, float]:
     for k in range(len(x)):
         truth = simulated.psf.stamp(x[k], y[k], size, centered=True)
         for j, image in enumerate((stamps[k], truth / truth.sum())):
-            _, xx, yy, xy = adaptive_moments(np.ascontiguousarray(image, np.float64), half, half, 1.7, 200, 1e-9)
+            _, xx, yy, xy = adaptive_moments(
+                np.ascontiguousarray(image, np.float64), half, half, 1.7, 200, 1e-9
+            )
             t[k, j], e1[k, j], e2[k, j] = xx + yy, (xx - yy) / (xx + yy), 2 * xy / (xx + yy)
     size_error = t[:, 0] / t[:, 1] - 1.0
     shape_error = np.concatenate([e1[:, 0] - e1[:, 1], e2[:, 0] - e2[:, 1]])
@@ -127,7 +131,11 @@ def _cosmic_rays(simulated: SimulatedExposure, exposure: Exposure) -> dict[str, 
         if kind:
             rates[kind][0] += int(found.ravel()[pixels].any())
             rates[kind][1] += 1
-    bright = _star_cores(simulated, 1.0, 100.0) & (simulated.cosmic_ray_charge < 1.0) & ~exposure.masked("SATURATED")
+    bright = (
+        _star_cores(simulated, 1.0, 100.0)
+        & (simulated.cosmic_ray_charge < 1.0)
+        & ~exposure.masked("SATURATED")
+    )
     return {
         "cosmic_rays_found_above_8_sigma": rates["bright"][0] / max(rates["bright"][1], 1),
         "cosmic_rays_found_5_to_8_sigma": rates["faint"][0] / max(rates["faint"][1], 1),
