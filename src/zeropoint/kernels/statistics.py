@@ -32,10 +32,15 @@ IQR_TO_SIGMA = 0.741301109252802
 #: Codes of the statistic `cell_statistics` computes.
 MEAN, MEDIAN, MEANCLIP = 0, 1, 2
 
-_N_BINS = 1024
+#: Bins of the histogram: for large samples, and for those below the size after.
+_N_BINS, _N_BINS_FEW, _FEW = 1024, 256, 8192
 _N_SAMPLE = 128
 #: Samples up to this size are simply sorted.
 _SMALL = 512
+#: Values whose bins are found at once.
+_BLOCK = 2048
+#: Pixels of a row that are collected at once.
+_RUN = 64
 
 
 @kernel
@@ -61,11 +66,21 @@ def _sorted_quartiles(values):  # type: ignore[no-untyped-def]
     return q[0], q[1], q[2]
 
 
-@kernel(inline="always")
-def _bin_of(value, low, scale):  # type: ignore[no-untyped-def]
-    """Return the histogram bin: 0 below ``low`` (and for NaN), the last one above the range."""
-    # in this order of arguments a NaN comes out as 0
-    return int(max(0.0, min((float(value) - low) * scale + 1.0, _N_BINS - 1.0)))
+# reassociation lets the sum be vectorised; that is 0 or NaN, in any order
+@kernel(fastmath={"reassoc"})
+def _find_bins(values, low, scale, last, bins):  # type: ignore[no-untyped-def]
+    """Fill ``bins`` (uint16) with histogram bins, and return whether all values are finite.
+
+    Bin 0 is for values below ``low`` and for NaN, bin ``last`` for those above the range.
+    """
+    zero = values.dtype.type(0.0)
+    top = float(last)
+    for i in range(values.size):
+        v = values[i]
+        zero += v - v
+        # in this order of arguments a NaN comes out as 0
+        bins[i] = np.uint16(np.int32(max(0.0, min((float(v) - low) * scale + 1.0, top))))
+    return not np.isnan(zero)
 
 
 @kernel
@@ -86,12 +101,15 @@ def _ranked(values, low, scale, counts, bins, ranks):  # type: ignore[no-untyped
         n_members += counts[b] if needed[b] else 0
         members_before[b + 1] = n_members
     members = np.empty(n_members, values.dtype)
+    found = np.empty(_BLOCK, np.uint16)
     m = 0
-    for v in values:
-        b = _bin_of(v, low, scale)
-        if needed[b]:
-            members[m] = v
-            m += 1
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        _find_bins(block, low, scale, n_bins - 1, found)
+        for i in range(block.size):
+            if needed[found[i]]:
+                members[m] = block[i]
+                m += 1
     members.sort()
     result = np.empty(ranks.size)
     for j in range(ranks.size):
@@ -116,16 +134,19 @@ def quartiles(values):  # type: ignore[no-untyped-def]
         sample[i] = values[(i * n) // _N_SAMPLE]
     sample.sort()
     low, high = float(sample[_N_SAMPLE // 10]), float(sample[_N_SAMPLE - 1 - _N_SAMPLE // 10])
-    scale = (_N_BINS - 2) / (high - low) if high > low else 0.0
+    n_bins = _N_BINS if n >= _FEW else _N_BINS_FEW
+    scale = (n_bins - 2) / (high - low) if high > low else 0.0
     if not (scale > 0.0 and scale < np.inf):  # no spread, or infinities
         return _sorted_quartiles(values)
-    counts = np.zeros(_N_BINS, np.int64)
-    n_nan = 0
-    for v in values:
-        n_nan += v != v
-        counts[_bin_of(v, low, scale)] += 1
-    if n_nan > 0:
-        return np.nan, np.nan, np.nan
+    counts = np.zeros(n_bins, np.int64)
+    found = np.empty(_BLOCK, np.uint16)
+    # in blocks, so that finding bins is vectorised and only counting them is not
+    for start in range(0, n, _BLOCK):
+        block = values[start : start + _BLOCK]
+        if not _find_bins(block, low, scale, n_bins - 1, found) and np.isnan(block).any():
+            return np.nan, np.nan, np.nan
+        for i in range(block.size):
+            counts[found[i]] += 1
     ranks, bins = np.empty(6, np.int64), np.empty(6, np.int64)
     for j in range(3):
         ranks[2 * j] = int(0.25 * (j + 1) * (n - 1))
@@ -144,45 +165,26 @@ def quartiles(values):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+# reassociation lets the sums be vectorised; they stay within a few double roundings of exact
+@kernel(fastmath={"reassoc"})
 def _moments_within(values, center, half_width):  # type: ignore[no-untyped-def]
     """Return ``(n, mean, variance)`` of the values with ``|v - center| <= half_width``.
 
-    Four interleaved sums hide the latency of addition; their order is fixed.  The variance is the unbiased
-    one, NaN for fewer than two values.
+    The variance is the unbiased one, NaN for fewer than two values.
     """
-    n4 = values.size // 4 * 4
-    k0, k1, k2, k3 = 0, 0, 0, 0
-    a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
-    b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0
-    for i in range(0, n4, 4):
+    n = 0
+    total, squares = 0.0, 0.0
+    for i in range(values.size):
         d = float(values[i]) - center
-        w = abs(d) <= half_width
-        d = d if w else 0.0
-        k0, a0, b0 = k0 + w, a0 + d, b0 + d * d
-        d = float(values[i + 1]) - center
-        w = abs(d) <= half_width
-        d = d if w else 0.0
-        k1, a1, b1 = k1 + w, a1 + d, b1 + d * d
-        d = float(values[i + 2]) - center
-        w = abs(d) <= half_width
-        d = d if w else 0.0
-        k2, a2, b2 = k2 + w, a2 + d, b2 + d * d
-        d = float(values[i + 3]) - center
-        w = abs(d) <= half_width
-        d = d if w else 0.0
-        k3, a3, b3 = k3 + w, a3 + d, b3 + d * d
-    for i in range(n4, values.size):
-        d = float(values[i]) - center
-        w = abs(d) <= half_width
-        d = d if w else 0.0
-        k0, a0, b0 = k0 + w, a0 + d, b0 + d * d
-    n = (k0 + k1) + (k2 + k3)
+        within = abs(d) <= half_width
+        d = d if within else 0.0
+        n += within
+        total += d
+        squares += d * d
     if n == 0:
         return 0, np.nan, np.nan
-    shift = ((a0 + a1) + (a2 + a3)) / n
-    square = ((b0 + b1) + (b2 + b3)) / n
-    variance = max(square - shift * shift, 0.0) * n / (n - 1.0) if n > 1 else np.nan
+    shift = total / n
+    variance = max(squares / n - shift * shift, 0.0) * n / (n - 1.0) if n > 1 else np.nan
     return n, center + shift, variance
 
 
@@ -238,6 +240,28 @@ def clipped_stats(
     return float(mean), math.sqrt(variance), int(n)
 
 
+# reassociation lets the sum be vectorised; that is 0 or NaN, in any order
+@kernel(fastmath={"reassoc"})
+def _collect(values, mask, ignore, nan_safe, out):  # type: ignore[no-untyped-def]
+    """Copy the values that are not masked (and are finite, if so wanted) to ``out``; return how many."""
+    found = np.int32(0)
+    zero = np.float32(0.0)
+    for i in range(values.size):
+        found |= mask[i]
+        zero += values[i] - values[i]
+    if (found & ignore) == 0 and not (nan_safe and np.isnan(zero)):
+        for i in range(values.size):
+            out[i] = values[i]
+        return values.size
+    n = np.uint64(0)
+    for i in range(values.size):
+        # written always, kept only if wanted: no branch to mispredict
+        v = values[i]
+        out[n] = v
+        n += np.uint64(((mask[i] & ignore) == 0) & ((not nan_safe) | (abs(v) < np.inf)))
+    return np.int64(n)
+
+
 @kernel
 def cell_statistics(image, mask, ignore, nan_safe, x_edges, y_edges, kind, values, errors):  # type: ignore[no-untyped-def]
     """Compute a statistic and its standard error in every cell of a grid.
@@ -269,11 +293,9 @@ def cell_statistics(image, mask, ignore, nan_safe, x_edges, y_edges, kind, value
         for i in range(x_edges.size - 1):
             n = 0
             for y in range(y_edges[j], y_edges[j + 1]):
-                for x in range(x_edges[i], x_edges[i + 1]):
-                    # written always, kept only if wanted: no branch to mispredict
-                    v = image[y, x]
-                    sample[n] = v
-                    n += ((mask[y, x] & ignore) == 0) & ((not nan_safe) | (abs(v) < np.inf))
+                for x in range(x_edges[i], x_edges[i + 1], _RUN):
+                    end = min(x + _RUN, x_edges[i + 1])
+                    n += _collect(image[y, x:end], mask[y, x:end], ignore, nan_safe, sample[n:])
             cell = sample[:n]
             n_used, value, variance = 0, np.nan, np.nan
             if kind == MEAN:
