@@ -120,3 +120,27 @@ def test_cell_statistics_equal_the_twin(kind, nan_safe):
             np.testing.assert_allclose([values[j, i], errors[j, i]], expected, rtol=1e-12, err_msg=f"{j} {i}")
     assert np.isnan(values[0, 0])
     assert np.isnan(values[2, 2]) != nan_safe
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 64), (7, 65), (40, 200)])
+def test_good_values_and_bit_counts_equal_plain_indexing(shape):
+    rng = np.random.default_rng(8)
+    image = rng.normal(size=shape).astype(np.float32)
+    mask = np.where(rng.random(shape) < 0.1, rng.integers(0, 2**31 - 1, shape), 0).astype(np.int32)
+    mask[: shape[0] // 2] &= ~5  # clean rows too
+    image[-1:, -1:] = np.nan
+    np.testing.assert_array_equal(statistics.good_values(image, mask, 5), image[(mask & 5) == 0])
+    counts = np.full(31, -1, np.int64)
+    statistics.count_bits(mask, counts)
+    np.testing.assert_array_equal(counts, [np.count_nonzero(mask & (1 << bit)) for bit in range(31)])
+
+
+@pytest.mark.parametrize("n", [1, 2, 700, 30000])
+def test_median_and_deviation_of_a_sample(n):
+    values = np.random.default_rng(n).normal(100.0, 20.0, n).astype(np.float32)
+    median, std = statistics.median_and_std(values)
+    assert median == pytest.approx(np.median(values.astype(np.float64)), rel=1e-14)
+    assert std == pytest.approx(np.std(values.astype(np.float64)), rel=ROUNDING, abs=1e-12)
+    values[n // 2] = np.nan
+    assert np.isnan(statistics.median_and_std(values)).all()
+    assert np.isnan(statistics.median_and_std(values[:0])).all()

@@ -9,7 +9,7 @@ from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import VisitInfo
 from zeropoint.quality.depth import zenith_distance
-from zeropoint.quality.summary import ComputeExposureSummaryStats
+from zeropoint.quality.summary import ComputeExposureSummaryStats, _largest_distance
 
 #: A Gaussian sampled at sigma 1.8 px and cut at 25 px differs from the continuous one by less than this.
 SAMPLING = 2e-3
@@ -149,3 +149,14 @@ def test_a_star_at_the_local_sidereal_time_and_latitude_is_at_the_zenith():
 
 def test_made_tables_have_the_residuals_they_claim():
     assert isinstance(make.stars(make.exposure()), Table)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_distance_to_a_star_is_exact(seed):
+    rng = np.random.default_rng(seed)
+    step = 8
+    y, x = np.nonzero(rng.random((60, 75)) < (0.9 if seed else 0.01))
+    points = np.stack([x, y], axis=1) * float(step)
+    stars = rng.uniform(-20, 620, (1 + 3 * seed, 2))
+    every = np.hypot(*(points[:, None, :] - stars[None, :, :]).transpose(2, 0, 1)).min(axis=1)
+    assert _largest_distance(points, stars, step) == pytest.approx(every.max(), rel=1e-14)

@@ -15,7 +15,7 @@ import numpy as np
 from zeropoint.kernels.lanczos import pixel_grid_stamps
 from zeropoint.kernels.moments import adaptive_moments_stack
 
-__all__ = ["GaussianPsf", "PixelGridPsf", "PsfModel", "PsfShapes"]
+__all__ = ["GaussianPsf", "PixelGridPsf", "PsfModel", "PsfShapes", "shapes_of_stamps"]
 
 
 class PsfShapes:
@@ -33,6 +33,19 @@ class PsfShapes:
     def trace_radius(self) -> np.ndarray:
         """``sqrt((Ixx + Iyy)/2)``, pixels."""
         return np.sqrt(0.5 * (self.xx + self.yy))
+
+
+def shapes_of_stamps(stamps: np.ndarray) -> PsfShapes:
+    """Return adaptive second moments of kernel images (float64, shape (n, size, size), C-contiguous).
+
+    They are NaN where the iteration does not converge.
+    """
+    n, size, _ = stamps.shape
+    centre = np.full(n, float(size // 2))
+    out = np.empty((n, 4))
+    adaptive_moments_stack(stamps, centre, centre, 1.5, 200, 1e-7, out)
+    out[out[:, 0] > 1, 1:] = np.nan
+    return PsfShapes(out[:, 1], out[:, 2], out[:, 3])
 
 
 class PsfModel(ABC):
@@ -60,13 +73,7 @@ class PsfModel(ABC):
 
     def shapes(self, *, x: Any, y: Any) -> PsfShapes:
         """Return adaptive second moments of the kernel images; NaN where they do not converge."""
-        stamps = np.ascontiguousarray(self.kernel_stamps(x=x, y=y), np.float64)
-        n = len(stamps)
-        centre = np.full(n, float(self.size // 2))
-        out = np.empty((n, 4))
-        adaptive_moments_stack(stamps, centre, centre, 1.5, 200, 1e-7, out)
-        out[out[:, 0] > 1, 1:] = np.nan
-        return PsfShapes(out[:, 1], out[:, 2], out[:, 3])
+        return shapes_of_stamps(np.ascontiguousarray(self.kernel_stamps(x=x, y=y), np.float64))
 
     def sigma(self, *, x: float | None = None, y: float | None = None) -> float:
         """Return the determinant radius at a position (default: the average position), pixels."""

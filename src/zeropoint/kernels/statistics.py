@@ -23,6 +23,9 @@ __all__ = [
     "cell_statistics",
     "clipped_moments",
     "clipped_stats",
+    "count_bits",
+    "good_values",
+    "median_and_std",
     "quartiles",
 ]
 
@@ -311,3 +314,73 @@ def cell_statistics(image, mask, ignore, nan_safe, x_edges, y_edges, kind, value
                     value, variance = median, 0.5 * math.pi * variance
             values[j, i] = value
             errors[j, i] = math.sqrt(variance / n_used) if n_used > 0 and not np.isnan(value) else np.nan
+
+
+@kernel
+def _collect_all(image, mask, ignore, out):  # type: ignore[no-untyped-def]
+    """Copy the values of a whole image that are not masked to ``out``; return how many."""
+    n = 0
+    for y in range(image.shape[0]):
+        for x in range(0, image.shape[1], _RUN):
+            n += _collect(image[y, x : x + _RUN], mask[y, x : x + _RUN], ignore, False, out[n:])
+    return n
+
+
+def good_values(
+    image: npt.NDArray[np.float32], mask: npt.NDArray[np.int32], ignore: int
+) -> npt.NDArray[np.float32]:
+    """Return the values of pixels without any of some mask bits, in raster order.
+
+    Parameters
+    ----------
+    image : float32, shape (h, w)
+    mask : int32, shape (h, w)
+    ignore
+        Bits; NaN is not left out.
+    """
+    out = np.empty(image.size, np.float32)
+    n = _collect_all(
+        np.ascontiguousarray(image, np.float32), np.ascontiguousarray(mask, np.int32), np.int32(ignore), out
+    )
+    return out[:n]
+
+
+def median_and_std(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the median and the standard deviation (of the sample itself); NaN if empty or one is NaN.
+
+    Parameters
+    ----------
+    values : float32, shape (n,), C-contiguous
+    """
+    median = quartiles(values)[1]
+    n, _, variance = _moments_within(values, median, np.inf)
+    if np.isnan(median) or n == 0:
+        return math.nan, math.nan
+    return float(median), math.sqrt(variance * (n - 1) / n) if n > 1 else 0.0
+
+
+@kernel
+def count_bits(mask, counts):  # type: ignore[no-untyped-def]
+    """Count the pixels in which each bit is set.
+
+    Parameters
+    ----------
+    mask : int32, shape (h, w)
+    counts : int64, shape (31,)
+        Filled.
+    """
+    counts[:] = 0
+    for y in range(mask.shape[0]):
+        row = mask[y]
+        start = 0
+        # in runs of equal values, because most neighbors are equal
+        for x in range(1, row.size + 1):
+            if x < row.size and row[x] == row[start]:
+                continue
+            value = row[start]
+            for bit in range(counts.size):
+                if value == 0:
+                    break
+                counts[bit] += (x - start) * (value & 1)
+                value >>= 1
+            start = x

@@ -16,7 +16,8 @@ from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask
-from zeropoint.kernels.statistics import clipped_stats
+from zeropoint.datamodel.psf_model import shapes_of_stamps
+from zeropoint.kernels.statistics import clipped_stats, good_values
 from zeropoint.psf.shapelets import ShapeletsResult
 from zeropoint.quality.depth import effective_times, limiting_magnitude, zenith_distance
 
@@ -146,9 +147,11 @@ class ComputeExposureSummaryStats:
 
     def _pixels(self, exposure: Exposure, background: BackgroundList | None) -> dict[str, float]:
         c = self.config
-        good = (exposure.mask & np.int32(bitmask(c.badMaskPlanes))) == 0
-        _, noise, _ = clipped_stats(exposure.image[good], c.sigmaClip, c.clipIter)
-        mean_variance, _, _ = clipped_stats(exposure.variance[good], c.sigmaClip, c.clipIter)
+        bad = bitmask(c.badMaskPlanes)
+        good = good_values(exposure.image, exposure.mask, bad)
+        _, noise, _ = clipped_stats(good, c.sigmaClip, c.clipIter)
+        good = good_values(exposure.variance, exposure.mask, bad)
+        mean_variance, _, _ = clipped_stats(good, c.sigmaClip, c.clipIter)
         values = {"skyNoise": float(noise), "meanVar": float(mean_variance)}
         if background is not None:
             medians = [
@@ -193,15 +196,14 @@ class ComputeExposureSummaryStats:
         gx, gy = _good_grid(exposure, c.psfGridSampling, c.psfBadMaskPlanes)
         if len(gx) == 0:
             return values
-        radii = psf.shapes(x=gx, y=gy).trace_radius
-        values["psfTraceRadiusDelta"] = float(np.ptp(radii)) if np.isfinite(radii).all() else float("nan")
         weights = _circle_weights(max(c.minPsfApRadiusPix, 3.0 * sigma), psf.size)
-        fluxes = np.concatenate(
-            [
-                np.einsum("kij,ij->k", psf.kernel_stamps(x=gx[s : s + 512], y=gy[s : s + 512]), weights)
-                for s in range(0, len(gx), 512)
-            ]
-        )
+        radii, fluxes = np.empty(len(gx)), np.empty(len(gx))
+        for start in range(0, len(gx), 512):
+            part = slice(start, start + 512)
+            stamps = np.ascontiguousarray(psf.kernel_stamps(x=gx[part], y=gy[part]), np.float64)
+            radii[part] = shapes_of_stamps(stamps).trace_radius
+            fluxes[part] = stamps.reshape(len(stamps), -1) @ weights.ravel()
+        values["psfTraceRadiusDelta"] = float(np.ptp(radii)) if np.isfinite(radii).all() else float("nan")
         usable = np.isfinite(fluxes).all() and (fluxes >= 0).all()
         values["psfApFluxDelta"] = float(np.ptp(fluxes)) if usable else float("nan")
         field = (exposure.ap_corr_map or {}).get(c.psfApCorrFieldName)
@@ -237,11 +239,11 @@ class ComputeExposureSummaryStats:
         values["psfStarScaledDeltaSizeScatter"] = values["psfStarDeltaSizeScatter"] / _median(size)
         values.update(self._higher_moments(sources, keep))
         x, y = sources["slot_Centroid_x"][keep], sources["slot_Centroid_y"][keep]
-        gx, gy = _good_grid(exposure, c.psfSampling, c.psfBadMaskPlanes)
+        grid = _good_grid(exposure, c.psfSampling, c.psfBadMaskPlanes)
         finite = np.isfinite(x) & np.isfinite(y)
-        if len(gx) and finite.any():
-            tree = cKDTree(np.stack([x[finite], y[finite]], axis=1))
-            values["maxDistToNearestPsf"] = float(tree.query(np.stack([gx, gy], axis=1))[0].max())
+        if len(grid[0]) and finite.any():
+            stars = np.stack([x[finite], y[finite]], axis=1)
+            values["maxDistToNearestPsf"] = _largest_distance(np.stack(grid, axis=1), stars, c.psfSampling)
         return values
 
     def _higher_moments(self, sources: SourceCatalog, keep: np.ndarray) -> dict[str, float]:
@@ -285,6 +287,21 @@ def _good_grid(exposure: Exposure, step: int, planes: list[str]) -> tuple[np.nda
     good = (exposure.mask[::step, ::step] & np.int32(bitmask(planes))) == 0
     y, x = np.nonzero(good)
     return x.astype(np.float64) * step, y.astype(np.float64) * step
+
+
+def _largest_distance(points: np.ndarray, stars: np.ndarray, step: int) -> float:
+    """Return the largest distance of any of the points, which lie on a grid, to its nearest star.
+
+    The distance changes by no more than the way between two points, so only points in blocks whose centre is
+    far enough are looked at.
+    """
+    tree = cKDTree(stars)
+    side = 8 * step
+    blocks, block_of = np.unique(np.floor(points / side), axis=0, return_inverse=True)
+    distance = tree.query((blocks + 0.5) * side)[0]
+    reach = side / np.sqrt(2.0)
+    candidates = distance >= distance.max() - 2.0 * reach
+    return float(tree.query(points[candidates[block_of]])[0].max())
 
 
 def _circle_weights(radius: float, size: int, oversample: int = 15) -> np.ndarray:

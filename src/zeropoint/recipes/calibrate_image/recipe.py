@@ -11,9 +11,10 @@ from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoade
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask, plane_bit
+from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask
 from zeropoint.datamodel.wcs import angular_separation
 from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.kernels.statistics import count_bits, good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
 from zeropoint.recipes.calibrate_image.catalogs import (
     copy_psf_star_columns,
@@ -217,11 +218,11 @@ class CalibrateImage:
         with timer.stage("summary"):
             self._summarize(result)
             self._background_statistics(result)
-            for plane in PLANES:
-                fraction = (
-                    float(np.count_nonzero(exposure.mask & np.int32(plane_bit(plane)))) / exposure.mask.size
-                )
-                result.metadata[f"{LEGACY_NAMES[plane].lower()}_mask_fraction"] = fraction
+            counts = np.empty(31, np.int64)
+            count_bits(exposure.mask, counts)
+            for plane, (bit, _) in PLANES.items():
+                name = f"{LEGACY_NAMES[plane].lower()}_mask_fraction"
+                result.metadata[name] = float(counts[bit]) / exposure.mask.size
         if self.config.do_calibrate_pixels:
             assert exposure.photo_calib is not None
             assert result.background is not None
@@ -263,14 +264,9 @@ class CalibrateImage:
             *config.psf_subtract_background.ignoredPixelMask,
             *config.background_stats_ignored_pixel_masks,
         ]
-        good = (exposure.mask & np.int32(bitmask(ignored))) == 0
-        values = exposure.image[good]
-        result.metadata["bg_subtracted_skyPixel_instFlux_median"] = (
-            float(np.median(values)) if values.size else np.nan
-        )
-        result.metadata["bg_subtracted_skyPixel_instFlux_stdev"] = (
-            float(np.std(values)) if values.size else np.nan
-        )
+        median, std = median_and_std(good_values(exposure.image, exposure.mask, bitmask(ignored)))
+        result.metadata["bg_subtracted_skyPixel_instFlux_median"] = median
+        result.metadata["bg_subtracted_skyPixel_instFlux_stdev"] = std
         stars = result.stars
         assert stars is not None
         name = config.background_stats_flux_column
