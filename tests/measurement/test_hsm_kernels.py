@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from naive import hsm as naive
 from zeropoint.measurement._hsm_kernels import fit_gaussian, hsm_stack, weighted_sums
 from zeropoint.measurement._hsm_sources import higher_moments
+from zeropoint.measurement._kernels_local import box_medians
 from zeropoint.measurement._psf_noise import hashed_normals
 from zeropoint.measurement._regauss_kernels import regauss
 
@@ -188,7 +189,7 @@ def test_regauss_equals_galsim():
         code = regauss(
             image.array.copy(),
             psf_image.array.copy(),
-            np.array([22.0, 19.0, 4.5]),
+            np.array([22.0, 19.0, 4.5**2, 4.5**2, 0.0]),
             psf_start,
             np.zeros((35, 35)),
             np.empty(24),
@@ -211,3 +212,19 @@ def test_hashed_noise_is_normal_and_repeats():
     assert abs(np.mean(values[1:, 0] * values[:-1, 0])) < 4 / np.sqrt(len(values))
     assert hashed_normals(np.uint64(7), np.uint64(3)) == hashed_normals(np.uint64(7), np.uint64(3))
     assert len(np.unique(values)) == n
+
+
+def test_medians_of_boxes_equal_numpy():
+    rng = np.random.default_rng(4)
+    variance = rng.gamma(9.0, 10.0, (60, 70)).astype(np.float32)
+    mask = (rng.random(variance.shape) < 0.2).astype(np.int32) * 4
+    mask[:3, :3] = 4
+    boxes = np.array([[0, 0, 69, 59], [5, 5, 5, 5], [10, 20, 30, 21], [0, 0, 2, 2]], np.int64)
+    mask[5, 5] = 0
+    out = np.empty(len(boxes))
+    box_medians(variance, mask, np.int32(4), boxes, out)
+    for (x0, y0, x1, y1), value in zip(boxes[:3], out):
+        cut = np.s_[y0 : y1 + 1, x0 : x1 + 1]
+        good = variance[cut][mask[cut] == 0].astype(np.float64)
+        assert value == pytest.approx(np.median(good), rel=1e-14)
+    assert np.isnan(out[3])

@@ -8,8 +8,9 @@ import lsst.pex.config as pexConfig
 import numpy as np
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
-from zeropoint.measurement._hsm_sources import MAX_REACH, NO_PIXELS, NOT_CONTAINED, clip_boxes
-from zeropoint.measurement._psf_moments import psf_moments_grid
+from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.measurement._hsm_sources import MAX_REACH, NO_PIXELS, NOT_CONTAINED, clip_boxes, hsm_sources
+from zeropoint.measurement._psf_moments import UNDERSAMPLED, psf_moments_grid
 from zeropoint.measurement.base import SHAPE_ORDER, MeasurementPlugin, PluginConfig, SlotsConfig, flag_spec
 from zeropoint.measurement.context import MeasurementContext
 
@@ -56,6 +57,40 @@ class HsmPlugin(MeasurementPlugin):
         moments, _ = psf_moments_grid(context.psf, context.exposure.shape).at(x=px, y=py)
         sigma = START_SCALE * np.sqrt(0.5 * (moments[:, 2] + moments[:, 3]))
         return np.column_stack([context.x, context.y, sigma]), moments
+
+    def source_moments(
+        self, context: MeasurementContext, planes: list[str], round_weight: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return x, y, xx, yy, xy, flux of all sources, shape (n, 6), and their status; shared by plugins.
+
+        Where the PSF is undersampled, compact sources get the moments of a fitted Gaussian instead.
+        """
+        bad_bits = np.int32(bitmask(planes))
+        key = ("adaptive moments", int(bad_bits), round_weight)
+        if key not in context.shared:
+            boxes, status = self.source_boxes(context)
+            start, psf = self.starting_values(context)
+            fit_below = 0.0
+            if float(np.nanmedian(psf[:, 2] * psf[:, 3] - psf[:, 4] ** 2)) < UNDERSAMPLED**4:
+                fit_below = UNDERSAMPLED
+            out = np.empty((len(context), 6))
+            hsm_sources(
+                context.work,
+                context.noise,
+                context.spans,
+                context.pixel_offsets,
+                context.pixels,
+                context.exposure.mask,
+                bad_bits,
+                boxes,
+                start,
+                np.array([float(round_weight), fit_below]),
+                out,
+                status,
+            )
+            context.shared[key] = (out, status)
+        out, status = context.shared[key]
+        return out.copy(), status.copy()
 
     def set_flags(self, context: MeasurementContext, status: np.ndarray) -> None:
         cat, name = context.catalog, self.name

@@ -10,7 +10,7 @@ from zeropoint.kernels._compile import kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 from zeropoint.kernels.statistics import clipped_moments, quartiles
 
-__all__ = ["annulus_statistics", "ellipse_medians"]
+__all__ = ["annulus_statistics", "box_medians", "ellipse_medians"]
 
 
 @kernel
@@ -122,3 +122,35 @@ def ellipse_medians(variance, mask, bad_bits, ellipses, out):  # type: ignore[no
                     count += 1
         if count > 0:
             out[n] = quartiles(values[:count])[1]
+
+
+@kernel
+def box_medians(variance, mask, bad_bits, boxes, out):  # type: ignore[no-untyped-def]
+    """Median of the variance inside boxes.
+
+    Parameters
+    ----------
+    variance : float32, shape (h, w)
+        Variance.
+    mask : int32, shape (h, w)
+        Bit planes.
+    bad_bits : int32
+        Pixels with any of these bits do not count.
+    boxes : int64, shape (n, 4)
+        x0, y0, x1, y1, inclusive, inside the image.
+    out : float64, shape (n,)
+        Filled; NaN without pixels, or if one is NaN.
+    """
+    values = np.empty(1024, variance.dtype)
+    for n in range(out.shape[0]):
+        x0, y0, x1, y1 = boxes[n]
+        size = (x1 - x0 + 1) * (y1 - y0 + 1)
+        if size > values.shape[0]:
+            values = np.empty(size, variance.dtype)
+        count = 0
+        for j in range(y0, y1 + 1):
+            for i in range(x0, x1 + 1):
+                # written always, kept only if wanted: no branch to mispredict
+                values[count] = variance[j, i]
+                count += (mask[j, i] & bad_bits) == 0
+        out[n] = quartiles(values[:count])[1]

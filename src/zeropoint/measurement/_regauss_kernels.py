@@ -143,8 +143,8 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
         Pixels, 0 where masked; changed in place to the re-Gaussianized image.
     psf : float64, shape (s, s)
         PSF image.
-    start : float64, shape (3,)
-        Starting x, y in pixels of ``image``, and width.
+    start : float64, shape (5,)
+        Starting x, y, xx, yy, xy in pixels of ``image``.
     psf_start : float64, shape (5,)
         Starting x, y, xx, yy, xy of the PSF in pixels of ``psf``.
     residual : float64, shape (s, s)
@@ -166,8 +166,7 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
     )
     if code != 0:
         return code
-    moment = start[2] * start[2]
-    code = hsm_moments(image, start[0], start[1], moment, moment, 0.0, False, sums, gal)
+    code = hsm_moments(image, start[0], start[1], start[2], start[3], start[4], False, sums, gal)
     if code != 0:
         return code
     amp, rho4 = fourth_moment(image, gal)
@@ -221,8 +220,8 @@ def regauss_sources(  # type: ignore[no-untyped-def]
         As in `hsm_sources`.
     psfs : float64, shape (n, s, s)
         PSF images at the sources.
-    start : float64, shape (n, 3)
-        Starting x, y (image pixels) and width of each source.
+    start : float64, shape (n, 5)
+        Starting x, y (image pixels), xx, yy, xy of each source.
     psf_start : float64, shape (n, 5)
         Starting moments of each PSF image.
     out : float64, shape (n, 4)
@@ -238,7 +237,7 @@ def regauss_sources(  # type: ignore[no-untyped-def]
     good = np.empty(largest, np.bool_)
     residual = np.zeros((psfs.shape[1], psfs.shape[2]))
     scratch = np.empty(24)
-    first = np.empty(3)
+    first = np.empty(5)
     for k in range(boxes.shape[0]):
         out[k, :] = math.nan
         if status[k] != 0:
@@ -248,7 +247,9 @@ def regauss_sources(  # type: ignore[no-untyped-def]
         cut_stamp(work, mask, bad_bits, x0, y0, x1, y1, stamp, good)
         restore_source(work, noise, spans[0], spans[1], spans[2], spans[3], k)
         w, h = x1 - x0 + 1, y1 - y0 + 1
-        first[0], first[1], first[2] = start[k, 0] - x0, start[k, 1] - y0, start[k, 2]
+        first[:] = start[k]
+        first[0] -= x0
+        first[1] -= y0
         status[k] = regauss(
             stamp[: w * h].reshape(h, w), psfs[k], first, psf_start[k], residual, scratch, out[k]
         )

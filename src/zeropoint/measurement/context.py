@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
@@ -114,6 +115,8 @@ class MeasurementContext:
         the centroid plugin has run.
     centroid_flagged : bool, shape (n,)
         True where the slot is flagged or was not finite.
+    shared : dict
+        What plugins computed at the safe centroids for others to use.
     invalid_psf : bool, shape (n,)
         Plugins set it where the PSF could not be evaluated.
     """
@@ -150,6 +153,7 @@ class MeasurementContext:
         self.x, self.y = self.peak_x.copy(), self.peak_y.copy()
         self.centroid_flagged = ~has_peak
         self.invalid_psf = np.zeros(len(catalog), np.bool_)
+        self.shared: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -187,6 +191,7 @@ class MeasurementContext:
         self.centroid_flagged = self.catalog[self._centroid_slot + "_flag"] | ~good
         for name in ("psf_stamps", "psf_kernel_shapes"):
             self.__dict__.pop(name, None)
+        self.shared.clear()
 
     @property
     def psf(self) -> PsfModel:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import lsst.pex.config as pexConfig
-import numpy as np
 
-from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.measurement._hsm_base import HsmMoments, HsmMomentsConfig
-from zeropoint.measurement._hsm_sources import hsm_sources
-from zeropoint.measurement._psf_moments import UNDERSAMPLED
 from zeropoint.measurement.base import register
 from zeropoint.measurement.context import MeasurementContext
 from zeropoint.measurement.hsm_psf import (
@@ -60,28 +56,12 @@ class HsmSourceMoments(HsmMoments):
 
     def measure(self, context: MeasurementContext) -> None:
         """See `MeasurementPlugin.measure`."""
-        boxes, status = self.source_boxes(context)
-        start, psf = self.starting_values(context)
-        fit_below = 0.0
-        if float(np.nanmedian(psf[:, 2] * psf[:, 3] - psf[:, 4] ** 2)) < UNDERSAMPLED**4:
-            fit_below = UNDERSAMPLED
-        out = np.empty((len(context), 6))
-        hsm_sources(
-            context.work,
-            context.noise,
-            context.spans,
-            context.pixel_offsets,
-            context.pixels,
-            context.exposure.mask,
-            np.int32(bitmask(self.config.badMaskPlanes)),
-            boxes,
-            start,
-            np.array([float(self.config.roundMoments), fit_below]),
-            out,
-            status,
+        out, status = self.source_moments(
+            context, list(self.config.badMaskPlanes), bool(self.config.roundMoments)
         )
         if self.config.subtractCenter:
-            out[:, :2] -= start[:, :2]
+            out[:, 0] -= context.x
+            out[:, 1] -= context.y
         self.store(context, out)
         self.set_flags(context, status)
 

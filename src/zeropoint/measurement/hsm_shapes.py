@@ -12,6 +12,7 @@ from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import InvalidInputError
 from zeropoint.measurement._hsm_base import SHAPE_FLAGS, HsmPlugin
 from zeropoint.measurement._hsm_sources import MAX_REACH, NO_PIXELS, clip_boxes, higher_order_sources
+from zeropoint.measurement._kernels_local import box_medians
 from zeropoint.measurement._regauss_kernels import regauss_sources
 from zeropoint.measurement.base import FLUX_ORDER, SHAPE_ORDER, PluginConfig, SlotsConfig, flag_spec, register
 from zeropoint.measurement.context import MeasurementContext
@@ -58,12 +59,14 @@ class HsmShapeRegauss(HsmPlugin):
     def measure(self, context: MeasurementContext) -> None:
         """See `MeasurementPlugin.measure`."""
         cat, name = context.catalog, self.name
-        boxes, status = self.source_boxes(context)
+        boxes, _ = self.source_boxes(context)
+        # the iteration begins where that of the sources' own moments ended
+        start, status = self.source_moments(context, list(self.config.badMaskPlanes), False)
         parent = np.zeros(len(context), np.bool_)
         if self.config.deblendNChild:
             parent = cat[self.config.deblendNChild] > 0
             status[parent] = NO_PIXELS
-        start, psf_start = self.starting_values(context)
+        _, psf_start = self.starting_values(context)
         px, py = context.psf_positions(context.x, context.y)
         half = context.psf.size // 2
         psf_start[:, 0] += px - np.floor(px + 0.5) + half
@@ -80,7 +83,7 @@ class HsmShapeRegauss(HsmPlugin):
             bad_bits,
             boxes,
             context.psf_stamps,
-            start,
+            np.ascontiguousarray(start[:, :5]),
             np.ascontiguousarray(psf_start[:, :5]),
             out,
             status,
@@ -88,25 +91,15 @@ class HsmShapeRegauss(HsmPlugin):
         # two components' worth of the white-noise error of a Gaussian-weighted ellipticity
         variance = np.full(len(context), np.nan)
         good = np.flatnonzero(status == 0)
-        variance[good] = _median_variance(context, boxes[good], int(bad_bits))
+        medians = np.empty(len(good))
+        box_medians(context.exposure.variance, context.exposure.mask, bad_bits, boxes[good], medians)
+        variance[good] = medians
         cat[f"{name}_e1"], cat[f"{name}_e2"] = out[:, 0], out[:, 1]
         cat[f"{name}_resolution"] = out[:, 2]
         cat[f"{name}_sigma"] = 2.0 * np.sqrt(4.0 * np.pi * variance) * out[:, 3]
         self.set_flags(context, status)
         cat[f"{name}_flag_no_pixels"] &= ~parent
         cat[f"{name}_flag_parent_source"] = parent
-
-
-def _median_variance(context: MeasurementContext, boxes: np.ndarray, bad_bits: int) -> np.ndarray:
-    """Return the median variance of the good pixels of each box."""
-    variance, mask = context.exposure.variance, context.exposure.mask
-    result = np.full(len(boxes), np.nan)
-    for k, (x0, y0, x1, y1) in enumerate(boxes):
-        box = (slice(y0, y1 + 1), slice(x0, x1 + 1))
-        values = variance[box][(mask[box] & bad_bits) == 0]
-        if values.size:
-            result[k] = np.median(values)
-    return result
 
 
 class HigherOrderMomentsSourceConfig(PluginConfig):
