@@ -37,3 +37,7 @@ config.psf_measure_psf.reserve.min_candidates = 60
 
 # the fit is fast enough for all stars, and its errors fall with their number
 config.psf_measure_psf.psfDeterminer["piff"].maxCandidates = 1000
+
+# the PSF model is measured where the star lies within its pixel, so that undersampled stars are not compared
+# with a model of another phase
+config.star_measurement.plugins["ext_shapeHSM_HsmPsfMoments"].useSourceCentroidOffset = True
