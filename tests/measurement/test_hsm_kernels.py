@@ -13,7 +13,7 @@ from zeropoint.measurement._hsm_kernels import fit_gaussian, hsm_stack, weighted
 from zeropoint.measurement._hsm_sources import higher_moments
 from zeropoint.measurement._kernels_local import box_medians
 from zeropoint.measurement._psf_noise import hashed_normals
-from zeropoint.measurement._regauss_kernels import regauss
+from zeropoint.measurement._regauss_kernels import _add_convolved, regauss
 
 #: Both stop at relative steps of 1e-6 and converge at least linearly by a factor of ten a step.
 GALSIM_TOLERANCE = 1e-5
@@ -228,3 +228,28 @@ def test_medians_of_boxes_equal_numpy():
         good = variance[cut][mask[cut] == 0].astype(np.float64)
         assert value == pytest.approx(np.median(good), rel=1e-14)
     assert np.isnan(out[3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "x", "y"), [((30, 31), 2.3, -1.2), ((25, 25), 0.1, 0.3), ((12, 9), -6, -5), ((40, 40), 12, 11)]
+)
+def test_round_stand_ins_are_convolved_as_any_others(shape, x, y):
+    rng = np.random.default_rng(6)
+    residual, box = rng.normal(size=(21, 21)), (2, 1, 18, 20)
+    images = np.zeros((2, *shape))
+    expected = np.zeros(shape)
+    for image, covariance in zip(images, (0.0, 1e-15)):  # of which the second takes the general way
+        _add_convolved(image, residual, box, np.array([0.25, 0.25, covariance]), x, y, 3.0)
+    np.testing.assert_allclose(images[0], images[1], atol=1e-12)
+    # plain twin: every shift of the residual, weighted
+    d, e = np.arange(max(-20, np.floor(x - 3)), x + 4), np.arange(max(-20, np.floor(y - 3)), y + 4)
+    weights = np.exp(-2.0 * ((d[None, :] - x) ** 2 + (e[:, None] - y) ** 2))
+    d, e = d[d <= min(shape[1] - 1, np.ceil(x + 3))], e[e <= min(shape[0] - 1, np.ceil(y + 3))]
+    weights = weights[: len(e), : len(d)]
+    for k, dy in enumerate(e.astype(int)):
+        for m, dx in enumerate(d.astype(int)):
+            for j in range(box[1], box[3] + 1):
+                for i in range(box[0], box[2] + 1):
+                    if 0 <= j + dy < shape[0] and 0 <= i + dx < shape[1]:
+                        expected[j + dy, i + dx] += 3.0 * weights[k, m] / weights.sum() * residual[j, i]
+    np.testing.assert_allclose(images[0], expected, atol=1e-12)

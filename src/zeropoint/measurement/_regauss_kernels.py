@@ -107,6 +107,46 @@ def _psf_residual(psf, shape, flux, box, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _gaussian_taps(variance, centre, first, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with a Gaussian at ``first, first + 1, ...`` that sums to 1."""
+    total = 0.0
+    for k in range(out.size):
+        out[k] = math.exp(-0.5 * (first + k - centre) ** 2 / variance)
+        total += out[k]
+    for k in range(out.size):
+        out[k] /= total
+
+
+@kernel
+def _add_convolved_round(image, residual, box, variance, first, last, centre_x, centre_y, scale):  # type: ignore[no-untyped-def]
+    """`_add_convolved` for a round Gaussian, one axis after the other.
+
+    ``first`` and ``last`` are the smallest and the largest shift in x and y.
+    """
+    h, w = image.shape
+    taps_x, taps_y = np.empty(last[0] - first[0] + 1), np.empty(last[1] - first[1] + 1)
+    _gaussian_taps(variance, centre_x, first[0], taps_x)
+    _gaussian_taps(variance, centre_y, first[1], taps_y)
+    x_first, x_last = max(0, box[0] + first[0]), min(w - 1, box[2] + last[0])
+    line = np.empty(max(x_last - x_first + 1, 1))
+    for j in range(box[1], box[3] + 1):
+        # one row of the residual, convolved along x
+        line[:] = 0.0
+        for k in range(taps_x.size):
+            d = first[0] + k
+            a, b = max(box[0] + d, x_first), min(box[2] + d, x_last)
+            if b >= a:
+                target, source = line[a - x_first : b - x_first + 1], residual[j, a - d : b - d + 1]
+                for i in range(target.size):
+                    target[i] += taps_x[k] * source[i]
+        for k in range(max(0, -first[1] - j), min(taps_y.size, h - first[1] - j)):
+            target = image[j + first[1] + k, x_first : x_last + 1]
+            weight = scale * taps_y[k]
+            for i in range(target.size):
+                target[i] += weight * line[i]
+
+
+@kernel
 def _add_convolved(image, residual, box, f0, centre_x, centre_y, scale):  # type: ignore[no-untyped-def]
     """Add ``scale`` x (normalized Gaussian of moments ``f0``) convolved with ``residual`` to ``image``."""
     h, w = image.shape
@@ -116,6 +156,12 @@ def _add_convolved(image, residual, box, f0, centre_x, centre_y, scale):  # type
     rx, ry = REACH_F0 * math.sqrt(max(f0[0], 1.0)), REACH_F0 * math.sqrt(max(f0[1], 1.0))
     d_first, d_last = max(1 - size_x, math.floor(centre_x - rx)), min(w - 1, math.ceil(centre_x + rx))
     e_first, e_last = max(1 - size_y, math.floor(centre_y - ry)), min(h - 1, math.ceil(centre_y + ry))
+    if f0[2] == 0.0 and f0[0] == f0[1] and d_last >= d_first and e_last >= e_first:
+        # the stand-in of a star is as small as allowed, hence round
+        _add_convolved_round(
+            image, residual, box, f0[0], (d_first, e_first), (d_last, e_last), centre_x, centre_y, scale
+        )
+        return
     total = 0.0
     for sweep in range(2):
         for e in range(e_first, e_last + 1):
@@ -127,10 +173,13 @@ def _add_convolved(image, residual, box, f0, centre_x, centre_y, scale):  # type
                     total += g
                     continue
                 g *= scale / total
-                i_first, i_last = max(box[0], -d), min(box[2], w - 1 - d)
+                i_first, i_end = max(box[0], -d), min(box[2] + 1, w - d)
+                if i_end <= i_first:
+                    continue
                 for j in range(max(box[1], -e), min(box[3], h - 1 - e) + 1):
-                    for i in range(i_first, i_last + 1):
-                        image[j + e, i + d] += g * residual[j, i]
+                    target, source = image[j + e, i_first + d : i_end + d], residual[j, i_first:i_end]
+                    for i in range(target.size):
+                        target[i] += g * source[i]
 
 
 @kernel
