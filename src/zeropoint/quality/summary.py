@@ -297,11 +297,17 @@ def _largest_distance(points: np.ndarray, stars: np.ndarray, step: int) -> float
     """
     tree = cKDTree(stars)
     side = 8 * step
-    blocks, block_of = np.unique(np.floor(points / side), axis=0, return_inverse=True)
-    distance = tree.query((blocks + 0.5) * side)[0]
+    column, row = (points // side).astype(np.int64).T
+    n_columns = int(column.max()) + 1
+    block_of = row * n_columns + column
+    blocks = np.flatnonzero(np.bincount(block_of))
+    distance = np.zeros(int(blocks[-1]) + 1)
+    distance[blocks] = tree.query((np.stack([blocks % n_columns, blocks // n_columns], axis=1) + 0.5) * side)[
+        0
+    ]
     reach = side / np.sqrt(2.0)
-    candidates = distance >= distance.max() - 2.0 * reach
-    return float(tree.query(points[candidates[block_of]])[0].max())
+    candidates = distance[block_of] >= distance.max() - 2.0 * reach
+    return float(tree.query(points[candidates])[0].max())
 
 
 def _circle_weights(radius: float, size: int, oversample: int = 15) -> np.ndarray:
