@@ -131,7 +131,7 @@ class AstrometryResult:
     hold_out_east, hold_out_north
         Robust rms of stars against fits without them, arcsec; NaN below ten matches.
     n_sources, n_references
-        How many were selected.
+        How many were selected; of the references, those on the image under ``wcs``.
     n_chance_expected, log10_false_probability
         See `zeropoint.astrometry.matcher.MatchOdds`.
     metadata
@@ -452,11 +452,17 @@ class Astrometry:
             hold_out_east=east,
             hold_out_north=north,
             n_sources=len(inputs.source_rows),
-            n_references=len(inputs.reference_rows),
+            n_references=_n_on_image(wcs, inputs.references, exposure.shape),
             n_chance_expected=match.odds.n_chance,
             log10_false_probability=match.odds.log10_probability,
             metadata=metadata,
         )
+
+
+def _n_on_image(wcs: SkyWcs, references: dict[str, np.ndarray], shape: tuple[int, int]) -> int:
+    """Return how many references lie on the image."""
+    x, y = wcs.sky_to_pixel(ra=references["ra"], dec=references["dec"])
+    return int(np.count_nonzero((x > -0.5) & (x < shape[1] - 0.5) & (y > -0.5) & (y < shape[0] - 0.5)))
 
 
 def _magnitude(flux: np.ndarray, zero: float) -> np.ndarray:
