@@ -40,7 +40,9 @@ unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 validate: setup ## Full-size truth tests and real data; minutes
-	$(BIN)/python benchmarks/validate.py
+	$(BIN)/python benchmarks/validate.py --markdown docs/validation.md
+	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python -m pytest -m slow
 
 bench: setup ## CPU seconds per stage on a 4k image, beside named peers
 	$(BIN)/python benchmarks/bench.py
