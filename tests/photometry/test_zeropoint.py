@@ -110,3 +110,21 @@ def test_the_zero_point_moves_with_the_stars_and_not_with_their_order(seed, n, s
     assert difference.min() - 1e-9 <= first.zp <= difference.max() + 1e-9
     assert np.isfinite(first.sigma)
     assert first.sigma > 0
+
+
+def test_few_stars_that_scatter_widely_all_count():
+    # five of fourteen lie close together by accident
+    values = np.array(
+        [25.27, 25.39, 25.43, 25.56, 25.63, 25.675, 25.678, 25.684, 25.72, 25.85, 25.98, 26.0, 26.13, 26.15]
+    )
+    fit = fit_zeropoint(values, np.full(len(values), 0.02))
+    assert fit.n_good == len(values)
+    assert fit.zp == pytest.approx(values.mean(), abs=0.01)
+    assert fit.sigma > 0.05
+
+
+def test_few_stars_around_a_tight_majority_are_clipped():
+    values = np.array([24.1, 24.9, 25.0, 25.005, 24.995, 25.01, 24.99, 25.002, 25.6, 26.3])
+    fit = fit_zeropoint(values, np.full(len(values), 0.01))
+    assert fit.n_good == 6
+    assert fit.zp == pytest.approx(25.0, abs=0.01)

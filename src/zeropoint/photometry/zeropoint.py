@@ -16,6 +16,8 @@ N_BINS = 20
 _IDENTICAL = 1e-9
 #: Full width at half maximum of a Gaussian in sigmas, as the start of the clipping has it.
 _FWHM = 2.3
+#: Below this number of stars (two a bin) the peak of the histogram counts only if most of them are in it.
+_MIN_STARS_PER_HISTOGRAM = 2 * N_BINS
 #: From this number of stars on, the formal error follows a scatter smaller than the quoted errors.
 _MIN_STARS_TO_SHRINK = 40
 
@@ -60,7 +62,8 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
     """Return (centre, sigma, default largest sigma) from a 20-bin histogram of sorted values.
 
     If the highest bins are neighbours, the centre is their middle and sigma comes from where the histogram falls
-    to half of its peak; else from median and quartiles.
+    to half of its peak; else from median and quartiles.  So, too, for few stars unless the peak holds half of
+    them: a handful that scatter widely always have a clump somewhere, and clipping would never leave it.
     """
     if ordered[-1] - ordered[0] < _IDENTICAL:  # a histogram cannot resolve rounding
         return float(np.median(ordered)), 0.0, 0.0
@@ -75,12 +78,18 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
         while right < N_BINS - 1 and heights[right] > half:
             right += 1
         below = np.concatenate([[0], np.cumsum(heights)])
+        if len(ordered) < _MIN_STARS_PER_HISTOGRAM and 2 * (below[right + 1] - below[left]) < len(ordered):
+            return _quartile_start(ordered)
         q1 = float(ordered[min(int(below[left]), len(ordered) - 1)])
         q3 = float(ordered[min(int(below[right]), len(ordered) - 1)])
         if q1 == q3:
             q1, q3 = _at_quarters(ordered)
         sigma = (q3 - q1) / _FWHM
         return centre, sigma, 2.0 * sigma
+    return _quartile_start(ordered)
+
+
+def _quartile_start(ordered: np.ndarray) -> tuple[float, float, float]:
     q1, q3 = _at_quarters(ordered)
     return float(np.median(ordered)), (q3 - q1) / _FWHM, float(ordered[-1] - ordered[0])
 
