@@ -30,7 +30,9 @@ def written(folder: Path, stem: str) -> set[str]:
 
 @pytest.fixture
 def calibrate(run: Any, simulated_files: Any, tmp_path: Path) -> Callable[..., Any]:
-    def call(*images: Path, references: Path | None = None, camera: object = "simcam", more: tuple[str, ...] = ()) -> Any:
+    def call(
+        *images: Path, references: Path | None = None, camera: object = "simcam", more: tuple[str, ...] = ()
+    ) -> Any:
         references = references or simulated_files.references
         options = ["--camera", camera, "--references", references, "--out", tmp_path / "out", *more]
         return run("calibrate", *images, *options)
@@ -162,19 +164,19 @@ def test_inputs_that_are_refused(
         "constant": (lambda hdus: hdus[0].data.fill(5.0), {}, ["every pixel has the value 5"]),
         "masked": (lambda hdus: hdus["MASK"].data.fill(1), {}, ["every pixel is masked"]),
         "weight": (lambda hdus: hdus["VARIANCE"].data.fill(0.0), {}, ["zero", "variance"]),
-        "band": (None, {"FILTER": "K_s"}, ["K_s", "'r'"]),
+        "band": (None, {"FILTER": "K_s"}, ["no band 'K_s'", "it has r"]),
     }
     change, cards, words = changes[case]
     line = one_error(calibrate(changed(change, **cards)), 1, "changed.fits", *words)
     assert "\n" not in line
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
-def test_one_bad_image_does_not_stop_the_others(
-    calibrate: Any, simulated_files: Any, tmp_path: Path
-) -> None:
+def test_one_bad_image_does_not_stop_the_others(calibrate: Any, simulated_files: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.fits").write_text("no image")
-    result = calibrate(tmp_path / "broken.fits", simulated_files.image, tmp_path / "missing.fits", more=("--json",))
+    result = calibrate(
+        tmp_path / "broken.fits", simulated_files.image, tmp_path / "missing.fits", more=("--json",)
+    )
     outcomes = [json.loads(line) for line in result.stdout.splitlines()]
     assert [outcome["stem"] for outcome in outcomes] == ["broken", "simulated", "missing"]
     assert outcomes[0]["exit_code"] == outcomes[2]["exit_code"] == 1

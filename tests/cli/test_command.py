@@ -182,7 +182,7 @@ def test_images_that_cannot_be_read(
     image = image_case(tmp_path, case)
     line = one_error(calibrate(run, files, image=image), 1, *words)
     assert str(image) in line
-    assert not list(files["out"].iterdir())
+    assert not files["out"].exists()
 
 
 def test_no_such_hdu(run: Any, one_error: Any, files: dict[str, Path], tmp_path: Path) -> None:

@@ -143,8 +143,9 @@ class ReferenceObjectLoader:
         if wanted not in self.source.bands:
             raise InvalidInputError(
                 f"Reference catalogue {self.source.name} ({self.source.path}) has no band {wanted!r} (for the "
-                f"image's band {band!r}); it has {', '.join(self.source.bands)}.  Set filterMap: {{{band!r}: one "
-                "of them}, or anyFilterMapsToThis, or correct the image's band."
+                f"image's band {band!r}); it has {', '.join(self.source.bands)}.  Map the image's filter to one of them "
+                f"in the camera card (bands: {{FILTER: {self.source.bands[0]}}}), or set both "
+                "astrometry_ref_loader.anyFilterMapsToThis and photometry_ref_loader.anyFilterMapsToThis with -c."
             )
         return f"{wanted}_flux"
 

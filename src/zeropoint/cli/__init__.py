@@ -76,7 +76,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the version."
 )
 def main() -> None:
-    r"""Calibrate astronomical survey images.
+    """Calibrate astronomical survey images.
 
     From a post-ISR CCD image of any camera and a reference catalogue to a calibrated image in nanojansky, a
     star catalogue, a PSF model, a WCS, a zeropoint with its uncertainty, and a report to look at.

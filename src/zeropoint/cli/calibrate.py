@@ -86,7 +86,7 @@ def calibrate(
     as_json: bool,
     log_level: str,
 ) -> None:
-    r"""Calibrate post-ISR FITS images against a reference catalogue.
+    """Calibrate post-ISR FITS images against a reference catalogue.
 
     For each IMAGE the output folder receives STEM.visit_image.fits (nJy, with PSF, WCS, aperture
     corrections), STEM.background.fits, STEM.stars.parquet, STEM.psf_stars.parquet,
@@ -118,11 +118,14 @@ def calibrate(
         tuple(overrides),
         log_level.upper(),
     )
+    existed = out.exists()
     check_common(job)
     from zeropoint.cli.progress import run_all
 
     outcomes = run_all(job, groups, processes)
     _print(outcomes, as_json)
+    if not existed and not any(out.iterdir()):
+        out.rmdir()
     codes = {outcome["exit_code"] for outcome in outcomes}
     sys.exit(next(code for code in (1, 4, 3, 0) if code in codes))
 
@@ -150,11 +153,12 @@ def file_stem(path: Path) -> str:
 
 def _print(outcomes: list[dict[str, Any]], as_json: bool) -> None:
     for outcome in outcomes:
+        if "error" in outcome:
+            click.echo(f"error: {outcome['error']}", err=True)
         if as_json:
             click.echo(json.dumps(outcome, sort_keys=True, allow_nan=False))
             continue
-        if outcome["exit_code"] == 1:
-            click.echo(f"error: {outcome['error']}", err=True)
+        if "error" in outcome:
             continue
         click.echo(f"{outcome['stem']}: {outcome['verdict']}{outcome['summary']}")
         for reason in outcome["reasons"]:

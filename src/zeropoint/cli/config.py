@@ -32,7 +32,7 @@ def config(pattern: str, class_defaults: bool) -> None:
 
 
 def _fields(data: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or (prefix and not data):
         return [(prefix, data)]
     fields: list[tuple[str, Any]] = []
     for key, value in data.items():

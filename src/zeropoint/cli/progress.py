@@ -120,7 +120,7 @@ def _died(paths: tuple[Path, ...]) -> dict[str, Any]:
         "image": str(paths[0]),
         "stem": paths[0].stem,
         "exit_code": 1,
-        "verdict": "bad",
+        "verdict": "error",
         "error": text,
         "reasons": [text],
         "files": [],

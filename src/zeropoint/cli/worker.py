@@ -112,7 +112,7 @@ def calibrate_one(
         text = f"{paths[0]}: {text}"
     return base | {
         "exit_code": code,
-        "verdict": "bad",
+        "verdict": "bad" if code == 4 else "error",
         "error": text,
         "reasons": [text],
         "files": [],
@@ -178,7 +178,10 @@ def _summary(metrics: dict[str, Any]) -> str:
     parts = []
     zeropoint, error = metrics.get("zeroPoint"), metrics.get("zeropoint_err")
     if isinstance(zeropoint, float) and zeropoint == zeropoint:
-        parts.append(f"zeropoint {zeropoint:.4f} +- {error:.4f} mag")
+        parts.append(f"zeropoint {zeropoint:.4f} +- {error:.4f} mag for one electron")
+        per_second = metrics.get("zeropoint_adu_per_second")
+        if isinstance(per_second, float) and per_second == per_second:
+            parts.append(f"{per_second:.4f} for one ADU/s")
     fwhm = metrics.get("fwhm_arcsec")
     if isinstance(fwhm, float) and fwhm == fwhm:
         parts.append(f"FWHM {fwhm:.2f} arcsec")

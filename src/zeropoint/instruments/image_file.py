@@ -99,9 +99,11 @@ def _why_unreadable(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "cannot be read: permission denied."
     if "SIMPLE" in text or "not appear to be a valid FITS" in text:
-        return "is not a FITS file."
+        return "is not a FITS file; name the image itself."
+    if isinstance(error, EOFError) or "end-of-stream" in text or "CRC" in text:
+        return "is truncated; copy it again."
     if "Empty" in text:
-        return "is empty, or is not a FITS file."
+        return "is empty, truncated or not a FITS file; copy it again."
     if (
         "truncated" in text
         or "ended before" in text

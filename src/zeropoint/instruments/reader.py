@@ -101,6 +101,11 @@ def load_image(path: str | Path, card: CameraCard) -> LoadedImage:
         visit_info(context, adu, pointing_degrees(context), caveats),
         wcs=wcs,
     )
+    caveats.extend(
+        f"the header has no {context.absent[name]}, which the camera card names for `{name}`"
+        for name in ("pedestal", "read_noise", "saturation", "filter", "visit")
+        if name in context.absent
+    )
     overrides = search_uncertainty(context, wcs, adu.shape)
     return LoadedImage(
         exposure, context.stem, Path(path), card, tuple(caveats), overrides, id_limits(context)
@@ -162,7 +167,9 @@ def _gain(
             f"{context.path}: the gain cannot be estimated (sky level not above zero, or no noise); give `gain:` "
             f"in {context.card.source}."
         )
-    caveats.append(f"gain estimated from sky level against noise: {estimate:.3g} e-/ADU")
+    caveats.append(
+        f"gain estimated from sky level against noise: {estimate:.3g} e-/ADU (too large if a pedestal was not subtracted)"
+    )
     return estimate
 
 

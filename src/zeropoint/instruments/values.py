@@ -59,6 +59,8 @@ class ImageContext:
     headers: list[fits.Header]
     image_hdu: int = 0
     groups: dict[str, str] = field(init=False)
+    #: Card entry -> header keys that it names without a default and that the image lacks.
+    absent: dict[str, str] = field(init=False, default_factory=dict)
     _tables: dict[tuple[str, Any], Table] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,9 @@ class ImageContext:
                 f"Camera card {self.card.source}: {name} needs one of `key`, `table`, `value` or a plain value."
             )
         if raw is None:
+            if "key" in spec and "default" not in spec:
+                keys = spec["key"] if isinstance(spec["key"], str) else ", ".join(spec["key"])
+                self.absent[name] = keys
             return spec.get("default")
         if isinstance(raw, str):
             raw = raw.strip()

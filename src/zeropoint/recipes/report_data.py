@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
+
 from zeropoint.quality.report_data import ReportData
 from zeropoint.recipes.session import ImageRun
 
@@ -82,6 +84,14 @@ def report_data(run: ImageRun, references: str) -> ReportData:
             hold_out_zp_std=fit_p.hold_out_zp_std,
         )
         extra.update(fit_p.metadata)
+        info, amplifiers = result.exposure.visit_info, result.exposure.detector.amplifiers
+        gain = float(np.median([amplifier.gain for amplifier in amplifiers]))
+        # what a header's MAGZP or a nightly log would hold; free of an estimated gain
+        extra["zeropoint_adu"] = fit_p.photo_calib.zeropoint - 2.5 * float(np.log10(gain))
+        if info.exposure_time > 0:
+            extra["zeropoint_adu_per_second"] = extra["zeropoint_adu"] - 2.5 * float(
+                np.log10(info.exposure_time)
+            )
     if result.psf_fit is not None:
         extra.update({f"psf_fit_{k}": v for k, v in result.psf_fit.metadata.items()})
     return ReportData(
