@@ -11,7 +11,12 @@ from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, Visi
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.errors import NoStarsForShapeletsError
 from zeropoint.psf._kernels_shapelets import polar_shapelets
-from zeropoint.psf.shapelets import ComputeRoughPsfShapelets, ComputeRoughPsfShapeletsConfig, first_mode
+from zeropoint.psf.shapelets import (
+    ComputeRoughPsfShapelets,
+    ComputeRoughPsfShapeletsConfig,
+    first_mode,
+    robust_distances,
+)
 
 HALF = 14  # of the square footprints
 
@@ -87,7 +92,7 @@ def test_polar_basis_equals_its_formula_and_is_orthonormal():
 
 def test_round_gaussian_stars_are_one_coefficient():
     exposure, catalog, step = scene(gaussian)
-    result = step.run(exposure, catalog, 7)
+    result = step.run(exposure, catalog)
     c = np.array(result.shapeletsCoeffs)
     # flux x Gaussian = c0 / (sqrt(pi) r^2) exp(..): c0 = 1 / (2 sqrt(pi)); the raw radius is good to a few per cent
     assert c[0] == pytest.approx(0.5 / np.sqrt(np.pi), rel=0.05)
@@ -102,13 +107,13 @@ def test_round_gaussian_stars_are_one_coefficient():
 def test_coma_raises_the_score():
     good = scene(gaussian)
     bad = scene(coma)
-    scores = [step.run(exposure, catalog, 7).shapeletsOnlyIqScore for exposure, catalog, step in (good, bad)]
+    scores = [step.run(exposure, catalog).shapeletsOnlyIqScore for exposure, catalog, step in (good, bad)]
     assert scores[1] > 10 * scores[0]
 
 
 def test_score_with_centroids_adds_the_scaled_offset():
     exposure, catalog, step = scene(gaussian)
-    result = step.run(exposure, catalog, 7)
+    result = step.run(exposure, catalog)
     assert step.update_iq_score(result, catalog) == result  # no centroid yet
     catalog["slot_Centroid_x"] = catalog["RoughPsfShapelets_x"] + 3.0
     catalog["slot_Centroid_y"] = catalog["RoughPsfShapelets_y"] - 4.0
@@ -129,19 +134,19 @@ def test_bad_pixels_children_and_large_footprints_have_no_moments():
     exposure.mask[y, x + 1] |= 1 << 1  # saturated pixel at the center of source 0
     exposure.mask[boxes[1, 1] : boxes[1, 1] + 9, boxes[1, 0] : boxes[1, 2] + 1] |= 1 << 1  # 31% of source 1
     catalog["parent"][2] = 5
-    step.run(exposure, catalog, 7)
+    step.run(exposure, catalog)
     assert catalog["RoughPsfShapelets_flag"].tolist() == [True] * 3 + [False] * 22
     assert np.isnan(catalog["RoughPsfShapelets_x"][:3]).all()
     assert not catalog["RoughPsfShapelets_used"][:3].any()
     step.config.max_footprint_area = 100
     with pytest.raises(NoStarsForShapeletsError):
-        step.run(exposure, catalog, 7)
+        step.run(exposure, catalog)
 
 
 def test_too_few_sources_raise():
     exposure, catalog, step = scene(gaussian, n_side=3)
     with pytest.raises(NoStarsForShapeletsError) as info:
-        step.run(exposure, catalog, 7)
+        step.run(exposure, catalog)
     assert info.value.metadata == {"n_sources": 9, "n_good": 9}
     assert not catalog["RoughPsfShapelets_flag"].any()
 
@@ -154,7 +159,7 @@ def test_first_mode_is_the_star_locus_not_the_galaxies():
     assert first_mode(np.array([2.0]), 1.0, 1.0) == 2.0
 
 
-def test_same_seed_gives_the_same_result():
+def test_the_same_input_gives_the_same_result():
     config = ComputeRoughPsfShapeletsConfig()
     config.shapelet_circular_basis = False
     config.logarithmic_shapes = True
@@ -162,5 +167,19 @@ def test_same_seed_gives_the_same_result():
     for _ in range(2):
         exposure, catalog, step = scene(coma)
         step.config = config
-        results.append(step.run(exposure, catalog, 2**40 + 3))
+        results.append(step.run(exposure, catalog))
     assert repr(results[0]) == repr(results[1])
+
+
+def test_robust_distances_see_outliers_that_hide_from_the_covariance():
+    rng = np.random.default_rng(4)
+    good = rng.normal(size=(150, 3)) @ np.diag([1.0, 2.0, 0.5])
+    points = np.concatenate([good, rng.normal(size=(40, 3)) * 0.3 + [8.0, -15.0, 4.0]])
+    distance = robust_distances(points)
+    # the 97.5 % point of chi-square with three degrees of freedom is 9.35
+    assert (distance[150:] > 50).all()
+    assert np.median(distance[:150]) == pytest.approx(2.37, rel=0.25)
+
+
+def test_robust_distances_of_equal_points_are_zero():
+    assert (robust_distances(np.ones((12, 3))) == 0).all()

@@ -7,12 +7,12 @@ to all of them together, and the share of its power in modes that the atmosphere
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass, replace
 
 import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import chi2
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -166,6 +166,50 @@ def _bounded(
     return order[: n if at_most is None else min(n, at_most)]
 
 
+def robust_distances(points: FloatArray, max_steps: int = 100) -> FloatArray:
+    """Return squared Mahalanobis distances under a minimum-covariance-determinant estimate.
+
+    Parameters
+    ----------
+    points : float64, shape (n, p)
+        Finite points.
+    max_steps
+        Most concentration steps.
+
+    Returns
+    -------
+    float64, shape (n,)
+
+    Notes
+    -----
+    Concentration steps (Rousseeuw & Van Driessen 1999) from one deterministic start, the half of the points
+    nearest to the median in units of the median absolute deviation; then the usual consistency factor and one
+    step of reweighting at 97.5 %.
+    """
+    n, p = points.shape
+    spread = 1.4826 * np.median(np.abs(points - np.median(points, axis=0)), axis=0)
+    start = (points - np.median(points, axis=0)) / np.where(spread > 0, spread, 1.0)
+    size = min((n + p + 1) // 2, n)
+    subset = np.argsort(np.sum(start**2, axis=1), kind="stable")[:size]
+    distance = np.zeros(n)
+    for _ in range(max_steps):
+        distance = _mahalanobis(points, points[subset])
+        nearest = np.sort(np.argsort(distance, kind="stable")[:size])
+        if np.array_equal(nearest, np.sort(subset)):
+            break
+        subset = nearest
+    distance *= chi2.ppf(0.5, p) / max(float(np.median(distance)), np.finfo(float).tiny)
+    core = points[distance <= chi2.ppf(0.975, p)]
+    return _mahalanobis(points, core if len(core) > p else points)
+
+
+def _mahalanobis(points: FloatArray, sample: FloatArray) -> FloatArray:
+    """Return squared distances of points from a sample's mean under its (pseudo-inverted) covariance."""
+    offset = points - sample.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(sample, rowvar=False, bias=True))
+    return np.asarray(np.einsum("ni,ij,nj->n", offset, np.linalg.pinv(covariance, hermitian=True), offset))
+
+
 class ComputeRoughPsfShapelets:
     """Decompose the brightest compact sources into shapelets; fills columns of the catalogue in place."""
 
@@ -178,7 +222,7 @@ class ComputeRoughPsfShapelets:
         if schema is not None:
             schema.add(*_columns())
 
-    def run(self, exposure: Exposure, catalog: SourceCatalog, seed: int) -> ShapeletsResult:
+    def run(self, exposure: Exposure, catalog: SourceCatalog) -> ShapeletsResult:
         """Fill the ``RoughPsfShapelets`` columns in place and return the decomposition.
 
         Parameters
@@ -187,8 +231,6 @@ class ComputeRoughPsfShapelets:
             Background-subtracted; not modified.
         catalog
             Sources with footprints; children (rows with a parent) are skipped.
-        seed
-            Seed of the robust covariance estimate, e.g. the catalogue id; its lowest 32 bits are used.
 
         Raises
         ------
@@ -200,7 +242,7 @@ class ComputeRoughPsfShapelets:
             raise NoStarsForShapeletsError(
                 "No source has raw moments for the shapelet decomposition.", n_sources=len(catalog), n_good=0
             )
-        used = self._select(catalog, rows, seed)
+        used = self._select(catalog, rows)
         coefficients = self._fit(exposure, catalog, used)
         xx, yy, xy = (catalog[f"{PREFIX}_{name}"][used] for name in ("xx", "yy", "xy"))
         ellipticity = np.hypot(xx - yy, 2.0 * xy)
@@ -277,9 +319,7 @@ class ComputeRoughPsfShapelets:
             catalog[f"{PREFIX}_{name}"][rows[good]] = value[good]
         return rows[good]
 
-    def _select(
-        self, catalog: SourceCatalog, rows: npt.NDArray[np.int64], seed: int
-    ) -> npt.NDArray[np.int64]:
+    def _select(self, catalog: SourceCatalog, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Flag candidates and stars to use, and return the rows of the latter, in order."""
         config = self.config
         if len(rows) < config.min_n_stars:
@@ -302,23 +342,19 @@ class ComputeRoughPsfShapelets:
         chosen = _bounded(radii, config.max_radius_factor * mode, config.min_n_stars)
         rows, moments = rows[chosen], moments[chosen]
         catalog[f"{PREFIX}_candidate"][rows] = True
-        distance = self._shape_distances(moments, seed)
+        distance = self._shape_distances(moments)
         rows = np.sort(
             rows[_bounded(distance, config.max_shape_distance, config.min_n_stars, config.max_n_stars)]
         )
         catalog[f"{PREFIX}_used"][rows] = True
         return rows
 
-    def _shape_distances(self, moments: FloatArray, seed: int) -> FloatArray:
+    def _shape_distances(self, moments: FloatArray) -> FloatArray:
         """Return squared Mahalanobis distances under the minimum covariance determinant estimate."""
-        from sklearn.covariance import MinCovDet
-
         if self.config.logarithmic_shapes:
             correlation = moments[:, 2] / np.sqrt(moments[:, 0] * moments[:, 1])
             moments = np.stack([np.log(moments[:, 0]), np.log(moments[:, 1]), correlation], axis=1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a covariance without full rank: equal stars are welcome
-            return MinCovDet(random_state=seed & 0xFFFFFFFF).fit(moments).mahalanobis(moments)
+        return robust_distances(moments)
 
     def _fit(self, exposure: Exposure, catalog: SourceCatalog, rows: npt.NDArray[np.int64]) -> FloatArray:
         """Fit one expansion to the pixels of all stars by least squares."""

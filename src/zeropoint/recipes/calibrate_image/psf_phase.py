@@ -89,7 +89,7 @@ class PsfPhase:
                 "No source was detected for the PSF: is the image exposed, and is its background sane?"
             )
         with timer.stage("measurement"):
-            self._measure_shapelets(exposure, catalog, seed)
+            self._measure_shapelets(exposure, catalog)
             self.measurement.run(exposure, catalog, seed=seed)
             self._update_shapelets(catalog)
         with timer.stage("psf") as numbers:
@@ -153,12 +153,12 @@ class PsfPhase:
         result.metadata[f"{prefix}_positive_peak_count"] = detection.n_positive_peaks
         result.metadata[f"{prefix}_negative_peak_count"] = detection.n_negative_peaks
 
-    def _measure_shapelets(self, exposure: Exposure, catalog: SourceCatalog, seed: int) -> None:
+    def _measure_shapelets(self, exposure: Exposure, catalog: SourceCatalog) -> None:
         """Rough image quality; a diagnostic, so too few stars for it is only noted."""
         if self.shapelets is None:
             return
         try:
-            self.shapelets_result = self.shapelets.run(exposure, catalog, seed & 0xFFFFFFFF)
+            self.shapelets_result = self.shapelets.run(exposure, catalog)
         except NoStarsForShapeletsError as error:
             _LOG.info("no rough shapelet decomposition: %s", error)
 
