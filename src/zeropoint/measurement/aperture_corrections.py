@@ -169,7 +169,7 @@ def fit_ratio(
     The start is the weighted median. Each round rejects for good what is farther from the fit than
     ``numSigmaClip`` robust sigmas (of residuals over errors), and fits again. Of the orders up to the configured
     one, the lowest is taken whose leave-one-out prediction error (PRESS) no higher order beats by more than
-    `_ORDER_GAIN`: a few dozen stars do not support a quadratic, and a correction that they do not demand is
+    `_ORDER_GAIN` and by more than one standard error of that gain: a few dozen stars do not support a quadratic, and a correction that they do not demand is
     noise that grows to per cents in the corners.
     """
     weight = np.ones(len(ratio)) if error is None else 1.0 / (error**2 + _FLOOR**2)
@@ -221,7 +221,7 @@ def _best_order(
     config: MeasureApCorrConfig,
 ) -> ChebyshevPolynomial:
     """Fit every order up to the configured one and return the lowest that predicts (nearly) best."""
-    fits: list[tuple[float, ChebyshevPolynomial]] = []
+    fits: list[tuple[np.ndarray, ChebyshevPolynomial]] = []
     triangular = config.fitConfig.triangular
     for top in range(max(config.fitConfig.orderX, config.fitConfig.orderY) + 1):
         order_x, order_y = min(top, config.fitConfig.orderX), min(top, config.fitConfig.orderY)
@@ -245,9 +245,16 @@ def _best_order(
         q, _ = np.linalg.qr(design * np.sqrt(weight)[:, None])
         leverage = np.clip(np.sum(q * q, axis=1), 0.0, 1.0 - 1e-9)
         left_out = (values - field(x=x, y=y)) / (1.0 - leverage)
-        fits.append((float(np.sum(weight * left_out**2)), field))
-    best = min(press for press, _ in fits)
-    return next(field for press, field in fits if press <= best * _ORDER_GAIN)
+        fits.append((weight * left_out**2, field))
+    best = min((error for error, _ in fits), key=lambda error: float(error.sum()))
+    return next(field for error, field in fits if _predicts_as_well(error, best))
+
+
+def _predicts_as_well(error: np.ndarray, best: np.ndarray) -> bool:
+    """Say whether the gain from squared prediction errors to the best is too small, or not beyond its own error."""
+    gain = error - best
+    total, noise = float(gain.sum()), float(np.sqrt(np.sum((gain - gain.mean()) ** 2)))
+    return total <= max((_ORDER_GAIN - 1.0) * float(best.sum()), noise)
 
 
 @dataclass(frozen=True)
