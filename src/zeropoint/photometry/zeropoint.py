@@ -62,7 +62,7 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
     """Return (centre, sigma, default largest sigma) from a 20-bin histogram of sorted values.
 
     If the highest bins are neighbours, the centre is their middle and sigma comes from where the histogram falls
-    to half of its peak; else from median and quartiles.  So, too, for few stars unless the peak holds half of
+    to half of its peak; else from median and quartiles.  So, too, for few stars unless the peak holds more than half of
     them: a handful that scatter widely always have a clump somewhere, and clipping would never leave it.
     """
     if ordered[-1] - ordered[0] < _IDENTICAL:  # a histogram cannot resolve rounding
@@ -78,7 +78,7 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
         while right < N_BINS - 1 and heights[right] > half:
             right += 1
         below = np.concatenate([[0], np.cumsum(heights)])
-        if len(ordered) < _MIN_STARS_PER_HISTOGRAM and 2 * (below[right + 1] - below[left]) < len(ordered):
+        if len(ordered) < _MIN_STARS_PER_HISTOGRAM and 2 * (below[right + 1] - below[left]) <= len(ordered):
             return _quartile_start(ordered)
         q1 = float(ordered[min(int(below[left]), len(ordered) - 1)])
         q3 = float(ordered[min(int(below[right]), len(ordered) - 1)])
