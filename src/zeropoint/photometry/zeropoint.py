@@ -62,8 +62,8 @@ def histogram_start(ordered: np.ndarray) -> tuple[float, float, float]:
     """Return (centre, sigma, default largest sigma) from a 20-bin histogram of sorted values.
 
     If the highest bins are neighbours, the centre is their middle and sigma comes from where the histogram falls
-    to half of its peak; else from median and quartiles.  So, too, for few stars unless the peak holds more than half of
-    them: a handful that scatter widely always have a clump somewhere, and clipping would never leave it.
+    to half of its peak; else from median and quartiles.  So, too, for few stars unless the peak holds more than
+    half of them: a handful that scatter widely always have a clump somewhere, and clipping would never leave it.
     """
     if ordered[-1] - ordered[0] < _IDENTICAL:  # a histogram cannot resolve rounding
         return float(np.median(ordered)), 0.0, 0.0
