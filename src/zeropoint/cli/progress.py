@@ -14,6 +14,8 @@ from zeropoint.cli.worker import Job, calibrate_one, initialize_worker
 
 __all__ = ["run_all", "stage_bar"]
 
+_FIRST_RUN = "first run: compiling kernels, a minute or two; later runs load them from a cache"
+
 
 def run_all(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[dict[str, Any]]:
     """Calibrate groups of files (one image, or the snaps of one visit) and return outcomes in input order.
@@ -64,17 +66,17 @@ def stage_bar(groups: list[tuple[Path, ...]]) -> Iterator[Callable[[int, str], N
     from zeropoint.recipes.calibrate_image.record import STAGE_NAMES
 
     steps = (*STAGE_NAMES, "write", "report")
-    # the kernels' compilation is what a user waits for the first time: say so
+    # the kernels' compilation is what a user waits for the first time: say so, once an image has been read
     note = " (first run: compiling kernels, a minute or two)" if _first_run() else ""
-    if note:
-        print(
-            "first run: compiling kernels, a minute or two; later runs load them from a cache",
-            file=sys.stderr,
-        )
     with _bar() as bar:
         task = bar.add_task("", total=len(groups) * len(steps))
+        announced = not note
 
         def on_stage(i: int, name: str) -> None:
+            nonlocal announced
+            if not announced and name != STAGE_NAMES[0]:
+                announced = True
+                bar.console.print(_FIRST_RUN, highlight=False)
             done = i * len(steps) + (steps.index(name) if name in steps else 0)
             bar.update(task, completed=done, description=f"{groups[i][0].name}: {name}{note}")
 
@@ -101,6 +103,8 @@ def _parallel(job: Job, groups: list[tuple[Path, ...]], processes: int) -> list[
         ) as pool,
     ):
         task = bar.add_task("images", total=len(groups))
+        if _first_run():
+            bar.console.print(_FIRST_RUN, highlight=False)
         pending = {pool.submit(calibrate_one, job, paths): i for i, paths in enumerate(groups)}
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
