@@ -48,7 +48,7 @@ bench: setup ## CPU seconds per stage on a 4k image, beside named peers
 	$(BIN)/python benchmarks/bench.py
 
 lock: ## Renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.12 --group test --group lint --group build \
+	uv pip compile pyproject.toml --universal --python-version 3.12 --all-extras --group test --group lint --group build \
 	    --no-emit-index-url --generate-hashes --quiet -o requirements.lock
 
 system-deps: ## Debian packages that some validations want

@@ -1,0 +1,1 @@
+"""The repository side: cameras, ingest, reference catalogues, sky maps, formatters and execution."""

@@ -1,0 +1,1 @@
+"""PipelineTasks: connections and configuration around the recipes, and the pipelines that use them."""
