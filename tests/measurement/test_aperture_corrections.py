@@ -11,13 +11,12 @@ from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.errors import MeasureApCorrError, NormalizedCalibrationFluxError
 from zeropoint.measurement.aperture_corrections import (
-    ApplyApCorr,
-    ApplyApCorrConfig,
     MeasureApCorr,
     MeasureApCorrConfig,
     ap_corr_names,
     fit_ratio,
 )
+from zeropoint.measurement.apply_aperture_corrections import ApplyApCorr, ApplyApCorrConfig
 from zeropoint.measurement.catalog_calculation import CatalogCalculation
 from zeropoint.measurement.normalized_flux import (
     NormalizedCalibrationFlux,

@@ -12,7 +12,8 @@ from zeropoint.detection.adaptive import AdaptiveThresholdDetection
 from zeropoint.detection.deblend import SourceDeblend
 from zeropoint.detection.sky_sources import SkyObjects
 from zeropoint.detection.source_detection import SourceDetection
-from zeropoint.measurement.aperture_corrections import ApplyApCorr, MeasureApCorr
+from zeropoint.measurement.aperture_corrections import MeasureApCorr
+from zeropoint.measurement.apply_aperture_corrections import ApplyApCorr
 from zeropoint.measurement.catalog_calculation import CatalogCalculation
 from zeropoint.measurement.normalized_flux import NormalizedCalibrationFlux
 from zeropoint.measurement.primary_flags import SetPrimaryFlags
