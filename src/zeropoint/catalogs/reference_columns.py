@@ -112,6 +112,11 @@ class ColumnMap:
         return [rule.target.removesuffix("_flux") for rule in self.rules if rule.target.endswith("_flux")]
 
     @property
+    def targets(self) -> list[str]:
+        """The standard columns."""
+        return [rule.target for rule in self.rules]
+
+    @property
     def sources(self) -> list[str]:
         """Columns of the file that are needed."""
         return [rule.column for rule in self.rules if rule.column is not None]
@@ -130,7 +135,7 @@ class ColumnMap:
 
     def has(self, *targets: str) -> bool:
         """Return whether there are rules for all of these standard columns."""
-        return set(targets) <= {rule.target for rule in self.rules}
+        return set(targets) <= set(self.targets)
 
 
 def read_column_map(column_map: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:

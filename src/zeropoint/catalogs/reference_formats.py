@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["ParquetTable", "RawTable", "SkyRange", "open_table"]
+__all__ = ["ParquetTable", "RawTable", "SkyRange", "open_table", "table_columns"]
 
 _PARQUET = (".parquet", ".parq", ".pq")
 _FITS = (".fits", ".fit", ".fts", ".cat", ".ldac")
@@ -214,14 +214,33 @@ def _open_text(path: Path, kind: str) -> RawTable:
         arrow = csv.read_csv(path)
         return RawTable(path, {name: _arrow_column(arrow, name) for name in arrow.column_names})
     formats = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".votable": "votable"}
-    table = Table.read(path, format=formats.get(kind, "ascii"))
-    units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
-    columns = {name: table[name] for name in table.colnames}
-    plain = {
-        name: np.ma.MaskedArray(values.data, values.mask) if hasattr(values, "mask") else np.asarray(values)
-        for name, values in columns.items()
-    }
-    return RawTable(path, plain, units, dict(table.meta))
+    return table_columns(Table.read(path, format=formats.get(kind, "ascii")), path)
+
+
+def table_columns(table: Table, path: Path) -> RawTable:
+    """Return the columns of an astropy table.
+
+    Parameters
+    ----------
+    table
+        The table; of two-dimensional columns only ``coord`` (position in shards before format version 1) is kept.
+    path
+        Where it comes from, for messages.
+    """
+    columns: dict[str, Any] = {}
+    units: dict[str, str] = {}
+    for name in table.colnames:
+        values = table[name]
+        plain = np.ma.MaskedArray(values.data, values.mask) if hasattr(values, "mask") else np.asarray(values)
+        targets: tuple[str, ...] = (name,)
+        if plain.ndim == 1:
+            columns[name] = plain
+        elif name == "coord" and plain.ndim == 2:
+            targets = ("coord_ra", "coord_dec")
+            columns["coord_ra"], columns["coord_dec"] = plain[:, 0], plain[:, 1]
+        if values.unit is not None:
+            units.update(dict.fromkeys(targets, str(values.unit)))
+    return RawTable(path, columns, units, dict(table.meta))
 
 
 def _starts_with_comment(path: Path) -> bool:

@@ -14,8 +14,13 @@ import numpy as np
 
 from zeropoint.catalogs.htm import htm_depth, touches_circle, trixel_vertices
 from zeropoint.catalogs.reference_columns import EXAMPLE_MAP, ColumnMap, make_column_map, read_column_map
-from zeropoint.catalogs.reference_formats import RawTable, SkyRange, open_table
-from zeropoint.datamodel.wcs import angular_separation
+from zeropoint.catalogs.reference_formats import RawTable, open_table
+from zeropoint.catalogs.reference_rows import (
+    ReferenceRows,
+    check_same_columns,
+    describe_coverage,
+    standard_positions,
+)
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["ReferenceSource", "Shard"]
@@ -25,8 +30,6 @@ _log = logging.getLogger(__name__)
 _SHARD_FILE = re.compile(r"\.(fits?|fits?\.gz|fits?\.fz|parq|parquet)$", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:(?<=^)|(?<=[_.\-]))(\d{3,9})(?=[_.\-]|$)")
 _DEPTHS = range(3, 13)
-
-Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Shard:
     depth: int
 
 
-class ReferenceSource:
+class ReferenceSource(ReferenceRows):
     """A reference catalogue from which the rows of a circle on the sky are read.
 
     Parameters
@@ -54,18 +57,16 @@ class ReferenceSource:
 
     Notes
     -----
-    Make one with `open`.  The last circle read is kept, so that two steps that need the same objects read them once.
+    Make one with `open`.
     """
 
     def __init__(
         self, name: str, path: Path, *, shards: tuple[Shard, ...], column_map: Mapping[str, Any]
     ) -> None:
-        self.name = name
-        self.path = path
+        super().__init__(name, path)
         self.shards = shards
         self._given = dict(column_map)
         self._table = None if shards else open_table(path)
-        self._last: tuple[tuple[float, float, float], Columns] | None = None
         first = self._table if self._table is not None else open_table(shards[0].path)
         self._map = make_column_map(first, self._given)
         if shards and self._map.converts_jansky:
@@ -108,61 +109,24 @@ class ReferenceSource:
         return cls(name or stem, path, shards=(), column_map=given)
 
     @property
-    def bands(self) -> list[str]:
-        """Names of the bands with fluxes."""
-        return self._map.bands
+    def column_map(self) -> ColumnMap:
+        """The rules from the first table's columns to the standard ones."""
+        return self._map
 
-    @property
-    def has_proper_motion(self) -> bool:
-        """Whether positions can be moved to another epoch."""
-        return self._map.has("pm_ra", "pm_dec", "epoch")
+    def open_shard(self, shard: Shard) -> tuple[RawTable, ColumnMap]:
+        """Open one shard; its map is made anew, because units may differ between files."""
+        table = open_table(shard.path)
+        return table, make_column_map(table, self._given)
 
-    @property
-    def lacks_epoch(self) -> bool:
-        """Whether there are proper motions, but no epoch to count them from."""
-        return self._map.has("pm_ra", "pm_dec") and not self._map.has("epoch")
-
-    def load_circle(self, ra: float, dec: float, radius: float) -> Columns:
-        """Read the rows within a circle.
-
-        Parameters
-        ----------
-        ra, dec, radius
-            Center and radius, radians.
-
-        Returns
-        -------
-        dict of arrays
-            Standard columns (see `zeropoint.catalogs.reference_columns`), rows ordered by shard and file order;
-            empty arrays where the catalogue holds nothing.  Do not modify them.
-
-        Raises
-        ------
-        InvalidInputError
-            If a file is not readable or shards differ in their columns.
-        """
-        key = (ra, dec, radius)
-        if self._last is None or self._last[0] != key:
-            parts = [
-                _read_circle(table, mapping, ra, dec, radius)
-                for table, mapping in self._tables_in(ra, dec, radius)
-            ]
-            self._last = (key, _concatenate(parts, self._map))
-        return self._last[1]
-
-    def _tables_in(self, ra: float, dec: float, radius: float) -> list[tuple[RawTable, ColumnMap]]:
-        """Return the tables that may hold rows of a circle, with their maps."""
+    def tables_in(self, ra: float, dec: float, radius: float) -> list[tuple[RawTable, ColumnMap]]:
+        """Return the tables that may hold rows of a circle (radians), with their maps."""
         if self._table is not None:
             return [(self._table, self._map)]
         result: list[tuple[RawTable, ColumnMap]] = []
         for shard in self.shards_touching(ra, dec, radius):
-            table = open_table(shard.path)
-            mapping = make_column_map(table, self._given)
-            if result and set(mapping_targets(mapping)) != set(mapping_targets(result[0][1])):
-                raise InvalidInputError(
-                    f"{shard.path} and {result[0][0].path} have different columns; shards of one catalogue must "
-                    "be written by one ingestion."
-                )
+            table, mapping = self.open_shard(shard)
+            if result:
+                check_same_columns(table, mapping, *result[0])
             result.append((table, mapping))
         _log.debug("%d shards of %s touch the region.", len(result), self.name)
         return result
@@ -187,26 +151,11 @@ class ReferenceSource:
             what = f"{len(self.shards)} shards"
         else:
             assert self._table is not None
-            ras, decs = (
-                self._map.rule(f"coord_{axis}").apply(self._table.get(source), 0, {})
-                for axis, source in zip(("ra", "dec"), self._map.sources[:2], strict=True)
-            )
+            ras, decs = standard_positions(self._table, self._map)
             finite = np.isfinite(ras) & np.isfinite(decs)
             ras, decs = ras[finite], decs[finite]
             what = f"{ras.size} rows"
-        if not ras.size:
-            return "the catalogue is empty"
-        distance = angular_separation(ras, decs, ra, dec)
-        k = int(np.argmin(distance))
-        return (
-            f"the catalogue has {what}, the nearest at RA {np.rad2deg(ras[k]) % 360.0:.4f} Dec "
-            f"{np.rad2deg(decs[k]):+.4f}, {np.rad2deg(distance[k]):.3g} degrees away"
-        )
-
-
-def mapping_targets(mapping: ColumnMap) -> list[str]:
-    """Return the standard columns of a map."""
-    return [rule.target for rule in mapping.rules]
+        return describe_coverage(what, ras, decs, ra, dec)
 
 
 # -- shards ---------------------------------------------------------------------------------------------
@@ -261,65 +210,3 @@ def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]
 
 def _sorted(shards: list[Shard]) -> tuple[Shard, ...]:
     return tuple(sorted(shards, key=lambda shard: (shard.depth, shard.index)))
-
-
-# -- rows -----------------------------------------------------------------------------------------------
-
-
-def _read_circle(table: RawTable, mapping: ColumnMap, ra: float, dec: float, radius: float) -> Columns:
-    """Return the standard columns of the rows of one table that lie in a circle."""
-    ra_rule, dec_rule = mapping.rule("coord_ra"), mapping.rule("coord_dec")
-    assert ra_rule.column is not None
-    assert dec_rule.column is not None
-    ra_ranges, dec_range = _circle_bounds(ra, dec, radius)
-    sky_range = SkyRange(
-        ra_rule.column,
-        dec_rule.column,
-        tuple((low / ra_rule.factor, high / ra_rule.factor) for low, high in ra_ranges),
-        (dec_range[0] / dec_rule.factor, dec_range[1] / dec_rule.factor),
-    )
-    table = table.narrow(sky_range, mapping.sources)
-    ras = ra_rule.apply(table.get(ra_rule.column), 0, {})
-    decs = dec_rule.apply(table.get(dec_rule.column), 0, {})
-    _check_positions(table, ra_rule.column, dec_rule.column, decs)
-    near = np.flatnonzero((decs >= dec_range[0]) & (decs <= dec_range[1]) & np.isfinite(ras))
-    rows = near[angular_separation(ras[near], decs[near], ra, dec) <= radius]
-    done: Columns = {"coord_ra": np.mod(ras[rows], 2.0 * np.pi), "coord_dec": decs[rows]}
-    for rule in mapping.rules[2:]:
-        values = None if rule.column is None else table.get(rule.column)[rows]
-        done[rule.target] = rule.apply(values, rows.size, done)
-    return done
-
-
-def _circle_bounds(
-    ra: float, dec: float, radius: float
-) -> tuple[tuple[tuple[float, float], ...], tuple[float, float]]:
-    """Return the right-ascension ranges (none: all) and the declination range of a circle, radians.
-
-    The ranges are repeated a turn lower and higher, for catalogues that count right ascension differently.
-    """
-    slack = 1e-9
-    dec_range = (dec - radius - slack, dec + radius + slack)
-    if abs(dec) + radius >= 0.5 * np.pi - 1e-6:
-        return (), dec_range
-    half = float(np.arcsin(np.sin(radius) / np.cos(dec))) + slack
-    turns = (-2.0 * np.pi, 0.0, 2.0 * np.pi)
-    return tuple((ra - half + turn, ra + half + turn) for turn in turns), dec_range
-
-
-def _check_positions(table: RawTable, ra_column: str, dec_column: str, decs: np.ndarray) -> None:
-    """Raise if declinations are impossible, which tells a wrong unit."""
-    worst = float(np.nanmax(np.abs(decs), initial=0.0))
-    if worst > 0.5 * np.pi + 1e-6:
-        raise InvalidInputError(
-            f"{table.path}: column {dec_column!r} reaches a declination of {np.rad2deg(worst):.4g} degrees; state "
-            f"the units in the column map, for instance dec: {{column: {dec_column}, unit: deg}} (and ra: "
-            f"{{column: {ra_column}, unit: deg}})."
-        )
-
-
-def _concatenate(parts: list[Columns], mapping: ColumnMap) -> Columns:
-    """Return the parts one behind the other; without parts, empty columns."""
-    if not parts:
-        return {target: np.zeros(0) for target in mapping_targets(mapping)}
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

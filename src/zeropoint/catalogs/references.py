@@ -11,7 +11,8 @@ import numpy as np
 from astropy.table import Column, Table
 
 from zeropoint.catalogs.proper_motion import JULIAN_YEAR_DAYS, move_positions, moved_error
-from zeropoint.catalogs.reference_source import Columns, ReferenceSource
+from zeropoint.catalogs.reference_rows import Columns, ReferenceRows
+from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.catalogs.selectors.limits import ab_magnitude
 from zeropoint.datamodel.catalog import Schema
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
@@ -110,7 +111,7 @@ class ReferenceObjectLoader:
     Parameters
     ----------
     source
-        The catalogue.
+        The catalogue: a `ReferenceSource`, or `ReferenceShards` from a Butler.
     config
         Defaults if None.
     schema
@@ -121,7 +122,7 @@ class ReferenceObjectLoader:
 
     def __init__(
         self,
-        source: ReferenceSource,
+        source: ReferenceRows,
         config: LoadReferenceObjectsConfig | None = None,
         *,
         schema: Schema | None = None,
@@ -168,7 +169,7 @@ class ReferenceObjectLoader:
         Returns
         -------
         ReferenceCatalog
-            Objects in the order of the catalogue's files.
+            Objects by the catalogue's declination, right ascension and id, whatever files they come from.
 
         Raises
         ------
