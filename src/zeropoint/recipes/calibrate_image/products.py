@@ -17,15 +17,25 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.table import Table
+from lsst.images import BackgroundMap, MaskedImage, VisitImage
 
 from zeropoint.datamodel.arrow import table_to_arrow
-from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.exposure import Exposure, PhotoCalib
 from zeropoint.datamodel.visit_image import background_map, masked_image, visit_image
 from zeropoint.errors import InvalidInputError
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
 
-__all__ = ["PRODUCTS", "atomic_path", "check_output_directory", "remove_products", "write_products"]
+__all__ = [
+    "PRODUCTS",
+    "atomic_path",
+    "check_output_directory",
+    "is_established",
+    "pixel_unit",
+    "remove_products",
+    "to_partial_image",
+    "to_visit_image",
+    "write_products",
+]
 
 #: Suffix of each product, in the order written.
 PRODUCTS = (
@@ -95,8 +105,6 @@ def write_products(result: CalibratedImage, directory: Path, stem: str) -> list[
         Files written.
     """
     written: list[Path] = []
-    calibrated = result.applied_photo_calib is not None
-    unit = u.nJy if calibrated else u.electron
 
     def save(suffix: str, write: Callable[[Path], None]) -> None:
         path = directory / f"{stem}.{suffix}"
@@ -104,14 +112,13 @@ def write_products(result: CalibratedImage, directory: Path, stem: str) -> list[
             write(temporary)
         written.append(path)
 
-    exposure = result.exposure
-    if exposure.psf is not None and exposure.wcs is not None:
-        save("visit_image.fits", lambda path: _write_visit_image(result, unit, path))
+    if is_established(result):
+        save("visit_image.fits", lambda path: _write_visit_image(result, path))
     else:
-        save("partial_image.fits", lambda path: _write_partial(result, unit, path))
+        save("partial_image.fits", lambda path: _write_archive(to_partial_image(result), path))
     if result.background is not None and len(result.background):
-        background = result.background
-        save("background.fits", lambda path: _write_background(background, unit, path))
+        background = background_map(result.background, pixel_unit(result))
+        save("background.fits", lambda path: _write_archive(background, path))
     tables: list[tuple[str, Table | None]] = [
         ("stars", None if result.stars is None else result.stars.to_table()),
         ("psf_stars", None if result.psf_stars is None else result.psf_stars.to_table()),
@@ -124,53 +131,75 @@ def write_products(result: CalibratedImage, directory: Path, stem: str) -> list[
     return written
 
 
-def _write_visit_image(result: CalibratedImage, unit: u.UnitBase, path: Path) -> None:
+def is_established(result: CalibratedImage) -> bool:
+    """Say whether PSF and WCS are established, so that the image can be a ``VisitImage``."""
+    return result.exposure.psf is not None and result.exposure.wcs is not None
+
+
+def pixel_unit(result: CalibratedImage) -> u.UnitBase:
+    """Return the unit of the pixels: nJy once they are calibrated, else electron."""
+    return u.nJy if result.applied_photo_calib is not None else u.electron
+
+
+def to_visit_image(result: CalibratedImage) -> VisitImage:
+    """Return the image of a result whose PSF and WCS are established; it shares the pixels.
+
+    Where a later step failed, the metadata says so in flat ``failure.*`` keys.
+    """
     from lsst.images import Box
-    from lsst.images.serialization import write_archive
 
     from zeropoint.psf.piff_io import to_lsst_psf
 
     exposure = result.exposure
     assert exposure.psf is not None
-    height, width = exposure.shape
     assert exposure.wcs is not None
+    height, width = exposure.shape
     scale = float(exposure.wcs.pixel_scale(x=0.5 * (width - 1), y=0.5 * (height - 1)))
-    psf = to_lsst_psf(exposure.psf, Box.factory[0:height, 0:width], pixel_scale=scale)
-    applied = result.applied_photo_calib or exposure.photo_calib
-    image = visit_image(
+    return visit_image(
         exposure,
-        psf=psf,
-        unit=unit,
+        psf=to_lsst_psf(exposure.psf, Box.factory[0:height, 0:width], pixel_scale=scale),
+        unit=pixel_unit(result),
         summary=result.summary,
         background=result.background,
-        applied=applied,
-        metadata=result.metadata,
-    )
-    write_archive(
-        image, str(path), update_header=lambda header: _ordinary_cards(header, exposure, applied, result)
+        applied=result.applied_photo_calib or exposure.photo_calib,
+        metadata={**result.metadata, **_failure_keys(result)},
     )
 
 
-def _write_background(background: BackgroundList, unit: u.UnitBase, path: Path) -> None:
-    from lsst.images.serialization import write_archive
-
-    write_archive(background_map(background, unit), str(path))
-
-
-def _write_partial(result: CalibratedImage, unit: u.UnitBase, path: Path) -> None:
-    from lsst.images.serialization import write_archive
-
-    metadata: dict[str, Any] = dict(result.metadata)
-    if result.failure is not None:
-        metadata["failure.type"] = type(result.failure).__name__
-        metadata["failure.message"] = str(result.failure)
-        for key, value in result.failure.metadata.items():
-            metadata[f"failure.metadata.{key}"] = value
+def to_partial_image(result: CalibratedImage) -> MaskedImage:
+    """Return the image of a result without PSF or WCS, with what is known as flat metadata."""
+    metadata: dict[str, Any] = {**result.metadata, **_failure_keys(result)}
     if result.summary is not None:
         for name, value in result.summary.model_dump().items():
             if isinstance(value, (int, float)) and np.isfinite(value):
                 metadata[f"summary.{name}"] = value
-    write_archive(masked_image(result.exposure, unit=unit, metadata=metadata), str(path))
+    return masked_image(result.exposure, unit=pixel_unit(result), metadata=metadata)
+
+
+def _failure_keys(result: CalibratedImage) -> dict[str, Any]:
+    """Return the reason of a failure as flat keys; image metadata cannot nest."""
+    failure = result.failure
+    if failure is None:
+        return {}
+    numbers = {f"failure.metadata.{key}": value for key, value in failure.metadata.items()}
+    return {"failure.type": type(failure).__name__, "failure.message": str(failure), **numbers}
+
+
+def _write_visit_image(result: CalibratedImage, path: Path) -> None:
+    from lsst.images.serialization import write_archive
+
+    applied = result.applied_photo_calib or result.exposure.photo_calib
+    write_archive(
+        to_visit_image(result),
+        str(path),
+        update_header=lambda header: _ordinary_cards(header, result.exposure, applied, result),
+    )
+
+
+def _write_archive(image: BackgroundMap | MaskedImage, path: Path) -> None:
+    from lsst.images.serialization import write_archive
+
+    write_archive(image, str(path))
 
 
 def _ordinary_cards(
