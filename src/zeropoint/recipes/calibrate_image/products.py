@@ -15,12 +15,11 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import pyarrow.parquet as pq
-from astropy.io import fits
 from astropy.table import Table
 from lsst.images import BackgroundMap, MaskedImage, VisitImage
 
 from zeropoint.datamodel.arrow import table_to_arrow
-from zeropoint.datamodel.exposure import Exposure, PhotoCalib
+from zeropoint.datamodel.header_cards import add_ordinary_cards
 from zeropoint.datamodel.visit_image import background_map, masked_image, visit_image
 from zeropoint.errors import InvalidInputError
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
@@ -188,37 +187,11 @@ def _failure_keys(result: CalibratedImage) -> dict[str, Any]:
 def _write_visit_image(result: CalibratedImage, path: Path) -> None:
     from lsst.images.serialization import write_archive
 
-    applied = result.applied_photo_calib or result.exposure.photo_calib
-    write_archive(
-        to_visit_image(result),
-        str(path),
-        update_header=lambda header: _ordinary_cards(header, result.exposure, applied, result),
-    )
+    image = to_visit_image(result)
+    write_archive(image, str(path), update_header=lambda header: add_ordinary_cards(header, image))
 
 
 def _write_archive(image: BackgroundMap | MaskedImage, path: Path) -> None:
     from lsst.images.serialization import write_archive
 
     write_archive(image, str(path))
-
-
-def _ordinary_cards(
-    header: fits.Header, exposure: Exposure, applied: PhotoCalib | None, result: CalibratedImage
-) -> None:
-    """Add cards that ordinary FITS tools look for, in place."""
-    info = exposure.visit_info
-    header["INSTRUME"] = (exposure.detector.instrument, "instrument")
-    header["FILTER"] = (info.physical_filter, "physical filter")
-    if np.isfinite(info.exposure_time):
-        header["EXPTIME"] = (info.exposure_time, "[s] exposure time")
-    if np.isfinite(info.mjd_tai):
-        header["MJD-MID"] = (info.mjd_tai, "[d] middle of the exposure, TAI")
-    if applied is not None:
-        zeropoint = 31.4 if result.applied_photo_calib is not None else applied.zeropoint
-        header["MAGZERO"] = (round(zeropoint, 6), "[mag] AB magnitude of one unit of the image")
-        header["MAGZPINS"] = (round(applied.zeropoint, 6), "[mag] AB magnitude of one electron")
-    if result.summary is not None and np.isfinite(result.summary.psfSigma):
-        header["SEEING"] = (
-            round(2.354820045 * result.summary.psfSigma * np.nan_to_num(result.summary.pixelScale), 4),
-            "[arcsec] PSF full width at half maximum",
-        )
