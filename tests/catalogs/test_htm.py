@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsst.sphgeom import Angle, Circle, HtmPixelization, UnitVector3d
 
-from zeropoint.catalogs.htm import htm_depth, htm_index, touches_circle, trixel_vertices
+from zeropoint.catalogs._kernels import trixel_indices
+from zeropoint.catalogs.htm import _ROOTS, htm_depth, htm_index, touches_circle, trixel_vertices
 from zeropoint.datamodel.wcs import angular_separation, unit_vectors
 
 
@@ -19,6 +20,31 @@ def test_indices_equal_those_of_sphgeom(depth):
     pixelization = HtmPixelization(depth)
     expected = [pixelization.index(UnitVector3d(*vector)) for vector in unit_vectors(ra, dec)]
     assert htm_index(ra, dec, depth).tolist() == expected
+
+
+@given(st.floats(-10, 10), st.floats(-np.pi / 2, np.pi / 2), st.integers(0, 12))
+def test_any_position_has_the_index_of_sphgeom_or_lies_on_an_edge(ra, dec, depth):
+    vector = unit_vectors(np.array([ra]), np.array([dec]))
+    index = htm_index(ra, dec, depth)
+    if index[0] != HtmPixelization(depth).index(UnitVector3d(*vector[0])):
+        vertices = trixel_vertices(index, depth)[0]
+        sides = np.einsum("ij,j->i", np.cross(vertices, np.roll(vertices, -1, axis=0)), vector[0])
+        assert sides.min() > -1e-15  # rounding of unit vectors
+
+
+def test_positions_on_the_root_triangles_edges_go_where_sphgeom_puts_them():
+    grid = np.array([-1.0, 0.0, 1.0])
+    points = np.stack(np.meshgrid(grid, grid, grid), axis=-1).reshape(-1, 3)
+    points = points[np.any(points != 0, axis=1)]
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    for depth in (0, 1, 4):
+        found = np.empty(len(points), np.int64)
+        trixel_indices(points, _ROOTS, depth, found)
+        assert found.tolist() == [HtmPixelization(depth).index(UnitVector3d(*point)) for point in points]
+
+
+def test_a_position_that_is_not_finite_has_no_trixel():
+    assert htm_index([0.1, np.nan, 0.2], [np.inf, 0.0, 0.3], 7).tolist()[:2] == [-1, -1]
 
 
 def test_vertices_surround_their_positions():

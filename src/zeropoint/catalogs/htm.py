@@ -21,9 +21,11 @@ _COARSE = 3
 
 _CORNERS = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]], np.float64)
 #: Corners of the eight root triangles, in the order of their indices 8 to 15 (S0..S3, N0..N3).
-_ROOTS = _CORNERS[
-    np.array([[1, 5, 2], [2, 5, 3], [3, 5, 4], [4, 5, 1], [1, 0, 4], [4, 0, 3], [3, 0, 2], [2, 0, 1]])
-]
+_ROOTS = np.ascontiguousarray(
+    _CORNERS[
+        np.array([[1, 5, 2], [2, 5, 3], [3, 5, 4], [4, 5, 1], [1, 0, 4], [4, 0, 3], [3, 0, 2], [2, 0, 1]])
+    ]
+)
 
 
 def htm_depth(index: int) -> int:
@@ -74,16 +76,16 @@ def _inside(vertices: FloatArray, points: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def htm_index(ra: npt.ArrayLike, dec: npt.ArrayLike, depth: int) -> npt.NDArray[np.int64]:
-    """Return the trixel index of positions in radians."""
-    points = unit_vectors(np.atleast_1d(np.asarray(ra)), np.atleast_1d(np.asarray(dec)))
-    inside = _inside(_ROOTS[None], points[:, None])
-    root = np.argmax(inside, axis=1)
-    index, vertices = root.astype(np.int64) + 8, _ROOTS[root]
-    for _ in range(depth):
-        children = _children(vertices)
-        child = np.argmax(_inside(children, points[:, None]), axis=1)
-        index, vertices = index * 4 + child, children[np.arange(len(child)), child]
-    return index
+    """Return the trixel index of positions in radians, -1 where one is not finite.
+
+    A position on an edge belongs to the trixel that ``lsst.sphgeom`` puts it in, except within rounding of it.
+    """
+    from zeropoint.catalogs._kernels import trixel_indices  # compiled only where positions are indexed
+
+    points = np.ascontiguousarray(unit_vectors(np.atleast_1d(np.asarray(ra)), np.atleast_1d(np.asarray(dec))))
+    result = np.empty(len(points), np.int64)
+    trixel_indices(points, _ROOTS, depth, result)
+    return result
 
 
 def touches_circle(

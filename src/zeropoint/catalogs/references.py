@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import lsst.pex.config as pexConfig
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "ReferenceCatalog",
     "ReferenceObjectLoader",
     "ReferenceSource",
+    "SkyRegion",
     "source_density_deg2",
 ]
 
@@ -40,6 +41,16 @@ _UNITS = {
     "pm_ra": "rad / yr", "pm_dec": "rad / yr", "pm_raErr": "rad / yr", "pm_decErr": "rad / yr",
     "parallax": "rad", "parallaxErr": "rad", "epoch": "d", "centroid_x": "pix", "centroid_y": "pix",
 }  # fmt: skip
+
+
+class SkyRegion(Protocol):
+    """A region of the sphere, such as those of ``lsst.sphgeom``."""
+
+    def contains(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+        """Return which positions (radians) it contains."""
+
+    def getBoundingCircle(self) -> Any:
+        """Return an ``lsst.sphgeom.Circle`` around it."""
 
 
 class LoadReferenceObjectsConfig(pexConfig.Config):
@@ -151,7 +162,13 @@ class ReferenceObjectLoader:
         return f"{wanted}_flux"
 
     def load(
-        self, wcs: SkyWcs, shape: tuple[int, int], *, band: str, mjd_tai: float = float("nan")
+        self,
+        wcs: SkyWcs,
+        shape: tuple[int, int],
+        *,
+        band: str,
+        mjd_tai: float = float("nan"),
+        region: SkyRegion | None = None,
     ) -> ReferenceCatalog:
         """Load the objects within an image's box plus margin, at the image's epoch.
 
@@ -165,6 +182,8 @@ class ReferenceObjectLoader:
             Band of the image.
         mjd_tai
             Epoch of the image; NaN if unknown (proper motions are then not applied).
+        region
+            Load the objects in this region instead of the image's box; ``pixelMargin`` then has no effect.
 
         Returns
         -------
@@ -180,14 +199,17 @@ class ReferenceObjectLoader:
         """
         flux_field = self.flux_field(band)
         moving = self._can_move(mjd_tai)
-        ra, dec, radius = self._circle(wcs, shape)
+        ra, dec, radius = self._circle(wcs, shape) if region is None else _bounding_circle(region)
         slack = _FASTEST * abs(mjd_tai - _USUAL_EPOCH) / JULIAN_YEAR_DAYS if moving else 0.0
         columns = dict(self.source.load_circle(ra, dec, radius + slack))
         if moving:
             columns = _at_epoch(columns, mjd_tai)
         x, y = wcs.sky_to_pixel(ra=columns["coord_ra"], dec=columns["coord_dec"])
         columns["centroid_x"], columns["centroid_y"] = x, y
-        inside = np.flatnonzero(_in_box(x, y, shape, self.config.pixelMargin))
+        if region is None:
+            inside = np.flatnonzero(_in_box(x, y, shape, self.config.pixelMargin))
+        else:
+            inside = np.flatnonzero(region.contains(columns["coord_ra"], columns["coord_dec"]))
         if inside.size == 0:
             self._fail(ra, dec, radius)
         n_in_box = int(np.count_nonzero(_in_box(x, y, shape, 0)))
@@ -284,6 +306,14 @@ def source_density_deg2(catalog: ReferenceCatalog, wcs: SkyWcs, shape: tuple[int
     radius = float(angular_separation(corner_ra, corner_dec, ra, dec))
     distance = angular_separation(catalog.table["coord_ra"], catalog.table["coord_dec"], ra, dec)
     return float(np.count_nonzero(distance < radius) / (np.pi * np.rad2deg(radius) ** 2))
+
+
+def _bounding_circle(region: SkyRegion) -> tuple[float, float, float]:
+    """Return center and radius (radians) of a circle around a region, a little larger for safety."""
+    circle = region.getBoundingCircle()
+    x, y, z = (float(value) for value in circle.getCenter())
+    radius = float(circle.getOpeningAngle().asRadians())
+    return float(np.arctan2(y, x)) % (2 * np.pi), float(np.arctan2(z, np.hypot(x, y))), radius * 1.001 + 1e-7
 
 
 def _in_box(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], margin: float) -> np.ndarray:
