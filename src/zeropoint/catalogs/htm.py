@@ -82,7 +82,10 @@ def htm_index(ra: npt.ArrayLike, dec: npt.ArrayLike, depth: int) -> npt.NDArray[
     """
     from zeropoint.catalogs._kernels import trixel_indices  # compiled only where positions are indexed
 
-    points = np.ascontiguousarray(unit_vectors(np.atleast_1d(np.asarray(ra)), np.atleast_1d(np.asarray(dec))))
+    with np.errstate(invalid="ignore"):  # infinite angles become NaN
+        points = np.ascontiguousarray(
+            unit_vectors(np.atleast_1d(np.asarray(ra)), np.atleast_1d(np.asarray(dec)))
+        )
     result = np.empty(len(points), np.int64)
     trixel_indices(points, _ROOTS, depth, result)
     return result
