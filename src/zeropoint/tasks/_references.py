@@ -1,0 +1,82 @@
+"""Reference loaders from a quantum's shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zeropoint.catalogs.reference_columns import ColumnMap
+from zeropoint.catalogs.reference_formats import RawTable
+from zeropoint.catalogs.reference_rows import ReferenceRows
+from zeropoint.catalogs.reference_shards import DeferredTable, ReferenceShards
+from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
+
+__all__ = ["ReferenceInput"]
+
+
+class _NoShards(ReferenceRows):
+    """A catalogue of which no shard overlaps the image."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Path("no shard overlaps the image"))
+
+    @property
+    def column_map(self) -> ColumnMap:
+        raise LookupError(f"{self.name} has no shard here, so its columns are not known.")
+
+    @property
+    def bands(self) -> list[str]:
+        return []
+
+    @property
+    def has_proper_motion(self) -> bool:
+        return False
+
+    @property
+    def lacks_epoch(self) -> bool:
+        return False
+
+    def tables_in(self, ra: float, dec: float, radius: float) -> list[tuple[RawTable, ColumnMap]]:
+        return []
+
+    def coverage(self, ra: float, dec: float) -> str:
+        return "none of its shards in the input collections overlaps the image's region"
+
+
+class _NoShardsLoader(ReferenceObjectLoader):
+    """The loader of a catalogue without a shard here: to load is a failure of this image alone."""
+
+    def flux_field(self, band: str) -> str:
+        return f"{band}_flux"
+
+    def load(self, wcs: Any, shape: tuple[int, int], **_: Any) -> NoReturn:
+        self._fail(*self._circle(wcs, shape))
+        raise AssertionError
+
+
+class ReferenceInput:
+    """The shards of a quantum by catalogue, so that two loaders of one catalogue read each shard once."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, ReferenceRows] = {}
+
+    def loader(
+        self, name: str, shards: Sequence[DeferredTable], config: LoadReferenceObjectsConfig
+    ) -> ReferenceObjectLoader:
+        """Return a loader of the shards of one catalogue.
+
+        Parameters
+        ----------
+        name
+            Dataset type of the catalogue.
+        shards
+            Deferred tables; with none, `load` raises `zeropoint.errors.NoReferenceSourcesError`.
+        config
+            Configuration of the loader.
+        """
+        if not shards:
+            return _NoShardsLoader(_NoShards(name), config)
+        if name not in self._sources:
+            self._sources[name] = ReferenceShards(name, shards)
+        return ReferenceObjectLoader(self._sources[name], config)
