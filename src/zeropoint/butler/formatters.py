@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import astropy.io.fits
 from lsst.daf.butler import DatasetProvenance
