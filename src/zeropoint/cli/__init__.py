@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "card": ("zeropoint.cli.card", "card", "Write or check a camera card."),
     "config": ("zeropoint.cli.config", "config", "List the configuration fields of the recipe."),
+    "pipelines": ("zeropoint.cli.pipelines", "pipelines", "List the shipped pipelines and their paths."),
 }
 
 
