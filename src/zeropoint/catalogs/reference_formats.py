@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,18 @@ class RawTable:
         if isinstance(values, np.ma.MaskedArray):
             values = _unmasked(values)
         values = np.asarray(values)
+        if values.dtype.kind == "S":
+            return values.astype(str)
         return values.astype(values.dtype.newbyteorder("=")) if not values.dtype.isnative else values
+
+    def pieces(self, names: Iterable[str], n_rows: int) -> Iterator[RawTable]:
+        """Return the named columns of all rows, at most ``n_rows`` at a time."""
+        names = list(dict.fromkeys(names))
+        for start in range(0, len(self.columns[names[0]]), n_rows):
+            rows = slice(start, start + n_rows)
+            yield RawTable(
+                self.path, {name: self.columns[name][rows] for name in names}, self.units, self.meta
+            )
 
     def narrow(self, sky_range: SkyRange, names: Iterable[str]) -> RawTable:
         """Return a table that holds at least the rows of a sky range and the named columns."""
@@ -88,6 +99,17 @@ class ParquetTable(RawTable):
     def get(self, name: str) -> np.ndarray:
         """Return one whole column."""
         return _arrow_column(self.dataset.to_table(columns=[name]), name)
+
+    def pieces(self, names: Iterable[str], n_rows: int) -> Iterator[RawTable]:
+        """Read the named columns of all rows, at most ``n_rows`` at a time; nothing else is kept in memory."""
+        names = list(dict.fromkeys(names))
+        batches = self.dataset.to_batches(
+            columns=names, batch_size=n_rows, batch_readahead=1, fragment_readahead=1
+        )
+        for batch in batches:
+            yield RawTable(
+                self.path, {name: _arrow_column(batch, name) for name in names}, self.units, self.meta
+            )
 
     def narrow(self, sky_range: SkyRange, names: Iterable[str]) -> RawTable:
         """Read the rows of a sky range and the named columns."""
@@ -115,9 +137,13 @@ def _unmasked(values: Any) -> np.ndarray:
 
 
 def _arrow_column(table: Any, name: str) -> np.ndarray:
-    """Return an Arrow column as an array; nulls of numbers become NaN."""
-    chunked = table[name]
-    return np.asarray(chunked.to_numpy())
+    """Return a column of an Arrow table or batch as an array; nulls of numbers become NaN, of texts empty."""
+    column = table[name]
+    if str(column.type) in ("string", "large_string", "string_view") or str(column.type).startswith(
+        "dictionary"
+    ):
+        return np.array(["" if value is None else str(value) for value in column.to_pylist()], np.str_)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def open_table(path: Path) -> RawTable:

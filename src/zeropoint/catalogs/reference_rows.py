@@ -20,10 +20,18 @@ __all__ = [
     "describe_coverage",
     "standard_columns",
     "standard_positions",
+    "standard_unit",
 ]
 
 #: Arrays of equal length by the name of the standard column.
 Columns = dict[str, np.ndarray]
+
+_UNITS = {
+    "coord_ra": "rad", "coord_dec": "rad", "coord_raErr": "rad", "coord_decErr": "rad",
+    "pm_ra": "rad / yr", "pm_dec": "rad / yr", "pm_raErr": "rad / yr", "pm_decErr": "rad / yr",
+    "parallax": "rad", "parallaxErr": "rad", "epoch": "d", "centroid_x": "pix", "centroid_y": "pix",
+    "coord_ra_pm_ra_Cov": "rad2 / yr", "coord_dec_pm_dec_Cov": "rad2 / yr",
+}  # fmt: skip
 
 
 class ReferenceRows(ABC):
@@ -159,6 +167,11 @@ def standard_columns(
         values = None if rule.column is None else table.get(rule.column)[rows]
         done[rule.target] = rule.apply(values, rows.size, done)
     return done
+
+
+def standard_unit(name: str) -> str | None:
+    """Return the unit of a standard column."""
+    return "nJy" if name.endswith(("_flux", "_fluxErr")) else _UNITS.get(name)
 
 
 def canonical_order(columns: Columns) -> np.ndarray:

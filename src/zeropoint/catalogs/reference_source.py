@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from zeropoint.catalogs.htm import htm_depth, touches_circle, trixel_vertices
 from zeropoint.catalogs.reference_columns import EXAMPLE_MAP, ColumnMap, make_column_map, read_column_map
 from zeropoint.catalogs.reference_formats import RawTable, open_table
 from zeropoint.catalogs.reference_rows import (
+    Columns,
     ReferenceRows,
     check_same_columns,
     describe_coverage,
+    standard_columns,
     standard_positions,
 )
 from zeropoint.errors import InvalidInputError
@@ -130,6 +132,23 @@ class ReferenceSource(ReferenceRows):
             result.append((table, mapping))
         _log.debug("%d shards of %s touch the region.", len(result), self.name)
         return result
+
+    def pieces(self, n_rows: int) -> Iterator[Columns]:
+        """Read the whole catalogue, at most ``n_rows`` at a time.
+
+        Yields
+        ------
+        dict of arrays
+            Standard columns in the order of the files; positions that are not finite stay in.
+        """
+        tables = [(self._table, self._map)] if self._table is not None else map(self.open_shard, self.shards)
+        first: tuple[RawTable, ColumnMap] | None = None
+        for table, mapping in tables:
+            first = first or (table, mapping)
+            check_same_columns(table, mapping, *first)
+            for piece in table.pieces(mapping.sources, n_rows):
+                ras, decs = standard_positions(piece, mapping)
+                yield standard_columns(piece, mapping, ras, decs, np.arange(ras.size))
 
     def shards_touching(self, ra: float, dec: float, radius: float) -> list[Shard]:
         """Return the shards whose trixels touch a circle (radians)."""
