@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AllCentroidsFlaggedError",
     "AstrometryError",
@@ -33,6 +35,7 @@ __all__ = [
     "TooManyMaskedPixelsError",
     "ZeropointError",
     "ZeropointWarning",
+    "failure_keys",
 ]
 
 Scalar = int | float | str | bool
@@ -59,11 +62,20 @@ class CalibrationFailure(ZeropointError, RuntimeError):
         What failed, with which numbers, and what to try.
     **metadata
         Plain numbers and strings that describe the failure; kept as ``metadata``.
+
+    Attributes
+    ----------
+    metadata : dict
+        As given.
+    record
+        What the recipe had established (a `zeropoint.recipes.calibrate_image.CalibratedImage`), if it got that
+        far; else None.
     """
 
     def __init__(self, message: str, **metadata: Scalar) -> None:
         super().__init__(message)
         self.metadata: dict[str, Scalar] = dict(metadata)
+        self.record: Any = None
 
 
 class TooManyMaskedPixelsError(CalibrationFailure):
@@ -142,3 +154,13 @@ class MatcherFailure(AstrometryError):
 
 class ColortermNotFoundError(CalibrationFailure, LookupError):
     """No unique colour term for a catalogue and filter."""
+
+
+def failure_keys(failure: CalibrationFailure) -> dict[str, Scalar]:
+    """Return a failure as flat metadata keys ``failure.type``, ``failure.message`` and ``failure.metadata.*``.
+
+    Flat, because the metadata of images and tables holds scalars only.
+    """
+    keys: dict[str, Scalar] = {"failure.type": type(failure).__name__, "failure.message": str(failure)}
+    keys.update({f"failure.metadata.{name}": value for name, value in failure.metadata.items()})
+    return keys

@@ -11,9 +11,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from naive import frames
+from zeropoint.datamodel.exposure import PointingUncertainty
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
-from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, search_uncertainty
+from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
 
 ARCSEC = np.pi / 648000.0
@@ -156,18 +157,13 @@ def test_wcs_from_a_row_of_a_table(tmp_path: Path) -> None:
         initial_wcs(context({**spec, "where": {"file": "c"}}, tmp_path), frames.SHAPE)
 
 
-def test_search_settings_cover_the_stated_uncertainty() -> None:
-    shape = (1000, 2000)
-    image = context(
-        {"from": "header", "uncertainty": {"offset_arcsec": 200.0, "rotation_deg": 2.0, "scale_percent": 1.0}}
+def test_the_stated_uncertainty_is_kept() -> None:
+    spec = {"offset_arcsec": 200.0, "rotation_deg": 2.0, "scale_percent": 1.0}
+    image = context({"from": "header", "uncertainty": spec})
+    assert pointing_uncertainty(image) == PointingUncertainty(200.0, 2.0, 1.0)
+    assert pointing_uncertainty(context()) is None
+    assert pointing_uncertainty(context({"uncertainty": {"rotation_deg": 3}})) == PointingUncertainty(
+        0.0, 3.0
     )
-    wcs = initial_wcs(image, frames.SHAPE)
-    settings = search_uncertainty(image, wcs, shape)
-    half = 0.5 * np.hypot(*shape)
-    reach = 400.0 + half * (np.deg2rad(2.0) + 0.01)
-    assert settings["astrometry.matcher.maxOffsetPix"] == pytest.approx(reach, abs=1.0)
-    assert settings["astrometry_ref_loader.pixelMargin"] == pytest.approx(reach + 50.0, abs=1.0)
-    assert settings["astrometry.matcher.maxRotationDeg"] == 2.0
-    assert search_uncertainty(context(), wcs, shape) == {}
     with pytest.raises(InvalidInputError, match=r"wcs\.uncertainty\.offset_arcsec"):
-        search_uncertainty(context({"uncertainty": {"offset_arcsec": "far"}}), wcs, shape)
+        pointing_uncertainty(context({"uncertainty": {"offset_arcsec": "far"}}))

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from naive import frames
-from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.exposure import Exposure, PointingUncertainty
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard, load_card
 from zeropoint.instruments.reader import LoadedImage, load_image
@@ -430,4 +430,4 @@ def test_a_card_of_twenty_lines_for_a_new_camera(tmp_path: Path) -> None:
     assert loaded.ids == (65536, 4)
     assert image.wcs is not None
     np.testing.assert_allclose(image.wcs.pixel_to_sky(x=49.5, y=44.5), np.deg2rad([30.0, -12.0]))
-    assert loaded.overrides["astrometry.matcher.maxOffsetPix"] == 400
+    assert loaded.exposure.pointing == PointingUncertainty(offset_arcsec=200.0)

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Column, Table
 
 from zeropoint.catalogs.proper_motion import JULIAN_YEAR_DAYS, move_positions, moved_error
-from zeropoint.catalogs.reference_rows import Columns, ReferenceRows
+from zeropoint.catalogs.reference_rows import Columns, ReferenceRows, standard_unit
 from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.catalogs.selectors.limits import ab_magnitude
 from zeropoint.datamodel.catalog import Schema
@@ -35,12 +35,6 @@ _FASTEST = np.deg2rad(10.5 / 3600.0)
 _USUAL_EPOCH = 57388.5
 #: Pixels added around the box, for the curvature of its edges on the sky.
 _EDGE_PIXELS = 100.0
-
-_UNITS = {
-    "coord_ra": "rad", "coord_dec": "rad", "coord_raErr": "rad", "coord_decErr": "rad",
-    "pm_ra": "rad / yr", "pm_dec": "rad / yr", "pm_raErr": "rad / yr", "pm_decErr": "rad / yr",
-    "parallax": "rad", "parallaxErr": "rad", "epoch": "d", "centroid_x": "pix", "centroid_y": "pix",
-}  # fmt: skip
 
 
 class SkyRegion(Protocol):
@@ -127,6 +121,8 @@ class ReferenceObjectLoader:
         Defaults if None.
     schema
         Ignored (no columns are added to source catalogues).
+    region
+        Load the objects in this region instead of those around the image.
     """
 
     ConfigClass: ClassVar[Any] = LoadReferenceObjectsConfig
@@ -137,8 +133,9 @@ class ReferenceObjectLoader:
         config: LoadReferenceObjectsConfig | None = None,
         *,
         schema: Schema | None = None,
+        region: SkyRegion | None = None,
     ) -> None:
-        self.source = source
+        self.source, self.region = source, region
         self.config = LoadReferenceObjectsConfig() if config is None else config
         self.config.validate()
 
@@ -161,14 +158,12 @@ class ReferenceObjectLoader:
             )
         return f"{wanted}_flux"
 
+    def within(self, region: SkyRegion) -> ReferenceObjectLoader:
+        """Return a loader of the objects in a region, whatever the image; ``pixelMargin`` then has no effect."""
+        return type(self)(self.source, self.config, region=region)
+
     def load(
-        self,
-        wcs: SkyWcs,
-        shape: tuple[int, int],
-        *,
-        band: str,
-        mjd_tai: float = float("nan"),
-        region: SkyRegion | None = None,
+        self, wcs: SkyWcs, shape: tuple[int, int], *, band: str, mjd_tai: float = float("nan")
     ) -> ReferenceCatalog:
         """Load the objects within an image's box plus margin, at the image's epoch.
 
@@ -182,8 +177,6 @@ class ReferenceObjectLoader:
             Band of the image.
         mjd_tai
             Epoch of the image; NaN if unknown (proper motions are then not applied).
-        region
-            Load the objects in this region instead of the image's box; ``pixelMargin`` then has no effect.
 
         Returns
         -------
@@ -199,23 +192,23 @@ class ReferenceObjectLoader:
         """
         flux_field = self.flux_field(band)
         moving = self._can_move(mjd_tai)
-        ra, dec, radius = self._circle(wcs, shape) if region is None else _bounding_circle(region)
+        ra, dec, radius = self._circle(wcs, shape)
         slack = _FASTEST * abs(mjd_tai - _USUAL_EPOCH) / JULIAN_YEAR_DAYS if moving else 0.0
         columns = dict(self.source.load_circle(ra, dec, radius + slack))
         if moving:
             columns = _at_epoch(columns, mjd_tai)
         x, y = wcs.sky_to_pixel(ra=columns["coord_ra"], dec=columns["coord_dec"])
         columns["centroid_x"], columns["centroid_y"] = x, y
-        if region is None:
+        if self.region is None:
             inside = np.flatnonzero(_in_box(x, y, shape, self.config.pixelMargin))
         else:
-            inside = np.flatnonzero(region.contains(columns["coord_ra"], columns["coord_dec"]))
+            inside = np.flatnonzero(self.region.contains(columns["coord_ra"], columns["coord_dec"]))
         if inside.size == 0:
             self._fail(ra, dec, radius)
         n_in_box = int(np.count_nonzero(_in_box(x, y, shape, 0)))
         rows = inside[self._bright(columns[flux_field][inside])]
         table = Table(
-            [Column(values[rows], name=name, unit=_unit(name)) for name, values in columns.items()],
+            [Column(values[rows], name=name, unit=standard_unit(name)) for name, values in columns.items()],
             meta={"name": self.source.name, "epoch_mjd_tai": mjd_tai if moving else float("nan")},
         )
         error = f"{flux_field}Err"
@@ -246,7 +239,9 @@ class ReferenceObjectLoader:
         return False
 
     def _circle(self, wcs: SkyWcs, shape: tuple[int, int]) -> tuple[float, float, float]:
-        """Return center and radius (radians) of a circle around the box with its margin."""
+        """Return center and radius (radians) of a circle around the region, or the box with its margin."""
+        if self.region is not None:
+            return _bounding_circle(self.region)
         height, width = shape
         margin = self.config.pixelMargin + _EDGE_PIXELS
         ra, dec = wcs.pixel_to_sky(x=0.5 * (width - 1), y=0.5 * (height - 1))
@@ -337,8 +332,3 @@ def _at_epoch(columns: Columns, mjd_tai: float) -> Columns:
             moved[f"coord_{axis}Err"] = moved_error(error, motion_error, years, covariance)
     moved["epoch"] = np.where(np.isfinite(years), mjd_tai, columns["epoch"])
     return moved
-
-
-def _unit(name: str) -> str | None:
-    """Return the unit of a standard column."""
-    return "nJy" if name.endswith(("_flux", "_fluxErr")) else _UNITS.get(name)

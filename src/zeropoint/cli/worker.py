@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeropoint.recipes.session import ImageRun
+    from zeropoint.recipes.session import CalibrationSession, ImageRun
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,32 +32,27 @@ class Job:
     log_level: str
 
 
-_COMMON: dict[Job, Any] = {}
+_SESSIONS: dict[Job, CalibrationSession] = {}
 
 
-def check_common(job: Job) -> Any:
-    """Read card, references and overrides once per process; return what `calibrate_one` needs.
+def check_common(job: Job) -> CalibrationSession:
+    """Read card, references and overrides, and build the recipe, once per process.
 
     Raises
     ------
     InvalidInputError
         If one of them cannot be used.
     """
-    if job not in _COMMON:
+    if job not in _SESSIONS:
         from zeropoint.catalogs.reference_source import ReferenceSource
         from zeropoint.errors import InvalidInputError
         from zeropoint.instruments.card import load_card
         from zeropoint.recipes.calibrate_image.products import check_output_directory
-        from zeropoint.recipes.overrides import apply_override, load_override_file, parse_assignment
-        from zeropoint.recipes.session import production_config
+        from zeropoint.recipes.overrides import parse_assignment
+        from zeropoint.recipes.session import CalibrationSession
 
         card = load_card(job.camera)
         overrides = tuple(parse_assignment(text) for text in job.overrides)
-        scratch = production_config()
-        for path in job.config_files:
-            load_override_file(scratch, path)
-        for name, value in overrides:
-            apply_override(scratch, name, value, origin="-c")
         for catalogue in (job.references, job.photometry_references):
             if catalogue is not None and not catalogue.exists():
                 raise InvalidInputError(
@@ -68,9 +63,16 @@ def check_common(job: Job) -> Any:
         photometry = None
         if job.photometry_references is not None:
             photometry = ReferenceSource.open(job.photometry_references, column_map)
+        session = CalibrationSession(
+            card,
+            references,
+            photometry_references=photometry,
+            config_files=job.config_files,
+            overrides=overrides,
+        )
         check_output_directory(job.out)
-        _COMMON[job] = (card, references, photometry, overrides)
-    return _COMMON[job]
+        _SESSIONS[job] = session
+    return _SESSIONS[job]
 
 
 def initialize_worker(log_level: str) -> None:
@@ -135,18 +137,16 @@ def calibrate_and_write(
     from zeropoint.quality.verdict import judge
     from zeropoint.recipes.calibrate_image.products import remove_products, write_products
     from zeropoint.recipes.report_data import report_data, run_information
-    from zeropoint.recipes.session import ImageRequest, calibrate_files
 
-    card, references, photometry, overrides = check_common(job)
-    request = ImageRequest(tuple(paths), card, references, photometry, job.config_files, overrides)
-    run = calibrate_files(request, on_stage=on_stage)
+    session = check_common(job)
+    run = session.calibrate(*paths, on_stage=on_stage)
     remove_products(job.out, stem)
     if on_stage is not None:
         on_stage("write")
     start = time.perf_counter()
     files = write_products(run.result, job.out, stem)
     run.seconds["write"] = time.perf_counter() - start
-    data = report_data(run, references.name)
+    data = report_data(run, session.references.name)
     metrics = compute_metrics(data)
     verdict = judge(metrics, list(run.caveats), run.result.failure)
     if on_stage is not None:

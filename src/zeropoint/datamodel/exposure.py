@@ -15,11 +15,23 @@ import numpy.typing as npt
 from zeropoint.datamodel.mask_planes import bitmask
 
 if TYPE_CHECKING:
+    from astro_metadata_translator import ObservationInfo
+    from lsst.images.cameras import Detector
+
     from zeropoint.datamodel.fields import ChebyshevPolynomial
     from zeropoint.datamodel.psf_model import PsfModel
     from zeropoint.datamodel.wcs import SkyWcs
 
-__all__ = ["Amplifier", "DetectorInfo", "Exposure", "FloatImage", "MaskImage", "PhotoCalib", "VisitInfo"]
+__all__ = [
+    "Amplifier",
+    "DetectorInfo",
+    "Exposure",
+    "FloatImage",
+    "MaskImage",
+    "PhotoCalib",
+    "PointingUncertainty",
+    "VisitInfo",
+]
 
 FloatImage = npt.NDArray[np.float32]
 MaskImage = npt.NDArray[np.int32]
@@ -85,8 +97,10 @@ class VisitInfo:
         NaN if unknown.
     longitude_deg, latitude_deg, elevation_m
         Observatory, longitude positive to the East; NaN if unknown.
-    extra
-        Header values worth keeping, plain scalars.
+    exposure
+        Number of the exposure: of the snap where a visit has several.  Negative: the visit's own number.
+    boresight_rotation_deg
+        Position angle of the focal plane's +Y axis, from North through East; NaN if unknown.
     """
 
     visit: int
@@ -101,7 +115,27 @@ class VisitInfo:
     latitude_deg: float = float("nan")
     elevation_m: float = float("nan")
     object_name: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    exposure: int = -1
+    boresight_rotation_deg: float = float("nan")
+
+    def __post_init__(self) -> None:
+        if self.exposure < 0:
+            object.__setattr__(self, "exposure", self.visit)
+
+
+@dataclass(frozen=True)
+class PointingUncertainty:
+    """How far the initial WCS may be off.
+
+    Parameters
+    ----------
+    offset_arcsec, rotation_deg, scale_percent
+        Largest offset, rotation and relative error of the pixel scale that the astrometry must find.
+    """
+
+    offset_arcsec: float = 0.0
+    rotation_deg: float = 0.0
+    scale_percent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +177,13 @@ class Exposure:
         Calibrations established so far, or None.
     metadata
         Plain header values (Rubin's upper-case keys).
+    pointing
+        How far the initial WCS may be off; None: no more than the configuration allows.
+    caveats
+        Sentences on what was estimated or assumed to make this image.
+    obs_info, lsst_detector
+        What an ``lsst.images.VisitImage`` said of observation and detector, kept for the products; None where the
+        image came from elsewhere.
 
     Notes
     -----
@@ -159,6 +200,10 @@ class Exposure:
     photo_calib: PhotoCalib | None = None
     ap_corr_map: dict[str, ChebyshevPolynomial] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    pointing: PointingUncertainty | None = None
+    caveats: tuple[str, ...] = ()
+    obs_info: ObservationInfo | None = None
+    lsst_detector: Detector | None = None
 
     def __post_init__(self) -> None:
         shapes = {self.image.shape, self.variance.shape, self.mask.shape}

@@ -7,7 +7,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astro_metadata_translator import ObservationInfo, StubTranslator
-from astropy.coordinates import EarthLocation, SkyCoord
+from astropy.coordinates import Angle, EarthLocation, SkyCoord
 from astropy.time import Time, TimeDelta
 from lsst.images import (
     BackgroundMap,
@@ -22,23 +22,33 @@ from lsst.images import (
     SkyProjection,
     VisitImage,
 )
+from lsst.images.cameras import Amplifier as LsstAmplifier
 from lsst.images.cameras import (
+    AmplifierCalibrations,
     CameraFrameSetSerializationModel,
     Detector,
     DetectorAttributes,
     DetectorType,
     Orientation,
+    ReadoutCorner,
 )
 from lsst.images.fields import ChebyshevField, SplineField
 from lsst.images.psfs import PointSpreadFunction
 
 from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
-from zeropoint.datamodel.exposure import DetectorInfo, Exposure, PhotoCalib, VisitInfo
+from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, PhotoCalib, VisitInfo
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.mask_planes import PLANES
 from zeropoint.datamodel.wcs import SkyWcs
 
-__all__ = ["background_map", "masked_image", "sky_projection", "visit_image"]
+__all__ = [
+    "background_map",
+    "lsst_detector",
+    "masked_image",
+    "observation_info",
+    "sky_projection",
+    "visit_image",
+]
 
 
 def visit_image(
@@ -79,11 +89,11 @@ def visit_image(
         mask=_mask(exposure),
         variance=Image(exposure.variance, yx0=(0, 0), unit=unit**2),
         sky_projection=projection,
-        obs_info=observation_info(exposure.visit_info, exposure.detector, exposure.shape),
+        obs_info=observation_info(exposure.visit_info, exposure.detector, exposure.obs_info),
         summary_stats=summary,
         photometric_scaling=scaling,
         psf=psf,
-        detector=_detector(exposure.detector, exposure.visit_info.visit),
+        detector=exposure.lsst_detector or lsst_detector(exposure.detector),
         aperture_corrections={
             name: _field(polynomial, None) for name, polynomial in (exposure.ap_corr_map or {}).items()
         },
@@ -173,18 +183,26 @@ def _scalars(metadata: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def observation_info(info: VisitInfo, detector: DetectorInfo, shape: tuple[int, int]) -> ObservationInfo:
-    """Return the observation's facts in the standard form of astro-metadata-translator."""
+def observation_info(
+    info: VisitInfo, detector: DetectorInfo, base: ObservationInfo | None = None
+) -> ObservationInfo:
+    """Return the observation's facts in the standard form of astro-metadata-translator.
+
+    Parameters
+    ----------
+    info, detector
+        What is known; what they leave open is taken from ``base``.
+    base
+        Facts as they came with the image.
+    """
     values: dict[str, Any] = {
         "instrument": detector.instrument,
-        "telescope": detector.instrument,
         "physical_filter": info.physical_filter,
         "visit_id": int(info.visit),
-        "exposure_id": int(info.visit),
+        "exposure_id": int(info.exposure),
         "detector_num": int(detector.id),
         "detector_name": detector.name,
         "object": info.object_name or None,
-        "observation_type": "science",
     }
     if np.isfinite(info.exposure_time):
         values["exposure_time"] = info.exposure_time * u.s
@@ -194,18 +212,28 @@ def observation_info(info: VisitInfo, detector: DetectorInfo, shape: tuple[int, 
         values["datetime_begin"], values["datetime_end"] = middle - half, middle + half
     if np.isfinite(info.boresight_ra_deg):
         values["tracking_radec"] = SkyCoord(info.boresight_ra_deg, info.boresight_dec_deg, unit="deg")
+    if np.isfinite(info.boresight_rotation_deg):
+        values["boresight_rotation_angle"] = Angle(info.boresight_rotation_deg, unit="deg")
+        values["boresight_rotation_coord"] = "sky"
     if np.isfinite(info.airmass):
         values["boresight_airmass"] = info.airmass
     if np.isfinite(info.longitude_deg):
         values["location"] = EarthLocation.from_geodetic(
             info.longitude_deg, info.latitude_deg, np.nan_to_num(info.elevation_m)
         )
-    return ObservationInfo.makeObservationInfo(
-        translator_class=StubTranslator, **{k: v for k, v in values.items() if v is not None}
-    )
+    values = {name: value for name, value in values.items() if value is not None}
+    if base is not None:
+        return base.model_copy(update=values)
+    values.update(telescope=detector.instrument, observation_type="science")
+    return ObservationInfo.makeObservationInfo(translator_class=StubTranslator, **values)
 
 
-def _detector(info: DetectorInfo, visit: int) -> Detector:
+def lsst_detector(info: DetectorInfo) -> Detector:
+    """Return a detector and its amplifiers in lsst-images' form.
+
+    The camera's optics are not known here: field angles are made with a nominal plate scale, and pixels of
+    unknown size count as 10 micrometres wide in the focal plane (the attribute ``pixel_size`` then is NaN).
+    """
     size = info.pixel_size_mm if np.isfinite(info.pixel_size_mm) else 0.01
     attributes = DetectorAttributes(
         name=info.name,
@@ -221,13 +249,30 @@ def _detector(info: DetectorInfo, visit: int) -> Detector:
             pixel_reference_y=0.5 * (info.height - 1),
             yaw=info.rotation_deg * u.deg,
         ),
-        pixel_size=size,
+        pixel_size=info.pixel_size_mm,
         physical_type="CCD",
     )
     frames = CameraFrameSetSerializationModel(
         instrument=info.instrument, ast=_camera_frames(info, size)
     ).deserialize(None)
-    return Detector(attributes, [], frames, visit=None)
+    return Detector(attributes, [_amplifier(amplifier) for amplifier in info.amplifiers], frames, visit=None)
+
+
+def _amplifier(amplifier: Amplifier) -> LsstAmplifier:
+    x0, y0, x1, y1 = amplifier.box
+    return LsstAmplifier(
+        name=amplifier.name,
+        bbox=Box.factory[y0 : y1 + 1, x0 : x1 + 1],
+        readout_corner=ReadoutCorner.LL,
+        nominal_calibrations=AmplifierCalibrations(
+            gain=amplifier.gain,
+            read_noise=amplifier.read_noise,
+            saturation=np.nan,
+            suspect_level=np.nan,
+            linearity_coefficients=np.zeros(0),
+            linearity_type="none",
+        ),
+    )
 
 
 def _camera_frames(info: DetectorInfo, pixel_size_mm: float) -> str:

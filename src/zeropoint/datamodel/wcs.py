@@ -6,7 +6,9 @@ the residual is stated.  Everything is vectorised numpy, so a catalogue costs mi
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,8 +228,7 @@ class SkyWcs:
             Highest polynomial order tried.
         """
         height, width = shape
-        mx, my = 0.05 * width, 0.05 * height
-        gx, gy = _grid((-mx, width - 1 + mx), (-my, height - 1 + my))
+        gx, gy = _grid_with_margin(shape)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sky = wcs.pixel_to_world(gx, gy).icrs
@@ -244,19 +245,58 @@ class SkyWcs:
         else:
             ra0, dec0 = centre.ra.rad, centre.dec.rad
         xi, eta = gnomonic(sky.ra.rad, sky.dec.rad, ra0, dec0)
-        norm = 0.5 * max(width, height)
-        best: SkyWcs | None = None
-        for order in range(1, max_order + 1):
-            best = _fit_polynomial(
-                gx, gy, xi, eta, ra0, dec0, 0.5 * (width - 1), 0.5 * (height - 1), norm, order
-            )
-            fx, fy = best.pixel_to_tangent(x=gx, y=gy)
-            worst = float(np.max(np.hypot(fx - xi, fy - eta))) / _ARCSEC
-            best = SkyWcs(ra0, dec0, best.coefficients, best.x_ref, best.y_ref, norm, worst)
-            if worst < 1e-5:
-                break
-        assert best is not None
-        return best
+        return _fit_lowest_order(gx, gy, xi, eta, ra0, dec0, shape, max_order)
+
+    @classmethod
+    def from_function(
+        cls,
+        pixel_to_tangent: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+        *,
+        ra0: float,
+        dec0: float,
+        shape: tuple[int, int],
+        max_order: int = 7,
+    ) -> SkyWcs:
+        """Fit the polynomial to a function over an image.
+
+        Parameters
+        ----------
+        pixel_to_tangent
+            Maps x, y (float64, shape (n,)) to (xi, eta) on the tangent plane at (ra0, dec0), radians.
+        ra0, dec0
+            Tangent point, radians.
+        shape
+            (height, width) of the image, over which the fit is made (with a 10 % margin).
+        max_order
+            Highest polynomial order tried.
+        """
+        gx, gy = _grid_with_margin(shape)
+        xi, eta = pixel_to_tangent(gx, gy)
+        return _fit_lowest_order(gx, gy, xi, eta, ra0, dec0, shape, max_order)
+
+    def to_text(self) -> str:
+        """Return the WCS as JSON that keeps every bit."""
+        values = [self.ra0, self.dec0, self.x_ref, self.y_ref, self.scale, self.residual_arcsec]
+        return json.dumps({"values": values, "coefficients": self.coefficients.tolist()})
+
+    @classmethod
+    def from_text(cls, text: str) -> SkyWcs:
+        """Return the WCS that `to_text` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is nothing of the kind.
+        """
+        try:
+            data = json.loads(text)
+            ra0, dec0, x_ref, y_ref, scale, residual = (float(value) for value in data["values"])
+            coefficients = np.array(data["coefficients"], np.float64)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a WCS: {error}") from None
+        if coefficients.ndim != 3 or coefficients.shape[0] != 2:
+            raise ValueError(f"not a WCS: coefficients of shape {coefficients.shape}")
+        return cls(ra0, dec0, coefficients, x_ref, y_ref, scale, residual)
 
     @classmethod
     def fit(
@@ -342,6 +382,38 @@ def _grid(x: tuple[float, float], y: tuple[float, float], n: int = 24) -> tuple[
     """Return the positions of an n x n grid, flat."""
     gx, gy = np.meshgrid(np.linspace(*x, n), np.linspace(*y, n))
     return gx.ravel(), gy.ravel()
+
+
+def _grid_with_margin(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a grid over an image and a tenth of its size around it, flat."""
+    height, width = shape
+    mx, my = 0.05 * width, 0.05 * height
+    return _grid((-mx, width - 1 + mx), (-my, height - 1 + my))
+
+
+def _fit_lowest_order(
+    gx: np.ndarray,
+    gy: np.ndarray,
+    xi: np.ndarray,
+    eta: np.ndarray,
+    ra0: float,
+    dec0: float,
+    shape: tuple[int, int],
+    max_order: int,
+) -> SkyWcs:
+    """Fit polynomials of rising order until the largest deviation is below 1e-5 arcsec."""
+    height, width = shape
+    norm = 0.5 * max(width, height)
+    best: SkyWcs | None = None
+    for order in range(1, max_order + 1):
+        best = _fit_polynomial(gx, gy, xi, eta, ra0, dec0, 0.5 * (width - 1), 0.5 * (height - 1), norm, order)
+        fx, fy = best.pixel_to_tangent(x=gx, y=gy)
+        worst = float(np.max(np.hypot(fx - xi, fy - eta))) / _ARCSEC
+        best = SkyWcs(ra0, dec0, best.coefficients, best.x_ref, best.y_ref, norm, worst)
+        if worst < 1e-5:
+            break
+    assert best is not None
+    return best
 
 
 def _exponents(order: int) -> list[tuple[int, int]]:

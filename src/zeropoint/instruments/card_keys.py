@@ -101,6 +101,9 @@ CARD_KEYS: dict[str, CardKey] = {
     "airmass": CardKey("airmass"),
     "object": CardKey("object name"),
     "visit": CardKey("visit number; default: a hash of the pixels"),
+    "exposure": CardKey(
+        "exposure number, of the snap where a visit has several; default: the visit's number"
+    ),
     "visit_system": CardKey("one-to-one or by-group", "text"),
     "ids": CardKey("how many visits and detectors ids must hold", "mapping", ("n_visits", "n_detectors")),
     "detector": CardKey("detector geometry", "mapping", _DETECTOR_KEYS, ("id", "name")),

@@ -15,13 +15,14 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.times import mid_exposure_mjd
 from zeropoint.instruments.values import ImageContext
 
+_WITHOUT = {"visit": " to hash the pixels", "exposure": " to use the visit's number"}
+
 __all__ = ["amplifier_map", "detector_info", "id_limits", "visit_info"]
 
 
 def id_limits(context: ImageContext) -> tuple[int, int]:
     """Return the upper limits (exclusive) of visit and detector numbers in catalogue ids."""
-    ids = context.card.get("ids") or {}
-    return int(ids.get("n_visits", 1 << 28)), int(ids.get("n_detectors", 1 << 8))
+    return context.card.id_limits
 
 
 def amplifier_map(
@@ -147,8 +148,11 @@ def visit_info(
     filter_name = str(context.resolve("filter", card.get("filter", "unknown")) or "unknown").strip()
     bands = {str(key): str(band) for key, band in (card.get("bands") or {}).items()}
     site = card.get("observatory") or {}
+    visit, exposure = _id_number(context, "visit"), _id_number(context, "exposure")
+    if visit is None:
+        visit = hash_visit(adu, id_limits(context)[0])
     return VisitInfo(
-        _visit_number(context, adu),
+        visit,
         exposure_time,
         mid_exposure_mjd(context, exposure_time, caveats),
         filter_name,
@@ -160,22 +164,23 @@ def visit_info(
         context.degrees("observatory.latitude_deg", site.get("latitude_deg")),
         context.optional_number("observatory.elevation_m", site.get("elevation_m")),
         str(context.resolve("object", card.get("object")) or ""),
+        exposure=visit if exposure is None else exposure,
     )
 
 
-def _visit_number(context: ImageContext, adu: npt.NDArray[np.float32]) -> int:
-    """Return the visit number: a whole number, the hash of a name, or the hash of the pixels."""
+def _id_number(context: ImageContext, name: str) -> int | None:
+    """Return the visit's or exposure's number: a whole number, or the hash of a name; None if absent."""
     limit = id_limits(context)[0]
-    raw = context.resolve("visit", context.card.get("visit"))
+    raw = context.resolve(name, context.card.get(name))
     if raw is None or raw == "":
-        return hash_visit(adu, limit)
+        return None
     try:
         number = int(raw) if not isinstance(raw, float) else round(raw)
     except (TypeError, ValueError, OverflowError):
         return int.from_bytes(hashlib.sha256(str(raw).encode()).digest()[:8], "big") % limit
     if not 0 <= number < limit:
         raise InvalidInputError(
-            f"{context.path}: visit {number} is not in the range 0 to {limit - 1}; raise ids.n_visits in "
-            f"{context.card.source}, or leave `visit:` out to hash the pixels."
+            f"{context.path}: {name} {number} is not in the range 0 to {limit - 1}; raise ids.n_visits in "
+            f"{context.card.source}, or leave `{name}:` out{_WITHOUT[name]}."
         )
     return number

@@ -10,11 +10,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from zeropoint.datamodel.exposure import PointingUncertainty
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["has_celestial_wcs", "initial_wcs", "pointing_degrees", "search_uncertainty"]
+__all__ = ["has_celestial_wcs", "initial_wcs", "pointing_degrees", "pointing_uncertainty"]
 
 _WCS_CARDS = re.compile(
     r"^(CTYPE|CRVAL|CRPIX|CD|PC|CDELT|CUNIT|PV|A|B|AP|BP|LONPOLE|LATPOLE|RADESYS|EQUINOX)"
@@ -155,36 +156,18 @@ def _from_pointing(context: ImageContext, spec: dict[str, Any], shape: tuple[int
     )
 
 
-def search_uncertainty(context: ImageContext, wcs: SkyWcs, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return matcher settings that cover the card's stated uncertainty of the initial WCS.
+def pointing_uncertainty(context: ImageContext) -> PointingUncertainty | None:
+    """Return how far the initial WCS may be off, None where the camera card says nothing.
 
-    Returns
-    -------
-    overrides : dict
-        ``astrometry.matcher.maxOffsetPix``, ``.maxRotationDeg`` and both loaders' ``pixelMargin``, only where
-        they exceed the defaults.
+    Raises
+    ------
+    InvalidInputError
+        If a number of ``wcs.uncertainty`` is not one.
     """
     spec = context.card.get("wcs")
-    uncertainty = (spec.get("uncertainty") if isinstance(spec, dict) else None) or {}
-    overrides: dict[str, Any] = {}
-    scale = float(wcs.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
-
-    def stated(name: str) -> float:
-        return context.number(f"wcs.uncertainty.{name}", uncertainty.get(name, 0.0))
-
-    offset, rotation, stretch = (
-        stated("offset_arcsec") / scale,
-        stated("rotation_deg"),
-        stated("scale_percent") / 100,
+    stated = (spec.get("uncertainty") if isinstance(spec, dict) else None) or {}
+    if not stated:
+        return None
+    return PointingUncertainty(
+        **{str(name): context.number(f"wcs.uncertainty.{name}", value) for name, value in stated.items()}
     )
-    half = 0.5 * float(np.hypot(shape[0], shape[1]))
-    reach = offset + half * (np.deg2rad(rotation) + stretch)
-    if reach > 250:
-        overrides["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(round(reach, 3)), 4000))
-    margin = int(np.ceil(round(reach, 3))) + 50
-    if margin > 250:
-        overrides["astrometry_ref_loader.pixelMargin"] = margin
-        overrides["photometry_ref_loader.pixelMargin"] = margin
-    if rotation > 1.0:
-        overrides["astrometry.matcher.maxRotationDeg"] = min(rotation, 6.0)
-    return overrides

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from zeropoint.instruments.image_file import open_image
 from zeropoint.instruments.masks import read_mask
 from zeropoint.instruments.noise import estimate_gain
 from zeropoint.instruments.observation import amplifier_map, detector_info, id_limits, visit_info
-from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, search_uncertainty
+from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
 from zeropoint.instruments.variance import mark_no_data, mark_saturation, read_variance
 
@@ -38,10 +37,6 @@ class LoadedImage:
         The file.
     card
         The card used.
-    caveats
-        Sentences on what was estimated or assumed.
-    overrides
-        Configuration overrides that follow from the card's pointing uncertainty (dotted field -> value).
     ids
         ``n_visits`` and ``n_detectors`` for catalogue ids.
     """
@@ -50,9 +45,12 @@ class LoadedImage:
     stem: str
     path: Path
     card: CameraCard
-    caveats: tuple[str, ...] = ()
-    overrides: dict[str, Any] = field(default_factory=dict)
     ids: tuple[int, int] = (1 << 28, 1 << 8)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Sentences on what was estimated or assumed."""
+        return self.exposure.caveats
 
 
 def load_image(path: str | Path, card: CameraCard) -> LoadedImage:
@@ -92,24 +90,22 @@ def load_image(path: str | Path, card: CameraCard) -> LoadedImage:
     mark_no_data(image, variance, mask, finite)
     mark_saturation(context, adu, pedestal, mask, caveats)
     _check_usable(context, mask)
-    wcs = initial_wcs(context, adu.shape)
     exposure = Exposure(
         image,
         variance,
         mask,
         detector_info(context, gain, read_noise, adu.shape),
         visit_info(context, adu, pointing_degrees(context), caveats),
-        wcs=wcs,
+        wcs=initial_wcs(context, adu.shape),
+        pointing=pointing_uncertainty(context),
     )
     caveats.extend(
         f"the header has no {context.absent[name]}, which the camera card names for `{name}`"
-        for name in ("pedestal", "read_noise", "saturation", "filter", "visit")
+        for name in ("pedestal", "read_noise", "saturation", "filter", "visit", "exposure")
         if name in context.absent
     )
-    overrides = search_uncertainty(context, wcs, adu.shape)
-    return LoadedImage(
-        exposure, context.stem, Path(path), card, tuple(caveats), overrides, id_limits(context)
-    )
+    exposure.caveats = tuple(caveats)
+    return LoadedImage(exposure, context.stem, Path(path), card, id_limits(context))
 
 
 def _check_pixels(context: ImageContext, adu: npt.NDArray[np.float32]) -> None:

@@ -26,6 +26,8 @@ from zeropoint.pixels.snaps import SnapCombine
 from zeropoint.psf.measure_psf import MeasurePsf
 from zeropoint.psf.shapelets import ComputeRoughPsfShapelets
 from zeropoint.quality.summary import ComputeExposureSummaryStats
+from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS
+from zeropoint.recipes.config_files import FileConfig
 
 __all__ = ["CalibrateImageConfig"]
 
@@ -45,7 +47,7 @@ def _step(target: type, doc: str) -> pexConfig.ConfigurableField:
     return pexConfig.ConfigurableField(target=target, doc=doc)
 
 
-class CalibrateImageConfig(pexConfig.Config):
+class CalibrateImageConfig(FileConfig):
     """Fields of CalibrateImageTask of the LSST Science Pipelines (2026), with its class defaults.
 
     Differences are listed in ``docs/deviations.md``.
@@ -140,6 +142,21 @@ class CalibrateImageConfig(pexConfig.Config):
     run_sattle = pexConfig.Field[bool](
         doc="Report to Rubin's internal satellite service? Not available: must stay False.", default=False
     )
+    sattle_historical = pexConfig.Field[bool](
+        doc="Use the satellite service's historical mode? Without effect, as `run_sattle` must stay False.",
+        default=False,
+    )
+
+    do_first_look = pexConfig.Field[bool](
+        doc="Measure the star size of each image first, and derive the settings that depend on it?",
+        default=False,
+    )
+    derived_fields_keep = pexConfig.ListField[str](
+        doc="Fields that are never derived from the image (first look, pointing uncertainty, bands of the reference "
+        "catalogue), whatever they are set to.",
+        default=[],
+        itemCheck=lambda name: name in DERIVABLE_FIELDS,
+    )
 
     def setDefaults(self) -> None:
         """Apply the overrides that the task itself makes."""
@@ -215,7 +232,11 @@ class CalibrateImageConfig(pexConfig.Config):
         if self.doMaskDiffractionSpikes:
             raise fail(kind.doMaskDiffractionSpikes, self, "masking of diffraction spikes is not available.")
         if self.run_sattle:
-            raise fail(kind.run_sattle, self, "the satellite service is internal to Rubin and not available.")
+            raise fail(
+                kind.run_sattle,
+                self,
+                "run_sattle must be False: the satellite service is internal to Rubin and not available.",
+            )
 
 
 def _set_measurement(measurement: pexConfig.Config, plugins: list[str]) -> None:

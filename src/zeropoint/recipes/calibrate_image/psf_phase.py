@@ -10,6 +10,7 @@ import numpy as np
 
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.footprint_table import SourceFootprints
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.psf_model import GaussianPsf
 from zeropoint.detection.source_detection import DetectionResult
@@ -105,11 +106,12 @@ class PsfPhase:
             result.metadata["cosmic_ray_count"] = numbers["cosmic_rays"]
         with timer.stage("measurement_2"):
             self.measurement.run(exposure, catalog, seed=seed)
-        result.psf_stars = catalog
+        result.psf_stars_footprints = SourceFootprints.of(catalog)
         self._require_centroids(exposure, catalog)
         with timer.stage("aperture_corrections"):
             entries = self.normalized_flux.run(exposure, catalog).ap_corr_map
             exposure.ap_corr_map = {**self.aperture_correction.run(exposure, catalog).ap_corr_map, **entries}
+        result.psf_stars = catalog
         return adaptive
 
     def _detect(

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from zeropoint.catalogs.references import ReferenceCatalog, ReferenceObjectLoader, source_density_deg2
+from zeropoint.catalogs.references import (
+    ReferenceCatalog,
+    ReferenceObjectLoader,
+    SkyRegion,
+    source_density_deg2,
+)
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask
-from zeropoint.datamodel.wcs import angular_separation
+from zeropoint.datamodel.wcs import SkyWcs, angular_separation
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.kernels.statistics import count_bits, good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
@@ -23,9 +30,16 @@ from zeropoint.recipes.calibrate_image.catalogs import (
     star_schema_start,
 )
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
+from zeropoint.recipes.calibrate_image.derived import (
+    DERIVABLE_FIELDS,
+    adapted_loader,
+    derive_settings,
+    field_history,
+)
 from zeropoint.recipes.calibrate_image.psf_phase import PsfPhase
 from zeropoint.recipes.calibrate_image.record import CalibratedImage, StageTimer
 from zeropoint.recipes.calibrate_image.star_phase import StarPhase
+from zeropoint.recipes.overrides import apply_overrides
 
 __all__ = ["CalibrateImage"]
 
@@ -71,6 +85,8 @@ class CalibrateImage:
         photometry_references: ReferenceObjectLoader | None,
         id_generator: CatalogIdGenerator | None = None,
         illumination_correction: np.ndarray | None = None,
+        initial_wcs: SkyWcs | None = None,
+        exposure_region: SkyRegion | None = None,
         label: str = "image",
         on_stage: Callable[[str], None] | None = None,
     ) -> CalibratedImage:
@@ -86,6 +102,10 @@ class CalibrateImage:
             Packs row ids and gives the seed; default: ids count from 1, seed 0.
         illumination_correction : float32, shape (h, w), optional
             Divides the image when ``do_illumination_correction``.
+        initial_wcs
+            Replaces the exposure's own (see `zeropoint.astrometry.boresight`).
+        exposure_region
+            Part of the sky from which references are loaded, instead of the image's box and a margin.
         label
             Name for the log.
         on_stage
@@ -97,6 +117,9 @@ class CalibrateImage:
 
         Raises
         ------
+        InvalidInputError
+            If an input cannot be used: no reference catalogue or none with the band, no initial WCS, an illumination
+            correction that is missing, does not fit, or asks for a flat-fielded image.
         CalibrationFailure
             If the image cannot be calibrated. The exception's ``record`` is the `CalibratedImage` as far as it
             got.
@@ -108,38 +131,77 @@ class CalibrateImage:
         with timer.stage("snaps") as numbers:
             exposure = result.exposure = self.snap_combine.run(snaps)
             numbers["n"] = len(snaps)
-        ratio = self._illumination_ratio(exposure, illumination_correction)
-        try:
-            self._calibrate(result, timer, ids, astrometry_references, photometry_references, ratio)
-        except CalibrationFailure as failure:
-            self._abandon(result, failure)
-            raise
-        self._finish(result, timer)
+        if initial_wcs is not None:
+            exposure.wcs = initial_wcs
+        if exposure.wcs is None:
+            raise InvalidInputError(f"{label}: the image has no initial WCS.")
+        # what several snaps have in common is said once
+        result.caveats = list(dict.fromkeys(text for snap in snaps for text in snap.caveats))
+        references = References(
+            _required(astrometry_references, "astrometry"),
+            _required(photometry_references, "photometry"),
+        ).within(exposure_region)
+        recipe, references = self._adapted(result, references)
+        recipe._run(result, timer, ids, references, illumination_correction)
         return result
 
-    # -- the chain ----------------------------------------------------------------------------------
+    def _adapted(self, result: CalibratedImage, references: References) -> tuple[CalibrateImage, References]:
+        """Return the recipe and references with the settings derived from the image; what was set is recorded."""
+        exposure, config = result.exposure, self.config
+        missing = [name for name in DERIVABLE_FIELDS if field_history(config, name) is None]
+        keep = [*config.derived_fields_keep, *missing]
+        settings = derive_settings(exposure, references.astrometry, look=config.do_first_look, keep=keep)
+        result.derived = settings.values
+        result.notes = settings.notes
+        result.caveats += settings.caveats
+        for name, value in settings.values.items():
+            result.metadata[f"derived.{name}"] = "None" if value is None else value
+        if references.astrometry.source.lacks_epoch and np.isfinite(exposure.visit_info.mjd_tai):
+            result.notes.append("the reference catalogue has no epochs: proper motions are not applied")
+        recipe = self
+        if settings.values:
+            config = config.copy()
+            apply_overrides(config, settings.values, origin="derived settings")
+            recipe = type(self)(config)
+        result.config = config
+        references = references.adapted(settings.values)
+        for loader in (references.astrometry, references.photometry):
+            # a band that is missing is an error now, not after the work
+            loader.flux_field(exposure.visit_info.band)
+        return recipe, references
 
-    def _calibrate(
+    def _run(
         self,
         result: CalibratedImage,
         timer: StageTimer,
         ids: CatalogIdGenerator,
-        astrometry_references: ReferenceObjectLoader | None,
-        photometry_references: ReferenceObjectLoader | None,
-        ratio: np.ndarray | None,
+        references: References,
+        illumination_correction: np.ndarray | None,
     ) -> None:
-        exposure = result.exposure
-        references = self._load(result, astrometry_references, "astrometry")
+        self._correct_illumination(result, illumination_correction)
+        try:
+            self._calibrate(result, timer, ids, references)
+        except CalibrationFailure as failure:
+            self._abandon(result, failure)
+            raise
+        self._finish(result, timer)
+
+    # -- the chain ----------------------------------------------------------------------------------
+
+    def _calibrate(
+        self, result: CalibratedImage, timer: StageTimer, ids: CatalogIdGenerator, references: References
+    ) -> None:
+        exposure, ratio = result.exposure, result.background_to_photometric_ratio
+        catalogue = self._load(result, references, "astrometry")
         adaptive = self.psf_phase.run(result, timer, ids, ratio)
         psf_stars = result.psf_stars
         assert psf_stars is not None
         with timer.stage("astrometry") as numbers:
             # the initial WCS serves until this fit; a failure leaves none
-            assert exposure.wcs is not None
-            fit = self.astrometry.run(exposure, psf_stars, references)
+            fit = self.astrometry.run(exposure, psf_stars, catalogue)
             result.astrometry = fit
             result.astrometry_matches = denormalize_matches(
-                references, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad, {"used": fit.used}
+                catalogue, psf_stars, fit.match_ref, fit.match_src, fit.distance_rad, {"used": fit.used}
             )
             result.metadata["astrometry_matches_count"] = len(fit.match_ref)
             result.metadata["initial_to_final_wcs"] = fit.initial_to_final_wcs
@@ -147,18 +209,17 @@ class CalibrateImage:
             result.metadata["astrom_offset_std"] = fit.offset_std
             result.metadata["astrom_offset_median"] = fit.offset_median
             numbers.update(matches=len(fit.match_ref), median_arcsec=fit.offset_median)
-        self.star_phase.run(result, timer, ids, adaptive, ratio)
-        stars = result.stars
-        assert stars is not None
+        stars = self.star_phase.run(result, timer, ids, adaptive, ratio)
         assert exposure.psf is not None
         with timer.stage("match_psf_stars") as numbers:
             centre = exposure.psf.sigma(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
             numbers["matched"] = copy_psf_star_columns(psf_stars, stars, max(3.0, centre))
             result.metadata["matched_psf_star_count"] = numbers["matched"]
         self._update_coords(exposure, stars)
+        result.stars = stars
         result.metadata["star_count"] = int(np.sum(~stars["sky_source"]))
         self.astrometry.check(exposure, stars, len(fit.match_ref))
-        self._fit_photometry(result, timer, photometry_references)
+        self._fit_photometry(result, timer, references)
 
     def _update_coords(self, exposure: Exposure, catalog: SourceCatalog) -> None:
         from zeropoint.astrometry.sky_coords import update_sky_coords
@@ -166,34 +227,32 @@ class CalibrateImage:
         assert exposure.wcs is not None
         update_sky_coords(catalog, exposure.wcs, include_errors=self.config.do_include_astrometric_errors)
 
-    def _load(
-        self, result: CalibratedImage, loader: ReferenceObjectLoader | None, purpose: str
-    ) -> ReferenceCatalog:
-        if loader is None:
-            raise InvalidInputError(f"No reference catalogue for {purpose}: pass --references.")
+    def _load(self, result: CalibratedImage, references: References, purpose: str) -> ReferenceCatalog:
         exposure = result.exposure
         assert exposure.wcs is not None
-        references = loader.load(
-            exposure.wcs, exposure.shape, band=exposure.visit_info.band, mjd_tai=exposure.visit_info.mjd_tai
+        loader = references.astrometry if purpose == "astrometry" else references.photometry
+        catalogue = loader.load(
+            exposure.wcs,
+            exposure.shape,
+            band=exposure.visit_info.band,
+            mjd_tai=exposure.visit_info.mjd_tai,
         )
         if purpose == "astrometry":
-            density = source_density_deg2(references, exposure.wcs, exposure.shape)
+            density = source_density_deg2(catalogue, exposure.wcs, exposure.shape)
             exposure.metadata["REF_CAT_SOURCE_DENSITY"] = density
             result.metadata["ref_cat_source_density"] = density
-        return references
+        return catalogue
 
-    def _fit_photometry(
-        self, result: CalibratedImage, timer: StageTimer, loader: ReferenceObjectLoader | None
-    ) -> None:
+    def _fit_photometry(self, result: CalibratedImage, timer: StageTimer, references: References) -> None:
         exposure, stars = result.exposure, result.stars
         assert stars is not None
         with timer.stage("photometry") as numbers:
-            references = self._load(result, loader, "photometry")
-            fit = self.photometry.run(exposure, stars, references)
+            catalogue = self._load(result, references, "photometry")
+            fit = self.photometry.run(exposure, stars, catalogue)
             result.photometry = fit
             exposure.photo_calib = fit.photo_calib
             calibrate_catalog(stars, fit.photo_calib)
-            table = references.table
+            table = catalogue.table
             distance = angular_separation(
                 table["coord_ra"][fit.match_ref],
                 table["coord_dec"][fit.match_ref],
@@ -201,7 +260,7 @@ class CalibrateImage:
                 stars["coord_dec"][fit.match_src],
             )
             result.photometry_matches = denormalize_matches(
-                references,
+                catalogue,
                 stars,
                 fit.match_ref,
                 fit.match_src,
@@ -247,7 +306,7 @@ class CalibrateImage:
             self._summarize(result)
         except Exception:  # the summary must not hide the reason of the failure
             _LOG.debug("summary statistics of a failed image", exc_info=True)
-        failure.record = result  # type: ignore[attr-defined]
+        failure.record = result
 
     def _summarize(self, result: CalibratedImage) -> None:
         result.summary = self.summary.run(
@@ -279,11 +338,15 @@ class CalibrateImage:
             float(np.std(sky)) if sky.size else float("nan")
         )
 
-    def _illumination_ratio(self, exposure: Exposure, correction: np.ndarray | None) -> np.ndarray | None:
-        """Divide by the illumination correction in place; return it as the ratio for background fits."""
+    def _correct_illumination(self, result: CalibratedImage, correction: np.ndarray | None) -> None:
+        """Divide by the illumination correction in place, and record it as the ratio for background fits.
+
+        Where the correction is not a positive number nothing is divided, and the pixels get NO_DATA.
+        """
+        exposure = result.exposure
         exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = False
         if not self.config.do_illumination_correction:
-            return None
+            return
         if correction is None:
             raise InvalidInputError(
                 "do_illumination_correction is set but no illumination correction was given."
@@ -292,8 +355,48 @@ class CalibrateImage:
             raise InvalidInputError(
                 "do_illumination_correction needs a flat-fielded image (header LSST ISR FLAT APPLIED is not True)."
             )
-        ratio = np.ascontiguousarray(correction, np.float32)
+        if correction.shape != exposure.shape:
+            raise InvalidInputError(
+                f"The illumination correction has {correction.shape[1]} x {correction.shape[0]} pixels, the image "
+                f"{exposure.shape[1]} x {exposure.shape[0]}."
+            )
+        usable = np.isfinite(correction) & (correction > 0)
+        ratio = np.where(usable, correction, 1).astype(np.float32)
         exposure.image /= ratio
         exposure.variance /= ratio**2
+        exposure.set_mask(~usable, "NO_DATA")
         exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = True
-        return ratio
+        result.background_to_photometric_ratio = ratio
+
+
+@dataclass(frozen=True)
+class References:
+    """Where the references of one image come from.
+
+    Parameters
+    ----------
+    astrometry, photometry
+        The loaders.
+    """
+
+    astrometry: ReferenceObjectLoader
+    photometry: ReferenceObjectLoader
+
+    def within(self, region: SkyRegion | None) -> References:
+        """Return the references restricted to a region, if there is one."""
+        if region is None:
+            return self
+        return References(self.astrometry.within(region), self.photometry.within(region))
+
+    def adapted(self, derived: dict[str, Any]) -> References:
+        """Return the references with loaders configured as derived for an image."""
+        return References(
+            adapted_loader(self.astrometry, "astrometry_ref_loader", derived),
+            adapted_loader(self.photometry, "photometry_ref_loader", derived),
+        )
+
+
+def _required(loader: ReferenceObjectLoader | None, purpose: str) -> ReferenceObjectLoader:
+    if loader is None:
+        raise InvalidInputError(f"No reference catalogue for {purpose}: pass --references.")
+    return loader

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from astropy.table import Table
 from lsst.images import ObservationSummaryStats
 
@@ -16,9 +17,11 @@ from zeropoint.astrometry.solve import AstrometryResult
 from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure, PhotoCalib
+from zeropoint.datamodel.footprint_table import SourceFootprints
 from zeropoint.errors import CalibrationFailure
 from zeropoint.photometry.photocal import PhotoCalResult
 from zeropoint.psf.measure_psf import MeasurePsfResult
+from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
 
 __all__ = ["STAGE_NAMES", "CalibratedImage", "Stage", "StageTimer"]
 
@@ -69,8 +72,11 @@ class CalibratedImage:
         and ``photo_calib`` are None where not established.
     background
         Subtracted background, in the unit of the pixels.
+    psf_stars_footprints, stars_footprints
+        Footprints of the PSF phase's sources, known once the PSF is, and of the selected stars.
     psf_stars, stars
-        Catalogues of the PSF phase (all detections) and of the deep phase (selected).
+        Catalogues of the PSF phase (all detections), complete once the aperture corrections are measured, and of
+        the deep phase (selected), complete once the PSF stars are found among them.
     astrometry_matches, photometry_matches
         Matches with ``ref_*``, ``src_*`` and ``distance`` (rad) columns.
     applied_photo_calib
@@ -81,15 +87,25 @@ class CalibratedImage:
         Summary statistics.
     stages
         Finished stages in order.
+    background_to_photometric_ratio : float32, shape (h, w)
+        The illumination correction that was applied.
+    config
+        The configuration used, derived settings included.
+    derived
+        Settings derived from the image (dotted field -> value).
+    notes, caveats
+        Sentences on derived settings, and on what was estimated or assumed.
     metadata
-        The numbers that Rubin's task writes to its metadata.
+        The numbers that Rubin's task writes to its metadata, and ``derived.<field>``.
     failure
         Why processing ended early, or None.
     """
 
     exposure: Exposure
     background: BackgroundList | None = None
+    psf_stars_footprints: SourceFootprints | None = None
     psf_stars: SourceCatalog | None = None
+    stars_footprints: SourceFootprints | None = None
     stars: SourceCatalog | None = None
     astrometry_matches: Table | None = None
     photometry_matches: Table | None = None
@@ -98,6 +114,11 @@ class CalibratedImage:
     astrometry: AstrometryResult | None = None
     photometry: PhotoCalResult | None = None
     summary: ObservationSummaryStats | None = None
+    background_to_photometric_ratio: np.ndarray | None = None
+    config: CalibrateImageConfig | None = None
+    derived: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     failure: CalibrationFailure | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
+from zeropoint.datamodel.footprint_table import SourceFootprints
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.detection.source_detection import DetectionResult
@@ -53,8 +54,8 @@ class StarPhase:
         ids: CatalogIdGenerator,
         adaptive: AdaptiveThreshold | None,
         ratio: np.ndarray | None,
-    ) -> None:
-        """Establish the deep background and the selected stars on the result, in place."""
+    ) -> SourceCatalog:
+        """Establish the deep background and the stars' footprints on the result, in place; return the stars."""
         exposure, c = result.exposure, self.config
         assert result.background is not None
         result.metadata["adaptive_threshold_value"] = float("nan")
@@ -89,8 +90,10 @@ class StarPhase:
             self.catalog_calculation.run(catalog)
             self.primary_flags.run(catalog)
             selected = self.selector.run(catalog, exposure=exposure).selected
-            result.stars = catalog.take(selected)
-            numbers["selected"] = int(np.sum(selected))
+            stars = catalog.take(selected)
+            result.stars_footprints = SourceFootprints.of(stars)
+            numbers["selected"] = len(stars)
+        return stars
 
     def _detect(
         self, result: CalibratedImage, adaptive: AdaptiveThreshold | None, ratio: np.ndarray | None

@@ -1,0 +1,215 @@
+"""Settings that follow from the image itself: its star size, its pointing, and what its catalogue offers.
+
+Rubin's defaults fit Rubin's camera.  These few fields are set for each image, unless the configuration's
+``derived_fields_keep`` names them, and everything set is reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lsst.pex.config as pexConfig
+import numpy as np
+
+from zeropoint.catalogs.references import ReferenceObjectLoader
+from zeropoint.datamodel.exposure import Exposure, PointingUncertainty
+from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.instruments.first_look import first_look, settings_from_first_look
+
+__all__ = [
+    "DERIVABLE_FIELDS",
+    "DerivedSettings",
+    "adapted_loader",
+    "derive_settings",
+    "field_history",
+    "search_settings",
+]
+
+_PART = re.compile(r"""(\w+)|\["(\w+)"\]""")
+
+#: Every field that may be derived, as it is written in ``derived_fields_keep``.
+DERIVABLE_FIELDS = (
+    "photometry.match.matchRadius",
+    "astrometry.maxMeanDistanceArcsec",
+    "install_simple_psf.fwhm",
+    "install_simple_psf.width",
+    'psf_measure_psf.starSelector["objectSize"].widthMin',
+    "compute_shapelet_decomposition.radius_mode_min",
+    "psf_measure_psf.makePsfCandidates.kernelSize",
+    'psf_measure_psf.psfDeterminer["piff"].stampSize',
+    'psf_measure_psf.psfDeterminer["piff"].modelSize',
+    "astrometry.matcher.maxOffsetPix",
+    "astrometry.matcher.maxRotationDeg",
+    "astrometry_ref_loader.pixelMargin",
+    "photometry_ref_loader.pixelMargin",
+    "astrometry_ref_loader.anyFilterMapsToThis",
+)
+
+
+@dataclass
+class DerivedSettings:
+    """What was derived for one image.
+
+    Parameters
+    ----------
+    values
+        Field -> value.
+    notes, caveats
+        Sentences for the report; caveats keep the verdict from being good.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+
+
+def field_history(config: pexConfig.Config, name: str) -> list[Any] | None:
+    """Return what a configuration remembers of the settings of one of `DERIVABLE_FIELDS`; None: no such field.
+
+    A retargeted step may lack a field that the usual one has.
+    """
+    target: Any = config
+    *parents, last = [(a or b, bool(b)) for a, b in _PART.findall(name)]
+    try:
+        for part, bracketed in parents:
+            target = target[part] if bracketed else getattr(target, part)
+        return list(getattr(target, "value", target).history[last[0]])
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def derive_settings(
+    exposure: Exposure, references: ReferenceObjectLoader, *, look: bool, keep: Iterable[str] = ()
+) -> DerivedSettings:
+    """Return the settings that follow from an image.
+
+    Parameters
+    ----------
+    exposure
+        Post-ISR image with its initial WCS and pointing uncertainty.
+    references
+        Loader of the astrometric references, as configured.
+    look
+        Measure the star size?
+    keep
+        Fields to leave alone.
+    """
+    assert exposure.wcs is not None
+    result = DerivedSettings()
+    kept = set(keep)
+
+    def add(values: dict[str, Any]) -> str:
+        new = {name: value for name, value in values.items() if name not in kept}
+        result.values.update(new)
+        return ", ".join(f"{name}={value}" for name, value in new.items())
+
+    if look:
+        _look(exposure, result, add)
+    if exposure.pointing is not None:
+        shown = add(search_settings(exposure.pointing, exposure.wcs, exposure.shape))
+        if shown:
+            result.notes.append(f"the initial WCS is uncertain by {_stated(exposure.pointing)}; set: {shown}")
+    band = exposure.visit_info.band
+    shown = add(_band_settings(references, band))
+    if shown:
+        source = references.source
+        result.notes.append(
+            f"reference catalogue {source.name} has no band {references.config.anyFilterMapsToThis or band!r} (it has "
+            f"{', '.join(source.bands)}); set: {shown}"
+        )
+    return result
+
+
+def _look(exposure: Exposure, result: DerivedSettings, add: Any) -> None:
+    assert exposure.wcs is not None
+    scale = float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
+    look = first_look(exposure)
+    shown = add(settings_from_first_look(look, scale))
+    if not np.isfinite(look.fwhm_pix):
+        result.caveats.append("too few bright stars for a first measurement of the star size")
+        return
+    size = f"{look.fwhm_pix:.2f} px = {look.fwhm_pix * scale:.2f} arcsec ({look.n_stars} stars)"
+    result.notes.append(f"first look: stars of FWHM {size}; settings derived from it: {shown or 'none'}")
+
+
+def search_settings(pointing: PointingUncertainty, wcs: SkyWcs, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return matcher and loader settings that cover the uncertainty of the initial WCS.
+
+    Parameters
+    ----------
+    pointing
+        How far the WCS may be off.
+    wcs, shape
+        WCS and (height, width) of the image.
+
+    Returns
+    -------
+    settings : dict
+        ``astrometry.matcher.maxOffsetPix``, ``.maxRotationDeg`` and both loaders' ``pixelMargin``, only where
+        they exceed the defaults.
+    """
+    settings: dict[str, Any] = {}
+    scale = float(wcs.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
+    half = 0.5 * float(np.hypot(shape[0], shape[1]))
+    stretch = pointing.scale_percent / 100
+    reach = pointing.offset_arcsec / scale + half * (np.deg2rad(pointing.rotation_deg) + stretch)
+    if reach > 250:
+        settings["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(round(reach, 3)), 4000))
+    margin = int(np.ceil(round(reach, 3))) + 50
+    if margin > 250:
+        settings["astrometry_ref_loader.pixelMargin"] = margin
+        settings["photometry_ref_loader.pixelMargin"] = margin
+    if pointing.rotation_deg > 1.0:
+        settings["astrometry.matcher.maxRotationDeg"] = min(pointing.rotation_deg, 6.0)
+    return settings
+
+
+def _stated(pointing: PointingUncertainty) -> str:
+    parts = (
+        (pointing.offset_arcsec, "arcsec"),
+        (pointing.rotation_deg, "degree"),
+        (pointing.scale_percent, "percent of the pixel scale"),
+    )
+    return ", ".join(f"{value:g} {unit}" for value, unit in parts if value)
+
+
+def _band_settings(references: ReferenceObjectLoader, band: str) -> dict[str, Any]:
+    """Return the band for astrometry where the configured one is not in the catalogue.
+
+    Then the image's own band serves, or the catalogue's only one: positions do not depend on it.  Photometry
+    does not guess.
+    """
+    config, bands = references.config, tuple(references.source.bands)
+    own = config.filterMap.get(band, band)
+    wanted = config.anyFilterMapsToThis
+    if wanted in bands or (wanted is None and own in bands):
+        return {}
+    if own in bands:
+        return {"astrometry_ref_loader.anyFilterMapsToThis": None}
+    if len(bands) == 1 and not config.filterMap:
+        return {"astrometry_ref_loader.anyFilterMapsToThis": bands[0]}
+    return {}
+
+
+def adapted_loader(loader: ReferenceObjectLoader, name: str, values: dict[str, Any]) -> ReferenceObjectLoader:
+    """Return a loader of the same catalogue with derived values of its own configuration.
+
+    Parameters
+    ----------
+    loader
+        The loader as configured.
+    name
+        Field of the recipe that configures it.
+    values
+        Derived settings of the recipe.
+    """
+    own = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
+    if not own:
+        return loader
+    config = loader.config.copy()
+    for key, value in own.items():
+        setattr(config, key, value)
+    return type(loader)(loader.source, config, region=loader.region)
