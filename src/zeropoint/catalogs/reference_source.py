@@ -57,6 +57,11 @@ class ReferenceSource(ReferenceRows):
     column_map
         Map from the file's columns; what it lacks is guessed.
 
+    Attributes
+    ----------
+    units : dict
+        Units that the first file states, by its own column names.
+
     Notes
     -----
     Make one with `open`.
@@ -71,6 +76,7 @@ class ReferenceSource(ReferenceRows):
         self._table = None if shards else open_table(path)
         first = self._table if self._table is not None else open_table(shards[0].path)
         self._map = make_column_map(first, self._given)
+        self.units = dict(first.units)
         if shards and self._map.converts_jansky:
             _log.info("%s: the shards' fluxes are in Jy (format version 0) and converted to nJy.", name)
 
