@@ -112,7 +112,7 @@ def test_a_step_is_retargeted_by_rubins_name(config: CalibrateImageConfig, name:
         ("psf_measure_psf.starSelector.objectSize.widthMin", 1, ['["objectSize"]']),
         ("astrometry.wcsFitter", "FitNothing", ["FitNothing", "FitTanSipWcsTask"]),
         ("astrometry.wcsFitter", 3, ["3", "FitTanSipWcsTask"]),
-        ("psf_detection", "FitTanSipWcsTask", ["psf_detection is a step"]),
+        ("psf_detection", "FitTanSipWcsTask", ["psf_detection is a step", "SourceDetectionTask"]),
         ("a b", 1, ["'a b' is not a field name"]),
         ("psf_detection..x", 1, ["is not a field name"]),
         ("", 1, ["empty"]),

@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lsst.pex.config as pexConfig
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.recipes.config_files import TASK_ONLY, load_override_file, nearest, reason
+from zeropoint.recipes.rubin_names import steps_by_name
 
 __all__ = [
     "apply_override",
@@ -27,27 +27,6 @@ __all__ = [
 ]
 
 _PART = re.compile(r"""([A-Za-z_]\w*)|\[\s*(['"])(.*?)\2\s*\]""")
-
-
-def steps_by_name(field: str) -> dict[str, type]:
-    """Return the classes that a sub-step can be retargeted to, under our and Rubin's names.
-
-    Parameters
-    ----------
-    field
-        Name of the sub-step, without the path to it.
-    """
-    from zeropoint.astrometry.affine import FitAffineWcs
-    from zeropoint.astrometry.tan_sip import FitTanSipWcs
-
-    if field != "wcsFitter":
-        return {}
-    return {
-        "FitAffineWcs": FitAffineWcs,
-        "FitAffineWcsTask": FitAffineWcs,
-        "FitTanSipWcs": FitTanSipWcs,
-        "FitTanSipWcsTask": FitTanSipWcs,
-    }
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -97,29 +76,23 @@ def apply_override(config: pexConfig.Config, path: str, value: Any, *, origin: s
     try:
         if bracketed:
             target[name] = value
-        elif isinstance(getattr(type(_unwrap(target)), name, None), pexConfig.ConfigurableField):
-            getattr(target, name).retarget(_step_class(name, value, path, origin))
+        elif isinstance(field := getattr(type(_unwrap(target)), name, None), pexConfig.ConfigurableField):
+            getattr(target, name).retarget(_step_class(field, value, path, origin))
         else:
             _require(target, name, path, origin)
             _assign(target, name, value)
     except InvalidInputError:
         raise
     except (pexConfig.FieldValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise InvalidInputError(
-            f"{origin}: {path}={value!r} is not possible: {lines[0] if lines else error}"
-        ) from None
+        raise InvalidInputError(f"{origin}: {path}={value!r} is not possible: {reason(error)}") from None
 
 
-def _step_class(name: str, value: Any, path: str, origin: str) -> type:
-    known = steps_by_name(name)
-    if not known:
-        raise InvalidInputError(
-            f"{origin}: {path} is a step, not a field; set one of its fields, as `zeropoint config {path}.` lists them."
-        )
+def _step_class(field: pexConfig.ConfigurableField, value: Any, path: str, origin: str) -> type:
+    known = steps_by_name(field)
     if not isinstance(value, str) or value not in known:
         raise InvalidInputError(
-            f"{origin}: {path} cannot be retargeted to {value!r}; choose one of {', '.join(sorted(known))}."
+            f"{origin}: {path} is a step and cannot be retargeted to {value!r}; set one of its fields, as "
+            f"`zeropoint config {path}.` lists them, or choose one of {', '.join(sorted(known))}."
         )
     return known[value]
 
@@ -168,7 +141,7 @@ def _descend(target: Any, part: tuple[str, bool], path: str, origin: str) -> Any
         except (KeyError, TypeError, pexConfig.FieldValidationError):
             known = [str(key) for key in target] if isinstance(target, Mapping) else []
             raise InvalidInputError(
-                f"{origin}: there is no entry {name!r} in {path}.{_nearest(name, known)}"
+                f"{origin}: there is no entry {name!r} in {path}.{nearest(name, known)}"
             ) from None
     _require(target, name, path, origin)
     return getattr(target, name)
@@ -182,55 +155,17 @@ def _require(target: Any, name: str, path: str, origin: str) -> None:
         return
     if isinstance(inner, Mapping) and name in inner:
         hint = f' It is an entry: write it in brackets, ["{name}"].'
+    elif name in TASK_ONLY:
+        hint = f" It belongs to the pipeline task; here {TASK_ONLY[name]}."
     else:
-        hint = _nearest(name, fields)
+        hint = nearest(name, fields)
     raise InvalidInputError(f"{origin}: there is no configuration field {path!r}.{hint}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def apply_overrides(config: pexConfig.Config, overrides: Mapping[str, Any], *, origin: str) -> None:
     """Apply several overrides in order, in place."""
     for path, value in overrides.items():
         apply_override(config, path, value, origin=origin)
-
-
-def load_override_file(config: pexConfig.Config, path: str | Path) -> None:
-    """Execute a Python config file on a configuration, in place (``config.field = value``).
-
-    Raises
-    ------
-    InvalidInputError
-        If the file does not exist, or fails; the message names the file and line.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidInputError(f"{file}: no such config file.")
-    try:
-        config.load(str(file))
-    except InvalidInputError:
-        raise
-    except ImportError as error:
-        raise InvalidInputError(
-            f"{file}: {error}; config files here cannot import the compiled stack, name our fields instead."
-        ) from None
-    except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        line = _line_in(error, str(file))
-        raise InvalidInputError(f"{file}{line}: {lines[0] if lines else type(error).__name__}") from None
-
-
-def _line_in(error: BaseException, file: str) -> str:
-    trace = error.__traceback__
-    line = ""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = f", line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return line
 
 
 def changed_fields(config: pexConfig.Config, default: pexConfig.Config) -> list[tuple[str, Any, Any]]:

@@ -1,0 +1,270 @@
+"""Python config files as Rubin's users write them: what they may hold here, and one line when they cannot apply."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import logging
+import multiprocessing
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import click
+import lsst.pex.config as pexConfig
+
+from zeropoint.errors import InvalidInputError
+from zeropoint.recipes.rubin_names import advice, import_line, is_missing_module, locate
+
+__all__ = ["ABSENT", "TASK_ONLY", "ConfigFileError", "FileConfig", "load_override_file", "nearest", "reason"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Fields of the pipeline task that mean nothing to the recipe, and what does their work where there is no Butler.
+TASK_ONLY = {
+    "connections": "catalogues and outputs are named on the command line",
+    "id_generator": "ids come from the camera card",
+    "saveLogOutput": "logs go to the terminal",
+    "useButlerCamera": "the detector comes from the camera card",
+    "useButlerExposureRegion": "the region comes from the image",
+}
+
+#: Fields and choices of Rubin's steps that do not exist here, and why.
+ABSENT = {
+    "psfex": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
+    "pca": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
+    "diffractionSpikeMask": "masking of diffraction spikes is not available",
+    "modelPsf": "interpolation over defects uses the image's own PSF",
+    "shearType": "re-Gaussianization is the only method",
+}
+
+_said: set[str] = set()
+
+
+class ConfigFileError(InvalidInputError, click.ClickException):
+    """A config file that cannot be applied.
+
+    Click prints it as one line, so that ``pipetask`` does too, instead of a traceback through the middleware.
+    """
+
+    def __init__(self, message: str) -> None:
+        click.ClickException.__init__(self, message)
+
+
+class FileConfig(pexConfig.Config):
+    """A configuration whose files may be Rubin's: fields of the task alone are skipped, errors name file and line."""
+
+    def load(self, filename: Any, root: str = "config") -> None:
+        """Execute a config file on this configuration, in place.
+
+        Raises
+        ------
+        ConfigFileError
+            If it does not exist or cannot be applied; the message is one line and names file and line.
+        """
+        resource, name = self._filename_to_resource(filename)
+        try:
+            with resource.open("r") as stream:
+                text = stream.read()
+        except (OSError, UnicodeDecodeError, AttributeError) as error:
+            raise ConfigFileError(f"{name}: this config file cannot be read ({reason(error)}).") from None
+        self.loadFromString(text, root=root, filename=filename)
+
+    def loadFromString(
+        self,
+        code: str | bytes | CodeType,
+        root: str = "config",
+        filename: Any = None,
+        extraLocals: dict[str, Any] | None = None,
+    ) -> None:
+        """Execute the text of a config file on this configuration, in place.
+
+        Raises
+        ------
+        ConfigFileError
+            If it cannot be applied; the message is one line and names file and line.
+        """
+        if filename is None:
+            filename = getattr(code, "co_filename", None)
+        _, name = self._filename_to_resource(filename)
+        with _one_line(name):
+            if not isinstance(code, CodeType):
+                code = self._compile(code, name, root)
+            super().loadFromString(code, root=root, filename=filename, extraLocals=extraLocals)
+        _reject_foreign_steps(self)
+
+    def _compile(self, text: str | bytes, name: str, root: str) -> CodeType:
+        tree = ast.parse(text, name)
+        skipped = [field for field in TASK_ONLY if field not in self._fields]
+        if skipped:
+            tree = _SkipFields(root, skipped, name).visit(tree)
+        return compile(tree, name, "exec")
+
+
+class _SkipFields(ast.NodeTransformer):
+    """Replace assignments to given fields of the root configuration by nothing, and say so once."""
+
+    def __init__(self, root: str, fields: list[str], file: str) -> None:
+        self._root, self._fields, self._file = root, fields, file
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        return self._skip(node, node.targets[0])
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+        return self._skip(node, node.target)
+
+    def _skip(self, node: ast.stmt, target: ast.expr) -> ast.stmt:
+        path = ast.unparse(target)
+        parts = re.split(r"[.\[]", path)
+        if len(parts) < 2 or parts[0] != self._root or parts[1] not in self._fields:
+            return node
+        field = path.partition(".")[2]
+        _say(f"{self._file}, line {node.lineno}: {field} has no effect here; {TASK_ONLY[parts[1]]}.")
+        return ast.copy_location(ast.Pass(), node)
+
+
+def _say(sentence: str) -> None:
+    """Warn once, and not again from every worker process, which reads the same files."""
+    if sentence not in _said and multiprocessing.parent_process() is None:
+        _LOG.warning(sentence)
+    _said.add(sentence)
+
+
+@contextmanager
+def _one_line(file: str) -> Iterator[None]:
+    """Turn whatever a config file raises into a `ConfigFileError`."""
+    try:
+        yield
+    except ConfigFileError:
+        raise
+    except Exception as error:
+        place, line = _place(error, file)
+        where = f"{place}, line {line}" if line else place
+        raise ConfigFileError(f"{where}: {reason(error, place, line)}") from None
+
+
+def _place(error: BaseException, file: str) -> tuple[str, int]:
+    """Return the config file, possibly one that the first one loads, and the line at which it failed."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.filename or file, error.lineno
+    place, line, files = file, 0, {file}
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib"):  # what an imported module executes is not the file's doing
+            break
+        if frame.f_code.co_name == "<module>":
+            files.add(name)
+        if name in files:
+            place, line = name, number
+    return place, line
+
+
+def reason(error: BaseException, file: str = "", line: int = 0) -> str:
+    """Say on one line what is wrong with a statement of a config file, and what to do.
+
+    Parameters
+    ----------
+    error
+        What the statement raised.
+    file, line
+        Where the statement is; for an import, its text is read there.
+    """
+    if isinstance(error, ImportError) and is_missing_module(error.name or ""):
+        return _import_reason(error, file, line)
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, pexConfig.FieldValidationError):
+        text = text.rpartition("failed validation: ")[2]
+        text = f"{error.fullname}: {text}"
+    missing = re.search(r"'?([\w.]+)'?(?: object)? has no attribute '?(\w+)'?", text)
+    if missing:
+        text = f"there is no configuration field {missing[2]!r} in {missing[1].rpartition('.')[2]}"
+        owner = getattr(error, "obj", None) or _find_config(missing[1])
+        text += f".{nearest(missing[2], list(getattr(owner, '_fields', {})))}"
+    elif isinstance(error, (OSError, SyntaxError, NameError, KeyError)):
+        text = f"{type(error).__name__}: {text}"
+    for word in ABSENT:
+        if re.search(rf"\b{word}\b", text):
+            return f"{text.partition('. ')[0].rstrip('.')}; {ABSENT[word]}."
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def _find_config(name: str) -> type | None:
+    """Return the configuration class of a dotted name."""
+    classes = [pexConfig.Config]
+    for kind in classes:
+        if f"{kind.__module__}.{kind.__name__}" == name:
+            return kind
+        classes += kind.__subclasses__()
+    return None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return a sentence that suggests the known name next to a misspelt one, or nothing.
+
+    A name of Rubin's that does not exist here is explained instead.
+    """
+    if name in ABSENT:
+        return f" {ABSENT[name][0].upper()}{ABSENT[name][1:]}."
+    close = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _import_reason(error: ImportError, file: str, line: int) -> str:
+    module, names = error.name or "", []
+    try:
+        tree = ast.parse(Path(file).read_text())
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        tree = ast.Module([], [])
+    statement = module
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and node.lineno <= line <= (node.end_lineno or 0):
+            statement = ast.unparse(node)
+            names = [alias.name for alias in node.names]
+            module = getattr(node, "module", None) or names[0]
+    ours = [found for name in names if (found := import_line(name, name))]
+    others = [advice(module, name) for name in names if locate(name) is None]
+    remedy = [f"`{text}`" for text in ours] + list(
+        dict.fromkeys(others or ([] if ours else [advice(module)]))
+    )
+    return (
+        f"`{statement}` needs Rubin's compiled stack; here: {'; '.join(remedy)} "
+        f"(`zeropoint config translate {file}` rewrites the file)."
+    )
+
+
+def _reject_foreign_steps(config: pexConfig.Config, path: str = "") -> None:
+    """Refuse sub-steps that were retargeted to Rubin's classes, where these can be imported."""
+    for name, field in config._fields.items():
+        value = getattr(config, name)
+        if isinstance(field, pexConfig.ConfigurableField):
+            target = value.target
+            if is_missing_module(target.__module__):
+                found = import_line(target.__name__, target.__name__)
+                remedy = f"`{found}`" if found else advice(target.__module__, target.__name__)
+                caller = config.history[name][-1][1][-1]
+                raise ConfigFileError(
+                    f"{caller.filename}, line {caller.lineno}: {path}{name} is retargeted to "
+                    f"{target.__module__}.{target.__name__}; here: {remedy}."
+                )
+            _reject_foreign_steps(value.value, f"{path}{name}.")
+        elif isinstance(field, pexConfig.ConfigField):
+            _reject_foreign_steps(value, f"{path}{name}.")
+
+
+def load_override_file(config: pexConfig.Config, path: str | Path) -> None:
+    """Execute a Python config file on a configuration, in place (``config.field = value``).
+
+    Raises
+    ------
+    InvalidInputError
+        If the file does not exist, or fails; the message names the file and line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InvalidInputError(f"{file}: no such config file.")
+    config.load(str(file))

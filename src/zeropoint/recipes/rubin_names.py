@@ -1,0 +1,197 @@
+"""What Rubin's classes are called here: one table for retargeting, for error messages and for translation."""
+
+from __future__ import annotations
+
+import importlib
+
+import lsst.pex.config as pexConfig
+
+__all__ = ["EQUIVALENTS", "advice", "import_line", "is_missing_module", "locate", "steps_by_name"]
+
+#: Name of Rubin's class -> module of ours; the class there has the name without ``Task``, except in `_RENAMED`.
+EQUIVALENTS = {
+    "AdaptiveThresholdDetectionConfig": "zeropoint.detection.adaptive",
+    "AdaptiveThresholdDetectionTask": "zeropoint.detection.adaptive",
+    "ApplyApCorrConfig": "zeropoint.measurement.apply_aperture_corrections",
+    "ApplyApCorrTask": "zeropoint.measurement.apply_aperture_corrections",
+    "AstrometryConfig": "zeropoint.astrometry.solve",
+    "AstrometrySourceSelectorTask": "zeropoint.catalogs.selectors",
+    "AstrometryTask": "zeropoint.astrometry.solve",
+    "CalibrateImageConfig": "zeropoint.tasks.calibrate_image",
+    "CalibrateImageTask": "zeropoint.tasks.calibrate_image",
+    "CatalogCalculationConfig": "zeropoint.measurement.catalog_calculation",
+    "CatalogCalculationTask": "zeropoint.measurement.catalog_calculation",
+    "ColorLimit": "zeropoint.catalogs.selectors",
+    "Colorterm": "zeropoint.photometry.color_terms",
+    "ColortermDict": "zeropoint.photometry.color_terms",
+    "ColortermLibrary": "zeropoint.photometry.color_terms",
+    "ComputeExposureSummaryStatsConfig": "zeropoint.quality.summary",
+    "ComputeExposureSummaryStatsTask": "zeropoint.quality.summary",
+    "ComputeRoughPsfShapeletsConfig": "zeropoint.psf.shapelets",
+    "ComputeRoughPsfShapeletsTask": "zeropoint.psf.shapelets",
+    "DirectMatchConfig": "zeropoint.photometry.direct_match",
+    "DirectMatchTask": "zeropoint.photometry.direct_match",
+    "FindCosmicRaysConfig": "zeropoint.pixels.cosmic_rays",
+    "FitAffineWcsConfig": "zeropoint.astrometry.affine",
+    "FitAffineWcsTask": "zeropoint.astrometry.affine",
+    "FitTanSipWcsConfig": "zeropoint.astrometry.tan_sip",
+    "FitTanSipWcsTask": "zeropoint.astrometry.tan_sip",
+    "FlaggedSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "FluxLimit": "zeropoint.catalogs.selectors",
+    "InstallGaussianPsfConfig": "zeropoint.pixels.simple_psf",
+    "InstallGaussianPsfTask": "zeropoint.pixels.simple_psf",
+    "InterpImageConfig": "zeropoint.pixels.interpolation",
+    "InterpImageTask": "zeropoint.pixels.interpolation",
+    "LoadReferenceObjectsConfig": "zeropoint.catalogs.references",
+    "MagnitudeErrorLimit": "zeropoint.catalogs.selectors",
+    "MagnitudeLimit": "zeropoint.catalogs.selectors.limits",
+    "MakePsfCandidatesConfig": "zeropoint.psf.candidates",
+    "MakePsfCandidatesTask": "zeropoint.psf.candidates",
+    "MatchPessimisticBConfig": "zeropoint.astrometry.matcher",
+    "MatchPessimisticBTask": "zeropoint.astrometry.matcher",
+    "MatcherSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "MeasureApCorrConfig": "zeropoint.measurement.aperture_corrections",
+    "MeasureApCorrTask": "zeropoint.measurement.aperture_corrections",
+    "MeasurePsfConfig": "zeropoint.psf.measure_psf",
+    "MeasurePsfTask": "zeropoint.psf.measure_psf",
+    "NormalizedCalibrationFluxConfig": "zeropoint.measurement.normalized_flux",
+    "NormalizedCalibrationFluxTask": "zeropoint.measurement.normalized_flux",
+    "NullSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "ObjectSizeStarSelectorTask": "zeropoint.catalogs.selectors",
+    "PhotoCalConfig": "zeropoint.photometry.photocal",
+    "PhotoCalTask": "zeropoint.photometry.photocal",
+    "PiffPsfDeterminerConfig": "zeropoint.psf.piff_determiner",
+    "PiffPsfDeterminerTask": "zeropoint.psf.piff_determiner",
+    "ReferenceSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "RepairConfig": "zeropoint.pixels.repair",
+    "RepairTask": "zeropoint.pixels.repair",
+    "RequireFiniteRaDec": "zeropoint.catalogs.selectors",
+    "RequireFlags": "zeropoint.catalogs.selectors",
+    "RequireIsolated": "zeropoint.catalogs.selectors",
+    "RequirePrimary": "zeropoint.catalogs.selectors",
+    "RequireUnresolved": "zeropoint.catalogs.selectors",
+    "ReserveSourcesConfig": "zeropoint.catalogs.reserve",
+    "ReserveSourcesTask": "zeropoint.catalogs.reserve",
+    "ScienceSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "SetPrimaryFlagsConfig": "zeropoint.measurement.primary_flags",
+    "SetPrimaryFlagsTask": "zeropoint.measurement.primary_flags",
+    "SignalToNoiseLimit": "zeropoint.catalogs.selectors",
+    "SingleFrameMeasurementConfig": "zeropoint.measurement.single_frame",
+    "SingleFrameMeasurementTask": "zeropoint.measurement.single_frame",
+    "SkyObjectsConfig": "zeropoint.detection.sky_sources",
+    "SkyObjectsTask": "zeropoint.detection.sky_sources",
+    "SnapCombineConfig": "zeropoint.pixels.snaps",
+    "SnapCombineTask": "zeropoint.pixels.snaps",
+    "SourceDeblendConfig": "zeropoint.detection.deblend",
+    "SourceDeblendTask": "zeropoint.detection.deblend",
+    "SourceDetectionConfig": "zeropoint.detection.source_detection",
+    "SourceDetectionTask": "zeropoint.detection.source_detection",
+    "SubtractBackgroundConfig": "zeropoint.pixels.background",
+    "SubtractBackgroundTask": "zeropoint.pixels.background",
+}
+
+_RENAMED = {
+    "CalibrateImageTask": "CalibrateImageTask",
+    "InterpImageTask": "InterpolateDefects",
+    "InterpImageConfig": "InterpolateDefectsConfig",
+}
+
+#: Steps that have more than one class: all of them, under Rubin's names.
+_ALTERNATIVES = {"FitAffineWcsTask": ("FitAffineWcsTask", "FitTanSipWcsTask")}
+_ALTERNATIVES["FitTanSipWcsTask"] = _ALTERNATIVES["FitAffineWcsTask"]
+
+#: Packages of the middleware that are here as they are at Rubin.
+_PRESENT = (
+    "lsst.ctrl",
+    "lsst.daf",
+    "lsst.images",
+    "lsst.pex",
+    "lsst.pipe.base",
+    "lsst.resources",
+    "lsst.sphgeom",
+    "lsst.utils",
+)
+
+_REGISTERED = "its plugins are always registered here: delete the line"
+_FIELDS = "delete the line, and set fields of our configuration instead"
+
+#: What to do about a class or package (by its start) that has no equivalent.
+_ADVICE = {
+    "MatchOptimisticB": "the pessimistic matcher, zeropoint.astrometry.matcher, is the only one: delete the line",
+    "PcaPsfDeterminer": "the PSF determiner is piff: delete the line",
+    "PsfexPsfDeterminer": "the PSF determiner is piff: delete the line",
+    "DiffractionSpikeMask": "masking of diffraction spikes is not available: delete the line",
+    "lsst.meas.extensions.psfex": "the PSF determiner is piff: delete the line",
+    "lsst.meas.extensions.piff": "piff is always registered here: delete the line",
+    "lsst.meas.extensions.shapeHSM": _REGISTERED,
+    "lsst.meas.extensions": "these plugins are not available: delete the line",
+    "lsst.meas.base": _REGISTERED,
+}
+
+
+def is_missing_module(name: str) -> bool:
+    """Tell whether a module is of Rubin's compiled stack, which is not on PyPI."""
+    return name.split(".")[0] == "lsst" and not any(
+        name == known or name.startswith(f"{known}.") or known.startswith(f"{name}.") for known in _PRESENT
+    )
+
+
+def locate(name: str) -> tuple[str, str] | None:
+    """Return module and class here for the name of a class of Rubin's, or None.
+
+    Parameters
+    ----------
+    name
+        The class's name, with or without its module.
+    """
+    name = name.rpartition(".")[2]
+    if name not in EQUIVALENTS:
+        return None
+    return EQUIVALENTS[name], _our_name(name)
+
+
+def import_line(name: str, alias: str) -> str | None:
+    """Return the statement that binds our equivalent of a class of Rubin's to ``alias``, or None."""
+    found = locate(name)
+    if found is None:
+        return None
+    module, ours = found
+    return f"from {module} import {ours}" + (f" as {alias}" if alias != ours else "")
+
+
+def advice(module: str, name: str = "") -> str:
+    """Say what to do about a class or module that has no equivalent here."""
+    for start, text in _ADVICE.items():
+        if name.startswith(start) or module == start or module.startswith(f"{start}."):
+            return text
+    return _FIELDS
+
+
+def steps_by_name(field: pexConfig.ConfigurableField) -> dict[str, type]:
+    """Return the classes that a sub-step can be retargeted to, under our and Rubin's names.
+
+    Parameters
+    ----------
+    field
+        The field of the sub-step; its default is always among them.
+    """
+    default = field.target
+    rubin = _rubin_name(default)
+    steps: dict[str, type] = {default.__name__: default}
+    if rubin is not None:
+        for name in _ALTERNATIVES.get(rubin, (rubin,)):
+            ours = _our_name(name)
+            steps[name] = steps[ours] = getattr(importlib.import_module(EQUIVALENTS[name]), ours)
+    return steps
+
+
+def _rubin_name(target: type) -> str | None:
+    """Return Rubin's name of one of our steps."""
+    for name in EQUIVALENTS:
+        if name.endswith("Task") and _our_name(name) == target.__name__:
+            return name
+    return None
+
+
+def _our_name(name: str) -> str:
+    return _RENAMED.get(name, name.removesuffix("Task"))

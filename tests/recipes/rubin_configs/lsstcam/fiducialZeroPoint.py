@@ -1,0 +1,1 @@
+config.fiducialZeroPoint = {"g": 28.0, "r": 27.8}
