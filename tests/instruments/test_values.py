@@ -120,3 +120,15 @@ def test_missing_and_wrong_angles(tmp_path: Path) -> None:
     assert np.isnan(context(tmp_path).degrees("wcs.ra", {"key": "RA"}))
     with pytest.raises(InvalidInputError, match="not an angle"):
         context(tmp_path).degrees("wcs.ra", "zenith")
+
+
+def test_values_joined_and_counted(tmp_path: Path) -> None:
+    image = context(
+        tmp_path, "n12_r.fits", [fits.Header({"FIELD": 30})], filename=r"n(?P<night>\d+)_(?P<band>\w)"
+    )
+    position = {"value": "{band}", "order": ["u", "g", "r"]}
+    assert image.resolve("visit", position) == 2
+    assert image.resolve("visit", {"join": ["{night}", {"key": "FIELD"}, position]}) == "12302"
+    assert image.resolve("visit", {"join": ["{night}", {"key": "NONE"}], "default": 5}) == 5
+    with pytest.raises(InvalidInputError, match=r"n12_r\.fits: visit is 'r', which is not one of u, g"):
+        image.resolve("visit", {"value": "{band}", "order": ["u", "g"]})

@@ -45,6 +45,12 @@ class CameraCard:
         """Configuration overrides, dotted field name -> value."""
         return dict(self.data.get("config") or {})
 
+    @property
+    def id_limits(self) -> tuple[int, int]:
+        """Upper limits (exclusive) of visit (and exposure) numbers, and of detector numbers, in catalogue ids."""
+        ids = self.data.get("ids") or {}
+        return int(ids.get("n_visits", 1 << 28)), int(ids.get("n_detectors", 1 << 8))
+
 
 def load_card(name_or_path: str | Path) -> CameraCard:
     """Read a built-in card by name or a user's card by path.

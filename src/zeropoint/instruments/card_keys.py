@@ -33,6 +33,7 @@ _VALUE_KEYS = (
     "column",
     "index",
     "order",
+    "join",
     "value",
     "unit",
 )
@@ -100,7 +101,7 @@ CARD_KEYS: dict[str, CardKey] = {
     "bands": CardKey("physical filter -> band of the reference catalogue", "table"),
     "airmass": CardKey("airmass"),
     "object": CardKey("object name"),
-    "visit": CardKey("visit number; default: a hash of the pixels"),
+    "visit": CardKey("visit number, or {date: seconds}; default: a hash of the pixels"),
     "exposure": CardKey(
         "exposure number, of the snap where a visit has several; default: the visit's number"
     ),
@@ -161,11 +162,20 @@ def _check_entry(name: str, key: CardKey, content: Any, source: str) -> None:
 
 
 def _check_value(name: str, content: Any, source: str) -> None:
+    if name in ("visit", "exposure") and isinstance(content, dict) and "date" in content:
+        if content != {"date": "seconds"}:
+            _fail(source, f"{name} is {content!r}; a number made from the date is {{date: seconds}}")
+        return
     if isinstance(content, list):
         _fail(source, f"{name} is a list; give a number, text, or {{key: KEYWORD}}")
     if isinstance(content, dict):
         for inner in content:
             _require_known(str(inner), _VALUE_KEYS, source, f"{name}.")
+        for inner in ("join", "order"):
+            if inner in content and not isinstance(content[inner], list):
+                _fail(source, f"{name}.{inner} must be a list, not {content[inner]!r}")
+        for part in content.get("join", ()):
+            _check_value(f"{name}.join", part, source)
 
 
 def _check_details(data: dict[str, Any], source: str) -> None:

@@ -16,7 +16,7 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["open_image", "read_plane"]
+__all__ = ["open_headers", "open_image", "read_plane"]
 
 
 def open_image(path: str | Path, card: CameraCard) -> tuple[ImageContext, npt.NDArray[np.float32]]:
@@ -39,22 +39,44 @@ def open_image(path: str | Path, card: CameraCard) -> tuple[ImageContext, npt.ND
     InvalidInputError
         If the file is missing, is not FITS, is truncated, or has no 2-d image where the card says.
     """
-    path = Path(path)
+    with _opened(Path(path)) as hdus:
+        context = _context(Path(path), card, hdus)
+        data = _as_float32(hdus[context.image_hdu].data)
+    return context, data
+
+
+def open_headers(path: str | Path, card: CameraCard) -> tuple[ImageContext, tuple[int, int]]:
+    """Open a FITS file and return its headers and the image's (height, width), without its pixels.
+
+    Parameters and errors are those of `open_image`; damage to compressed pixels is not noticed.
+    """
+    with _opened(Path(path)) as hdus:
+        context = _context(Path(path), card, hdus)
+        shape = hdus[context.image_hdu].shape
+    return context, (int(shape[-2]), int(shape[-1]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file; whatever is wrong with it is an InvalidInputError."""
     if path.is_dir():
         raise InvalidInputError(f"{path}: is a directory; name the FITS files in it.")
     if not path.exists():
         raise InvalidInputError(f"{path}: no such file.")
-    wanted = (card.get("image") or {}).get("hdu")
     try:
         with _strict_open(path) as hdus:
-            headers = [hdu.header.copy() for hdu in hdus]
-            index = _image_hdu(path, card, hdus, wanted)
-            data = _as_float32(hdus[index].data)
+            yield hdus
     except InvalidInputError:
         raise
     except Exception as error:
         raise InvalidInputError(f"{path}: {_why_unreadable(error)}") from None
-    return ImageContext(path, card, headers, index), data
+
+
+def _context(path: Path, card: CameraCard, hdus: fits.HDUList) -> ImageContext:
+    headers = [hdu.header.copy() for hdu in hdus]
+    return ImageContext(
+        path, card, headers, _image_hdu(path, card, hdus, (card.get("image") or {}).get("hdu"))
+    )
 
 
 def read_plane(path: Path, hdu: Any) -> npt.NDArray[Any]:

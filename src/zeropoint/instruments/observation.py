@@ -12,12 +12,12 @@ import numpy.typing as npt
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, VisitInfo
 from zeropoint.datamodel.ids import hash_visit
 from zeropoint.errors import InvalidInputError
-from zeropoint.instruments.times import mid_exposure_mjd
+from zeropoint.instruments.times import exposure_second, mid_exposure_mjd
 from zeropoint.instruments.values import ImageContext
 
 _WITHOUT = {"visit": " to hash the pixels", "exposure": " to use the visit's number"}
 
-__all__ = ["amplifier_map", "detector_info", "id_limits", "visit_info"]
+__all__ = ["amplifier_map", "detector_info", "id_limits", "id_number", "visit_info"]
 
 
 def id_limits(context: ImageContext) -> tuple[int, int]:
@@ -148,7 +148,7 @@ def visit_info(
     filter_name = str(context.resolve("filter", card.get("filter", "unknown")) or "unknown").strip()
     bands = {str(key): str(band) for key, band in (card.get("bands") or {}).items()}
     site = card.get("observatory") or {}
-    visit, exposure = _id_number(context, "visit"), _id_number(context, "exposure")
+    visit, exposure = id_number(context, "visit"), id_number(context, "exposure")
     if visit is None:
         visit = hash_visit(adu, id_limits(context)[0])
     return VisitInfo(
@@ -168,10 +168,12 @@ def visit_info(
     )
 
 
-def _id_number(context: ImageContext, name: str) -> int | None:
+def id_number(context: ImageContext, name: str) -> int | None:
     """Return the visit's or exposure's number: a whole number, or the hash of a name; None if absent."""
     limit = id_limits(context)[0]
-    raw = context.resolve(name, context.card.get(name))
+    spec = context.card.get(name)
+    by_date = isinstance(spec, dict) and "date" in spec
+    raw = exposure_second(context) if by_date else context.resolve(name, spec)
     if raw is None or raw == "":
         return None
     try:

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from astropy.time import Time
 
+from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["mid_exposure_mjd"]
+__all__ = ["exposure_second", "mid_exposure_mjd"]
 
 _ZONE = re.compile(r"(?<=\d)\s*(?:(Z|UTC?)|([+-])(\d{2}):?(\d{2})?)$")
+#: 2000 January 1, MJD.
+_YEAR_2000 = 51544
 _OLD_DATE = re.compile(r"^(\d{2})/(\d{2})/(\d{2})(?=$|T)")
 
 
@@ -53,6 +56,28 @@ def mid_exposure_mjd(context: ImageContext, exposure_time: float, caveats: list[
     mjd -= context.number("date.utc_offset_hours", spec.get("utc_offset_hours", 0.0)) / 24.0
     half = 0.5 * exposure_time / 86400.0 if np.isfinite(exposure_time) else 0.0
     return mjd + {"start": half, "mid": 0.0, "end": -half}[str(spec.get("at", "start"))]
+
+
+def exposure_second(context: ImageContext) -> int:
+    """Return the second in which an exposure began, counted from the beginning of 2000, TAI.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no usable time, or one before 2000.
+    """
+    caveats: list[str] = []
+    exposure_time = context.optional_number("exposure_time", context.card.get("exposure_time"))
+    middle = mid_exposure_mjd(context, exposure_time, caveats)
+    half = 0.5 * exposure_time if exposure_time > 0 else 0.0
+    # rounded first: the arithmetic leaves microseconds
+    seconds = round((middle - _YEAR_2000) * 86400.0 - half, 3)
+    if caveats or not seconds >= 0:
+        raise InvalidInputError(
+            f"{context.path}: camera card {context.card.source} takes the number of the exposure from its date, which "
+            f"is not usable ({caveats[0] if caveats else 'before the year 2000'}); give `visit:` another key."
+        )
+    return int(seconds)
 
 
 def _joined(parts: list[Any]) -> str:

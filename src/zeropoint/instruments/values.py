@@ -6,9 +6,11 @@ A *value* is a scalar, or a mapping with one of
   image's own header, then all others in order);
 * ``table`` + ``column`` (+ ``where``: column -> value to match, or ``hdu``): one cell of a table file;
   ``index`` picks an element of an array column, by number or by the position of a value in ``order``;
+* ``join``: a list of values, written one after the other;
 * ``value``: a constant;
 
-and optionally ``scale`` and ``offset`` (result = raw * scale + offset) and ``default``.
+and optionally ``order`` (a list: the result is the raw value's position in it), ``scale`` and ``offset``
+(result = raw * scale + offset) and ``default``.
 File names and strings may contain ``{dir}``, ``{name}``, ``{stem}`` and the groups of the card's
 ``filename`` expression.
 """
@@ -174,11 +176,15 @@ class ImageContext:
                 if "default" not in spec:
                     raise
                 raw = None
+        elif "join" in spec:
+            parts = [self.resolve(name, part) for part in spec["join"]]
+            raw = None if any(part is None or part == "" for part in parts) else "".join(map(str, parts))
         elif "value" in spec:
-            raw = spec["value"]
+            raw = self.resolve(name, spec["value"])
         else:
             raise InvalidInputError(
-                f"Camera card {self.card.source}: {name} needs one of `key`, `table`, `value` or a plain value."
+                f"Camera card {self.card.source}: {name} needs one of `key`, `table`, `join`, `value` or a plain "
+                "value."
             )
         if raw is None:
             if "key" in spec and "default" not in spec:
@@ -187,12 +193,23 @@ class ImageContext:
             return spec.get("default")
         if isinstance(raw, str):
             raw = raw.strip()
+        if "order" in spec and "index" not in spec:
+            raw = self._position(name, raw, spec["order"])
         if "scale" in spec or "offset" in spec:
             scale, offset = (
                 self.number(f"{name}.{k}", spec.get(k, v)) for k, v in (("scale", 1), ("offset", 0))
             )
             raw = self.number(name, raw) * scale + offset
         return raw
+
+    def _position(self, name: str, raw: Any, order: list[Any]) -> int:
+        known = [str(each) for each in order]
+        if str(raw) not in known:
+            raise InvalidInputError(
+                f"{self.path}: {name} is {raw!r}, which is not one of {', '.join(known)} (`order` in camera card "
+                f"{self.card.source})."
+            )
+        return known.index(str(raw))
 
     def _cell(self, name: str, spec: dict[str, Any]) -> Any:
         if "column" not in spec:

@@ -1,0 +1,107 @@
+"""What a FITS file's headers say of an observation, read without its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zeropoint.datamodel.exposure import DetectorInfo, PointingUncertainty, VisitInfo
+from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.card import CameraCard
+from zeropoint.instruments.image_file import open_headers, open_image
+from zeropoint.instruments.observation import detector_info, id_number, visit_info
+from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
+from zeropoint.instruments.values import ImageContext
+
+__all__ = ["Observation", "read_observation"]
+
+#: Keywords that tell one camera's files from another's.
+_IDENTITY_KEYS = ("INSTRUME", "TELESCOP")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The facts of one image.
+
+    Parameters
+    ----------
+    path
+        The file.
+    visit_info, detector
+        Visit and detector; gain and read noise of amplifiers are not filled.
+    wcs
+        Initial WCS.
+    pointing
+        How far it may be off, where the card says so.
+    caveats
+        Sentences on what is missing.
+    identity
+        Values of the header keywords that name the camera.
+    """
+
+    path: Path
+    visit_info: VisitInfo
+    detector: DetectorInfo
+    wcs: SkyWcs
+    pointing: PointingUncertainty | None
+    caveats: tuple[str, ...]
+    identity: dict[str, str]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Image's (height, width)."""
+        return self.detector.height, self.detector.width
+
+
+def read_observation(path: str | Path, card: CameraCard) -> Observation:
+    """Read what an image's headers and camera card say, as `load_image` would, but without the pixels.
+
+    Pixels are read only where the card gives no visit number, which then is their hash.
+
+    Parameters
+    ----------
+    path
+        FITS file, plain or compressed.
+    card
+        The camera card.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is missing or damaged, or its header lacks what the card promises; the message names the file.
+    """
+    context, shape = open_headers(path, card)
+    _check_promises(context)
+    if id_number(context, "visit") is None:
+        _, adu = open_image(path, card)
+    else:
+        adu = np.zeros((0, 0), np.float32)
+    caveats: list[str] = []
+    return Observation(
+        Path(path),
+        visit_info(context, adu, pointing_degrees(context), caveats),
+        detector_info(context, np.nan, np.nan, shape),
+        initial_wcs(context, shape),
+        pointing_uncertainty(context),
+        tuple(caveats),
+        {key: value for key in _IDENTITY_KEYS if (value := str(context.header_value(key) or "").strip())},
+    )
+
+
+def _check_promises(context: ImageContext) -> None:
+    """Raise if the header lacks a key that the card names for what every image must have."""
+    card = context.card
+    by_amplifier = any("gain" in each for each in (card.get("detector") or {}).get("amplifiers") or ())
+    id_number(context, "visit")
+    id_number(context, "exposure")
+    for name in ("filter", *(() if by_amplifier else ("gain",))):
+        context.resolve(name, card.get(name))
+    for name in ("visit", "exposure", "filter", "gain"):
+        if name in context.absent:
+            raise InvalidInputError(
+                f"{context.path}: the header has no {context.absent[name]}, which camera card {card.source} names for "
+                f"`{name}`; is it an image of this camera? If it is, give that entry a `default`."
+            )
