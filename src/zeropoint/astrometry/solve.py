@@ -36,11 +36,27 @@ class FitSipApproximationConfig(pexConfig.Config):
     order = pexConfig.Field[int](doc="Order of the polynomials.", default=5)
 
 
+class _FitterField(pexConfig.ConfigurableField):
+    """A configurable field that a saved configuration always retargets.
+
+    The plain field leaves its own default target out, and so cannot be read back where the defaults of the
+    configuration around it name another one.
+    """
+
+    def save(self, outfile: Any, instance: pexConfig.Config) -> None:
+        chosen = self.__get__(instance)
+        if chosen.target == self.target:
+            names = (f"{kind.__module__}.{kind.__qualname__}" for kind in (chosen.target, chosen.ConfigClass))
+            target, config_class = names
+            outfile.write(f"{chosen.value._name}.retarget(target={target}, ConfigClass={config_class})\n\n")
+        super().save(outfile, instance)
+
+
 class AstrometryConfig(pexConfig.Config):
     """Configuration of `Astrometry`."""
 
     matcher = pexConfig.ConfigurableField(target=MatchPessimisticB, doc="How sources find their references.")
-    wcsFitter = pexConfig.ConfigurableField(target=FitTanSipWcs, doc="How the WCS is fitted to matches.")
+    wcsFitter = _FitterField(target=FitTanSipWcs, doc="How the WCS is fitted to matches.")
     sourceSelector = sourceSelectorRegistry.makeField(doc="Which sources to match.", default="science")
     referenceSelector = pexConfig.ConfigurableField(
         target=ReferenceSourceSelector, doc="Which references to match."
