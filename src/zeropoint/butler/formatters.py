@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import astropy.io.fits
-from lsst.daf.butler import DatasetProvenance
-from lsst.images import VisitImage
+import astropy.units as u
+from lsst.daf.butler import DatasetProvenance, FormatterV2
+from lsst.images import Box, Image, Mask, MaskedImage, VisitImage
 from lsst.images.formatters import GenericFormatter
+from lsst.resources import ResourcePath
+from lsst.utils.iteration import ensure_iterable
 
+from zeropoint.butler.descriptor import CardDescriptor
 from zeropoint.datamodel.header_cards import add_ordinary_cards
+from zeropoint.datamodel.visit_image import observation_info, sky_projection
+from zeropoint.instruments.observation_file import Observation
+from zeropoint.recipes.post_isr import post_isr_image
 
-__all__ = ["VisitImageFormatter"]
+__all__ = ["CardImageFormatter", "VisitImageFormatter"]
 
 
 class VisitImageFormatter(GenericFormatter):
@@ -36,3 +44,64 @@ class VisitImageFormatter(GenericFormatter):
         super()._update_header(header)
         if isinstance(self._image, VisitImage):
             add_ordinary_cards(header, self._image)
+
+
+class CardImageFormatter(FormatterV2):
+    """Read a camera's FITS file in place as a post-ISR image; the dataset's own file is a descriptor of it.
+
+    Notes
+    -----
+    Components that headers tell (``obs_info``, ``sky_projection``, ``bbox``, ``unit``) are had without the pixels.
+    """
+
+    default_extension: ClassVar[str] = ".json"
+    can_read_from_local_file: ClassVar[bool] = True
+
+    def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:
+        """Return the image, a part of it (parameter ``bbox``), a component, or a dictionary of some."""
+        descriptor = CardDescriptor.read(path)
+        parameters = dict(self.file_descriptor.parameters or {})
+        if component == "components":
+            names = parameters.pop("components", None)
+            names = sorted(self.file_descriptor.storageClass.allComponents()) if names is None else names
+            names = [name for name in ensure_iterable(names) if name != "components"]
+            return _components(descriptor, names, parameters)
+        if component is not None:
+            return _components(descriptor, [component], parameters)[component]
+        return _cut(post_isr_image(descriptor.load()), parameters)
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Refuse: a camera's own file is never written."""
+        raise NotImplementedError("Camera images are read only; VisitImageFormatter writes images.")
+
+
+def _components(descriptor: CardDescriptor, names: list[str], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return some components, without reading pixels if headers suffice."""
+    if set(names) <= _HEADER_COMPONENTS.keys():
+        observation = descriptor.observation()
+        return {name: _HEADER_COMPONENTS[name](observation) for name in names}
+    image = post_isr_image(descriptor.load())
+    return {name: _cut(getattr(image, name), parameters) for name in names}
+
+
+def _cut(component: Any, parameters: dict[str, Any]) -> Any:
+    """Return the part of pixels that the parameter ``bbox`` asks for; what has no pixels is whole."""
+    box = parameters.get("bbox")
+    if box is None or not isinstance(component, (Image, Mask, MaskedImage)):
+        return component
+    return component[box if isinstance(box, Box) else Box.from_legacy(box)]
+
+
+def _box(observation: Observation) -> Box:
+    height, width = observation.shape
+    return Box.factory[0:height, 0:width]
+
+
+_HEADER_COMPONENTS: dict[str, Callable[[Observation], Any]] = {
+    "bbox": _box,
+    "obs_info": lambda observation: observation_info(observation.visit_info, observation.detector),
+    "sky_projection": lambda observation: sky_projection(
+        observation.wcs, observation.detector, observation.visit_info.visit, observation.shape
+    ),
+    "unit": lambda _: u.electron,
+}

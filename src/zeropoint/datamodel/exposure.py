@@ -137,6 +137,20 @@ class PointingUncertainty:
     rotation_deg: float = 0.0
     scale_percent: float = 0.0
 
+    def reach(self, pixel_scale: float, shape: tuple[int, int]) -> float:
+        """Return how many pixels a star may be off anywhere on an image.
+
+        Parameters
+        ----------
+        pixel_scale
+            Arcsec.
+        shape
+            Image's (height, width).
+        """
+        half = 0.5 * float(np.hypot(shape[0], shape[1]))
+        turned = np.deg2rad(self.rotation_deg) + self.scale_percent / 100
+        return float(np.ceil(round(self.offset_arcsec / pixel_scale + half * turned, 3)))
+
 
 @dataclass(frozen=True)
 class PhotoCalib:

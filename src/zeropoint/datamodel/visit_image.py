@@ -79,7 +79,7 @@ def visit_image(
         Further scalars.
     """
     assert exposure.wcs is not None
-    projection = sky_projection(exposure.wcs, exposure)
+    projection = _projection(exposure)
     scaling = None
     if applied is not None:
         box = _box(exposure.shape)
@@ -105,7 +105,7 @@ def visit_image(
 
 def masked_image(exposure: Exposure, *, unit: u.UnitBase, metadata: dict[str, Any]) -> MaskedImage:
     """Build the partial product of a failed image: pixels, mask, variance, and the WCS if there is one."""
-    projection = None if exposure.wcs is None else sky_projection(exposure.wcs, exposure)
+    projection = _projection(exposure)
     return MaskedImage(
         Image(exposure.image, yx0=(0, 0), unit=unit, sky_projection=projection),
         mask=_mask(exposure),
@@ -115,16 +115,18 @@ def masked_image(exposure: Exposure, *, unit: u.UnitBase, metadata: dict[str, An
     )
 
 
-def sky_projection(wcs: SkyWcs, exposure: Exposure) -> SkyProjection[DetectorFrame]:
-    """Return the WCS as an lsst-images projection (TAN or TAN-SIP, exact)."""
-    detector = exposure.detector
-    frame = DetectorFrame(
-        instrument=detector.instrument,
-        visit=exposure.visit_info.visit,
-        detector=detector.id,
-        bbox=_box(exposure.shape),
-    )
-    return SkyProjection.from_fits_wcs(wcs.to_astropy(exposure.shape), frame)
+def sky_projection(
+    wcs: SkyWcs, detector: DetectorInfo, visit: int, shape: tuple[int, int]
+) -> SkyProjection[DetectorFrame]:
+    """Return the WCS of an image of (height, width) as an lsst-images projection (TAN or TAN-SIP, exact)."""
+    frame = DetectorFrame(instrument=detector.instrument, visit=visit, detector=detector.id, bbox=_box(shape))
+    return SkyProjection.from_fits_wcs(wcs.to_astropy(shape), frame)
+
+
+def _projection(exposure: Exposure) -> SkyProjection[DetectorFrame] | None:
+    if exposure.wcs is None:
+        return None
+    return sky_projection(exposure.wcs, exposure.detector, exposure.visit_info.visit, exposure.shape)
 
 
 def background_map(background: BackgroundList | None, unit: u.UnitBase) -> BackgroundMap:

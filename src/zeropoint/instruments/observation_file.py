@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from zeropoint.instruments.observation import detector_info, id_number, visit_in
 from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["Observation", "read_observation"]
+__all__ = ["Observation", "header_digest", "read_observation"]
 
 #: Keywords that tell one camera's files from another's.
 _IDENTITY_KEYS = ("INSTRUME", "TELESCOP")
@@ -40,6 +41,8 @@ class Observation:
         Sentences on what is missing.
     identity
         Values of the header keywords that name the camera.
+    header_digest
+        Hash of all headers, to notice that a file has changed.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Observation:
     pointing: PointingUncertainty | None
     caveats: tuple[str, ...]
     identity: dict[str, str]
+    header_digest: str
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,7 +92,15 @@ def read_observation(path: str | Path, card: CameraCard) -> Observation:
         pointing_uncertainty(context),
         tuple(caveats),
         {key: value for key in _IDENTITY_KEYS if (value := str(context.header_value(key) or "").strip())},
+        header_digest(context),
     )
+
+
+def header_digest(context: ImageContext) -> str:
+    """Return a hash of all headers of a file."""
+    # padded with blanks to whole blocks, or not, by the way a file was opened
+    text = "\n".join(header.tostring(sep="\n", padding=False) for header in context.headers)
+    return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()
 
 
 def _check_promises(context: ImageContext) -> None:

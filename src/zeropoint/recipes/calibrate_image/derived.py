@@ -153,12 +153,10 @@ def search_settings(pointing: PointingUncertainty, wcs: SkyWcs, shape: tuple[int
     """
     settings: dict[str, Any] = {}
     scale = float(wcs.pixel_scale(x=0.5 * shape[1], y=0.5 * shape[0]))
-    half = 0.5 * float(np.hypot(shape[0], shape[1]))
-    stretch = pointing.scale_percent / 100
-    reach = pointing.offset_arcsec / scale + half * (np.deg2rad(pointing.rotation_deg) + stretch)
+    reach = int(pointing.reach(scale, shape))
     if reach > 250:
-        settings["astrometry.matcher.maxOffsetPix"] = int(min(np.ceil(round(reach, 3)), 4000))
-    margin = int(np.ceil(round(reach, 3))) + 50
+        settings["astrometry.matcher.maxOffsetPix"] = min(reach, 4000)
+    margin = reach + 50
     if margin > 250:
         settings["astrometry_ref_loader.pixelMargin"] = margin
         settings["photometry_ref_loader.pixelMargin"] = margin
