@@ -29,6 +29,7 @@ __all__ = [
     "NormalizedCalibrationFluxError",
     "ObjectSizeNoGoodSourcesError",
     "ObjectSizeNoSourcesError",
+    "OptionError",
     "PiffTooFewGoodStarsError",
     "PsfGenerationError",
     "TooManyCosmicRays",
@@ -51,6 +52,10 @@ class ZeropointWarning(UserWarning):
 
 class InvalidInputError(ZeropointError, ValueError):
     """An input file, header, card, table or configuration that cannot be used."""
+
+
+class OptionError(InvalidInputError):
+    """A command-line option whose text means nothing; a usage error."""
 
 
 class CalibrationFailure(ZeropointError, RuntimeError):

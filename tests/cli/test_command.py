@@ -100,8 +100,7 @@ def calibrate(run: Any, files: dict[str, Path], *more: object, **changes: object
         ([], {"camera": "none.yaml"}, ["none.yaml", "card new"]),
         ([], {"references": "nowhere"}, ["nowhere", "reference catalogue"]),
         (["--photometry-references", "nowhere"], {}, ["nowhere", "reference catalogue"]),
-        (["-c", "psf_detection.thresholValue=8"], {}, ["Did you mean 'thresholdValue'?"]),
-        (["-c", "psf_detection.thresholdValue"], {}, ["FIELD=VALUE"]),
+        (["-c", "run_sattle=True"], {}, ["run_sattle: must be False", "satellite service"]),
         (["-C", "none.py"], {}, ["none.py", "no such config file"]),
     ],
 )
@@ -114,6 +113,22 @@ def test_input_errors_common_to_all_images(
     words: list[str],
 ) -> None:
     one_error(calibrate(run, files, *more, **changes), 1, *words)
+    assert not files["out"].exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("psf_detection.thresholValue=8", ["Did you mean 'thresholdValue'?"]),
+        ("psf_detection.thresholdValue=high", ["'high'", "float"]),
+        ("psf_detection.thresholdValue", ["FIELD=VALUE"]),
+        ("connections.photometry_ref_cat=ps1", ["belongs to the pipeline task"]),
+    ],
+)
+def test_overrides_that_mean_nothing_are_usage_errors(
+    run: Any, one_error: Any, files: dict[str, Path], option: str, words: list[str]
+) -> None:
+    one_error(calibrate(run, files, "-c", option), 2, "-c: ", *words)
     assert not files["out"].exists()
 
 
@@ -261,3 +276,30 @@ def test_config_lists_fields(run: Any) -> None:
     defaults = run("config", "star_detection.includeThresholdMultiplier", "--class-defaults").output
     assert defaults.strip() == "star_detection.includeThresholdMultiplier=2.0"
     assert run("config", "star_detection.includeThresholdMultiplier").output.strip().endswith("=1.0")
+
+
+RUBIN_CONFIGS = Path(__file__).parents[1] / "recipes" / "rubin_configs"
+
+
+def test_config_translate_writes_a_file_and_those_that_it_loads(run: Any, tmp_path: Path) -> None:
+    result = run(
+        "config", "translate", RUBIN_CONFIGS / "hsc" / "calibrateImage.py", "-o", tmp_path / "x" / "mine.py"
+    )
+    assert result.exit_code == 0
+    assert "lsst.meas.algorithms.ColorLimit is" in result.stderr
+    written = {path.name for path in (tmp_path / "x").iterdir()}
+    assert written == {"mine.py", "filterMap.py", "colorterms.py"}
+    assert not any("import lsst" in path.read_text() for path in (tmp_path / "x").iterdir())
+
+
+def test_config_translate_lists_what_has_no_equivalent(run: Any) -> None:
+    result = run("config", "translate", RUBIN_CONFIGS / "latiss" / "calibrateImage.py")
+    assert result.exit_code == 3
+    assert [line for line in result.stderr.splitlines() if line.startswith("NO EQUIVALENT: ")]
+    assert "config.psf_detection.thresholdValue = 3.5" in result.stdout
+
+
+def test_config_translate_never_overwrites_the_original(run: Any, one_error: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("config.psf_detection.minPixels = 2\n")
+    one_error(run("config", "translate", path, "-o", path), 1, "mine.py", "another folder")

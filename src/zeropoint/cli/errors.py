@@ -21,11 +21,14 @@ def one_line(error: BaseException) -> str:
 
 
 def clear_errors[F: Callable[..., Any]](function: F) -> F:
-    """Print input errors as ``error: ...`` on stderr and exit with 1; show a traceback only when debugging."""
+    """Print input errors as ``error: ...`` on stderr and exit with 1, or 2 where an option is wrong.
+
+    A traceback is shown only when debugging.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from zeropoint.errors import CalibrationFailure, InvalidInputError
+        from zeropoint.errors import CalibrationFailure, InvalidInputError, OptionError
 
         try:
             return function(*args, **kwargs)
@@ -33,7 +36,8 @@ def clear_errors[F: Callable[..., Any]](function: F) -> F:
             if logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG):
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
-            sys.exit(4 if isinstance(error, CalibrationFailure) else 1)
+            codes = ((CalibrationFailure, 4), (OptionError, 2), (InvalidInputError, 1))
+            sys.exit(next(code for kind, code in codes if isinstance(error, kind)))
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -20,12 +20,22 @@ import lsst.pex.config as pexConfig
 from zeropoint.errors import InvalidInputError
 from zeropoint.recipes.rubin_names import advice, import_line, is_missing_module, locate
 
-__all__ = ["ABSENT", "TASK_ONLY", "ConfigFileError", "FileConfig", "load_override_file", "nearest", "reason"]
+__all__ = [
+    "ABSENT",
+    "TASK_ONLY",
+    "ConfigFileError",
+    "FileConfig",
+    "InconsistentConfigError",
+    "load_override_file",
+    "nearest",
+    "reason",
+]
 
 _LOG = logging.getLogger(__name__)
 
 #: Fields of the pipeline task that mean nothing to the recipe, and what does their work where there is no Butler.
 TASK_ONLY = {
+    "diffractionSpikeMask": "masking of diffraction spikes is not available",
     "connections": "catalogues and outputs are named on the command line",
     "id_generator": "ids come from the camera card",
     "saveLogOutput": "logs go to the terminal",
@@ -37,7 +47,6 @@ TASK_ONLY = {
 ABSENT = {
     "psfex": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
     "pca": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
-    "diffractionSpikeMask": "masking of diffraction spikes is not available",
     "modelPsf": "interpolation over defects uses the image's own PSF",
     "shearType": "re-Gaussianization is the only method",
 }
@@ -53,6 +62,19 @@ class ConfigFileError(InvalidInputError, click.ClickException):
 
     def __init__(self, message: str) -> None:
         click.ClickException.__init__(self, message)
+
+
+class InconsistentConfigError(pexConfig.FieldValidationError, click.ClickException):
+    """Fields that cannot work, or not with each other; one line in ``pipetask``, like `ConfigFileError`."""
+
+    def __init__(self, field: pexConfig.Field, config: pexConfig.Config, message: str) -> None:
+        pexConfig.FieldValidationError.__init__(self, field, config, message)
+        click.ClickException.__init__(self, self.args[0])
+        self._sentence = message
+
+    def format_message(self) -> str:
+        """Return the sentence that click prints."""
+        return f"{self.fullname}: {self._sentence}"
 
 
 class FileConfig(pexConfig.Config):

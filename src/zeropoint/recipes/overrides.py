@@ -13,11 +13,12 @@ from typing import Any
 
 import lsst.pex.config as pexConfig
 
-from zeropoint.errors import InvalidInputError
+from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import TASK_ONLY, load_override_file, nearest, reason
 from zeropoint.recipes.rubin_names import steps_by_name
 
 __all__ = [
+    "apply_option",
     "apply_override",
     "apply_overrides",
     "changed_fields",
@@ -34,12 +35,12 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
     Raises
     ------
-    InvalidInputError
+    OptionError
         If there is no ``=``.
     """
     field, separator, raw = text.partition("=")
     if not separator or not field.strip():
-        raise InvalidInputError(f"Configuration override {text!r} must have the form FIELD=VALUE.")
+        raise OptionError(f"-c: {text!r} must have the form FIELD=VALUE.")
     raw = raw.strip()
     if raw.lower() in ("true", "false"):
         return field.strip(), raw.lower() == "true"
@@ -160,6 +161,20 @@ def _require(target: Any, name: str, path: str, origin: str) -> None:
     else:
         hint = nearest(name, fields)
     raise InvalidInputError(f"{origin}: there is no configuration field {path!r}.{hint}")
+
+
+def apply_option(config: pexConfig.Config, path: str, value: Any) -> None:
+    """Set one field of a configuration in place, as ``-c FIELD=VALUE`` on the command line asks.
+
+    Raises
+    ------
+    OptionError
+        If there is no such field, or the value does not fit.
+    """
+    try:
+        apply_override(config, path, value, origin="-c")
+    except InvalidInputError as error:
+        raise OptionError(str(error)) from None
 
 
 def apply_overrides(config: pexConfig.Config, overrides: Mapping[str, Any], *, origin: str) -> None:

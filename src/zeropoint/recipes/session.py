@@ -18,7 +18,8 @@ from zeropoint.instruments.card import CameraCard
 from zeropoint.instruments.reader import LoadedImage, load_image
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage, CalibrateImageConfig
 from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, field_history
-from zeropoint.recipes.overrides import apply_override, apply_overrides, changed_fields, load_override_file
+from zeropoint.recipes.config_files import reason
+from zeropoint.recipes.overrides import apply_option, apply_overrides, changed_fields, load_override_file
 from zeropoint.recipes.post_isr import exposure_from_visit_image, post_isr_image
 
 __all__ = ["CalibrationSession", "ImageRun", "build_config", "production_config"]
@@ -92,17 +93,14 @@ def build_config(
     for path in config_files:
         load_override_file(config, path)
     for name, value in overrides:
-        apply_override(config, name, value, origin="-c")
+        apply_option(config, name, value)
     after = _times_set(config)
     kept = {name for name in DERIVABLE_FIELDS if after[name] > before[name]}
     config.derived_fields_keep = sorted(kept | set(config.derived_fields_keep))
     try:
         config.validate()
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InvalidInputError(
-            f"The configuration is not consistent: {lines[-1] if lines else error}"
-        ) from None
+        raise InvalidInputError(f"The configuration is not consistent: {reason(error)}") from None
     return config
 
 

@@ -27,7 +27,7 @@ from zeropoint.psf.measure_psf import MeasurePsf
 from zeropoint.psf.shapelets import ComputeRoughPsfShapelets
 from zeropoint.quality.summary import ComputeExposureSummaryStats
 from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS
-from zeropoint.recipes.config_files import FileConfig
+from zeropoint.recipes.config_files import FileConfig, InconsistentConfigError
 
 __all__ = ["CalibrateImageConfig"]
 
@@ -195,7 +195,7 @@ class CalibrateImageConfig(FileConfig):
     def validate(self) -> None:
         """Reject combinations that cannot work."""
         super().validate()
-        fail = pexConfig.FieldValidationError
+        fail = InconsistentConfigError
         kind = CalibrateImageConfig
         if not self.psf_normalized_calibration_flux.do_measure_ap_corr:
             raise fail(
@@ -235,7 +235,7 @@ class CalibrateImageConfig(FileConfig):
             raise fail(
                 kind.run_sattle,
                 self,
-                "run_sattle must be False: the satellite service is internal to Rubin and not available.",
+                "must be False; the satellite service is internal to Rubin and not available.",
             )
 
 
