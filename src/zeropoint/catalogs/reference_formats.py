@@ -101,15 +101,17 @@ class ParquetTable(RawTable):
         return _arrow_column(self.dataset.to_table(columns=[name]), name)
 
     def pieces(self, names: Iterable[str], n_rows: int) -> Iterator[RawTable]:
-        """Read the named columns of all rows, at most ``n_rows`` at a time; nothing else is kept in memory."""
+        """Read the named columns of all rows, at most ``n_rows`` at a time; a row group is in memory as well."""
+        from pyarrow import default_memory_pool
+        from pyarrow import parquet as pq
+
         names = list(dict.fromkeys(names))
-        batches = self.dataset.to_batches(
-            columns=names, batch_size=n_rows, batch_readahead=1, fragment_readahead=1
-        )
-        for batch in batches:
-            yield RawTable(
-                self.path, {name: _arrow_column(batch, name) for name in names}, self.units, self.meta
-            )
+        for path in self.dataset.files:  # the dataset's own scanner reads gigabytes ahead
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                for batch in file.iter_batches(n_rows, columns=names, use_threads=False):
+                    columns = {name: _arrow_column(batch, name) for name in names}
+                    yield RawTable(self.path, columns, self.units, self.meta)
+        default_memory_pool().release_unused()
 
     def narrow(self, sky_range: SkyRange, names: Iterable[str]) -> RawTable:
         """Read the rows of a sky range and the named columns."""
