@@ -34,6 +34,8 @@ class CardDescriptor:
         Its numbers.
     size, mtime_ns, header_digest
         Length, time of modification and hash of the headers of the file that was ingested.
+    identity
+        Header keywords that tell cameras apart.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class CardDescriptor:
     size: int
     mtime_ns: int
     header_digest: str
+    identity: dict[str, str]
 
     @classmethod
     def of(cls, observation: Observation, card: CameraCard) -> CardDescriptor:
@@ -60,6 +63,7 @@ class CardDescriptor:
             status.st_size,
             status.st_mtime_ns,
             observation.header_digest,
+            observation.identity,
         )
 
     @classmethod
@@ -84,7 +88,13 @@ class CardDescriptor:
             )
         card = CameraCard(data["card_name"], data["card_source"], data["card"])
         numbers = {name: int(data[name]) for name in ("exposure", "visit", "detector", "size", "mtime_ns")}
-        return cls(Path(data["path"]), card, header_digest=data["header_digest"], **numbers)
+        return cls(
+            Path(data["path"]),
+            card,
+            header_digest=data["header_digest"],
+            identity=dict(data["identity"]),
+            **numbers,
+        )
 
     def to_json(self) -> str:
         """Return the descriptor's text."""
@@ -99,6 +109,7 @@ class CardDescriptor:
             "size": self.size,
             "mtime_ns": self.mtime_ns,
             "header_digest": self.header_digest,
+            "identity": self.identity,
             "card_name": content["name"],
             "card_source": content["source"],
             "card": content["data"],
