@@ -88,6 +88,7 @@ def register_skymap(
     tracts, so that an interrupted registration can be repeated.
     """
     report = on_progress or (lambda *_: None)
+    chosen = _chosen_tracts(sky_map, patches)
     was_there = _is_registered(butler, name, sky_map)
     dataset_type = DatasetType(SKYMAP_DATASET, ("skymap",), "ZpSkyMap", universe=butler.dimensions)
     _register_dataset_type(butler, dataset_type)
@@ -96,7 +97,7 @@ def register_skymap(
         _register_tracts(butler, name, sky_map, report)
     if butler.find_dataset(dataset_type, skymap=name, collections=SKYMAPS_RUN) is None:
         butler.put(sky_map, dataset_type, skymap=name, run=SKYMAPS_RUN)
-    n_new = _register_patches(butler, name, sky_map, _chosen_tracts(sky_map, patches), report)
+    n_new = _register_patches(butler, name, sky_map, chosen, report)
     update_defaults(butler)
     total = sum(len(tract) for tract in sky_map)
     return RegisteredSkyMap(name, len(sky_map), total, n_new, was_there)

@@ -29,6 +29,23 @@ COMMANDS = {
     ),
     "card": ("zeropoint.cli.card", "card", "Write or check a camera card."),
     "config": ("zeropoint.cli.config", "config", "List the configuration fields of the recipe."),
+    "create-repo": ("zeropoint.cli.create_repo", "create_repo", "Create a Butler repository."),
+    "register-camera": (
+        "zeropoint.cli.register_camera",
+        "register_camera",
+        "Register a camera in a repository, and write its pipeline.",
+    ),
+    "ingest-images": (
+        "zeropoint.cli.ingest_images",
+        "ingest_images",
+        "Bring post-ISR images into a repository, with their visits.",
+    ),
+    "ingest-references": (
+        "zeropoint.cli.ingest_references",
+        "ingest_references",
+        "Bring a reference catalogue into a repository.",
+    ),
+    "make-skymap": ("zeropoint.cli.make_skymap", "make_skymap", "Register a sky map in a repository."),
     "pipelines": ("zeropoint.cli.pipelines", "pipelines", "List the shipped pipelines and their paths."),
 }
 

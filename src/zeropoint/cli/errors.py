@@ -46,5 +46,17 @@ def clear_errors[F: Callable[..., Any]](function: F) -> F:
             place = f"{error.filename}: " if error.filename else ""
             click.echo(f"error: {place}{error.strerror or one_line(error)}", err=True)
             sys.exit(1)
+        except Exception as error:
+            if not _is_of_database(error) or logging.getLogger("zeropoint").isEnabledFor(logging.DEBUG):
+                raise
+            reason = one_line(getattr(error, "orig", None) or error)
+            click.echo(f"error: the repository's database cannot be used: {reason}", err=True)
+            sys.exit(1)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Return whether an error comes from the database of a repository (disk full, read-only, server gone)."""
+    module = sys.modules.get("sqlalchemy.exc")
+    return module is not None and isinstance(error, module.DBAPIError)

@@ -196,7 +196,7 @@ class DiscreteLayout(Frozen):
     """Square tracts at given positions; a position belongs to the tract whose center is nearest."""
 
     kind: Literal["discrete"] = "discrete"
-    raList: Annotated[tuple[RightAscension, ...], pydantic.Field(min_length=1)]
+    raList: tuple[RightAscension, ...]
     decList: tuple[Declination, ...]
     radiusList: tuple[Radius, ...]
 
@@ -209,6 +209,8 @@ class DiscreteLayout(Frozen):
                 f"raList, decList and radiusList have {len(self.raList)}, {len(self.decList)} and "
                 f"{len(self.radiusList)} values; each tract needs one of each"
             )
+        if not self.raList:
+            raise ValueError("there must be at least one tract")
         if len(set(zip(self.raList, self.decList, strict=True))) < len(self.raList):
             raise ValueError("two tracts have the same center")
         return self
