@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NoReturn
@@ -124,7 +127,8 @@ def open_repository(path: str | Path, writeable: bool = False) -> Butler:
         If there is none, it cannot be opened or written, or it lacks the storage classes of `seed_config`.
     """
     try:
-        butler = Butler.from_config(str(path), writeable=writeable)
+        with _without_log():
+            butler = Butler.from_config(str(path), writeable=writeable)
     except FileNotFoundError as error:
         local = Path(path)
         if local.is_dir():
@@ -156,6 +160,18 @@ def open_repository(path: str | Path, writeable: bool = False) -> Butler:
         butler.close()
         raise
     return butler
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep the Butler from logging a failure that is raised as well."""
+    logger = logging.getLogger("lsst.daf.butler.direct_butler._direct_butler")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _require_universe(butler: Butler, path: str | Path) -> None:

@@ -1,0 +1,48 @@
+"""``zeropoint register-camera``: bring a camera into a repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zeropoint.cli.errors import clear_errors
+
+_OUTCOMES = {
+    "registered": "registered",
+    "updated": "card replaced; images ingested before keep the old one until `ingest-images --update`",
+    "unchanged": "is registered with this card already; nothing to do",
+}
+
+
+@click.command(name="register-camera")
+@click.argument("repo")
+@click.argument("card")
+@clear_errors
+def register_camera(repo: str, card: str) -> None:
+    """Register the camera that CARD describes in REPO, and write its pipeline.
+
+    CARD is a built-in camera card (sdss, ztf, microobservatory, simcam) or a YAML file of yours (`zeropoint card new`);
+    its `instrument:` must be a plain name. Doing it again with a changed card replaces the card.
+
+    \b
+    Examples
+      zeropoint register-camera REPO sdss
+      zeropoint register-camera REPO mycamera.yaml
+    """
+    from zeropoint.butler.cameras import register_camera as register
+    from zeropoint.butler.collection_chains import defaults_chain
+    from zeropoint.butler.pipelines import pipeline_text, write_pipeline
+    from zeropoint.butler.repository import open_repository
+    from zeropoint.instruments.card import load_card
+
+    content = load_card(card)
+    with_overrides = pipeline_text(content)
+    butler = open_repository(repo, writeable=True)
+    camera = register(butler, content)
+    click.echo(f"{camera.instrument}: {_OUTCOMES[camera.outcome]}")
+    click.echo(f"  inputs of pipelines: {defaults_chain(camera.instrument)}")
+    if Path(repo).is_dir():
+        click.echo(f"  pipeline: {write_pipeline(Path(repo), content)}")
+    else:
+        click.echo(f"  pipeline, to be saved as a file:\n{with_overrides}")
