@@ -13,8 +13,8 @@ from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 from lsst.images import Box, Image
 from lsst.pipe.base import Struct
 
+from tasks import make
 from zeropoint.catalogs.references import ReferenceObjectLoader
-from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.footprint_table import footprints_from_table
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.errors import InvalidInputError
@@ -260,17 +260,6 @@ def test_pixels_stay_instrumental_on_request(
     assert result.stars["base_PsfFlux_flux"].tobytes() == nano.stars["base_PsfFlux_flux"].tobytes()
 
 
-def flat_fielded(exposure: Exposure) -> tuple[Exposure, np.ndarray]:
-    """Return the exposure as a background-flat one, and the correction that leads back."""
-    height, width = exposure.shape
-    correction = (1.0 + 0.1 * np.linspace(-1, 1, width)[None, :] * np.ones((height, 1))).astype(np.float32)
-    flat = exposure.copy()
-    flat.image *= correction
-    flat.variance *= correction**2
-    flat.metadata["LSST ISR FLAT APPLIED"] = True
-    return flat, correction
-
-
 ILLUMINATED = (
     ("psf_subtract_background.doApplyFlatBackgroundRatio", True),
     ("star_background.doApplyFlatBackgroundRatio", True),
@@ -281,7 +270,7 @@ ILLUMINATED = (
 def test_the_illumination_correction_divides_the_image_and_is_put_out(
     make_task: Any, simulated: Any, calibrated: tuple[CalibrateImageTask, Struct]
 ) -> None:
-    exposure, correction = flat_fielded(simulated.exposure)
+    exposure, correction = make.flat_fielded(simulated.exposure)
     result = make_task(*ILLUMINATED).run(
         exposures=[exposure],
         id_generator=IDS,
@@ -298,7 +287,7 @@ def test_the_illumination_correction_divides_the_image_and_is_put_out(
 
 
 def test_a_failure_keeps_the_applied_ratio(make_task: Any, simulated: Any) -> None:
-    exposure, correction = flat_fielded(simulated.exposure)
+    exposure, correction = make.flat_fielded(simulated.exposure)
     result = Struct()
     with pytest.raises(Exception, match="cosmic"):
         make_task(*ILLUMINATED, ("psf_repair.cosmicray.nCrPixelMax", 3)).run(
@@ -308,7 +297,7 @@ def test_a_failure_keeps_the_applied_ratio(make_task: Any, simulated: Any) -> No
 
 
 def test_an_image_without_flat_field_takes_no_illumination_correction(make_task: Any, simulated: Any) -> None:
-    exposure, correction = flat_fielded(simulated.exposure)
+    exposure, correction = make.flat_fielded(simulated.exposure)
     exposure.metadata["LSST ISR FLAT APPLIED"] = False
     with pytest.raises(InvalidInputError, match="LSST ISR FLAT APPLIED"):
         make_task(*ILLUMINATED).run(
@@ -386,15 +375,10 @@ def test_a_record_with_the_same_or_no_pointing_changes_nothing(
 def test_the_camera_model_gives_the_initial_wcs(
     make_task: Any, simulated: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from lsst.images.cameras import CameraFrameSetSerializationModel
-
     from zeropoint.tasks._pointing import initial_wcs
 
-    s = simulated.settings
-    camera = CameraFrameSetSerializationModel(
-        instrument="SimCam", ast=camera_text(s.width, s.height, np.deg2rad(s.pixel_scale / 3600))
-    ).deserialize(None)
-    record = SimpleNamespace(tracking_ra=s.ra_deg, tracking_dec=s.dec_deg, sky_angle=12.0)
+    s, camera = simulated.settings, make.camera_model(simulated)
+    record = SimpleNamespace(tracking_ra=s.ra_deg, tracking_dec=s.dec_deg, sky_angle=make.SKY_ANGLE)
     wcs = initial_wcs(simulated.exposure, camera, record)
     # the simulated distortion is not in this camera model: nothing at the centre, 5 pixels in the corner
     assert offset_arcsec(wcs, simulated.wcs, 299.5, 299.5) < 1e-6
@@ -404,23 +388,6 @@ def test_the_camera_model_gives_the_initial_wcs(
     assert task.metadata["initial_to_final_wcs"] < 0.1
     assert initial_wcs(simulated.exposure, camera, None) is simulated.exposure.wcs
     assert "boresight and rotation" in caplog.text
-
-
-def camera_text(width: int, height: int, scale: float) -> str:
-    """Return a camera of one detector on the optical axis as an AST frame set: 10 micrometre pixels."""
-    import starlink.Ast as Ast
-
-    frames = Ast.FrameSet(Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
-    frames.addframe(
-        1, Ast.ZoomMap(2, scale / 0.01), Ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad")
-    )
-    detector = Ast.Frame(2, "Ident=DETECTOR_000,Unit(1)=pixel,Unit(2)=pixel")
-    detector.set(f"Bottom(1)=0,Bottom(2)=0,Top(1)={width},Top(2)={height}")
-    centre = Ast.ShiftMap([0.5 * (width - 1), 0.5 * (height - 1)])
-    frames.addframe(1, Ast.CmpMap(Ast.ZoomMap(2, 100.0), centre, True), detector)
-    lines: list[str] = []
-    Ast.Channel(None, SimpleNamespace(astsink=lines.append)).write(frames)
-    return "\n".join(lines)
 
 
 def test_two_snaps_are_one_visit(make_task: Any, simulated: Any) -> None:

@@ -25,6 +25,7 @@ from zeropoint.errors import CalibrationFailure
 from zeropoint.photometry.color_terms import ColortermLibrary
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage
 from zeropoint.recipes.calibrate_image import CalibrateImageConfig as RecipeConfig
+from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, field_history
 from zeropoint.recipes.post_isr import exposure_from_visit_image
 from zeropoint.tasks import _outputs
 from zeropoint.tasks._errors import algorithm_error
@@ -222,6 +223,19 @@ class CalibrateImageConfig(
         super().setDefaults()
         self.optional_outputs.append("partial_exposure")
 
+    def applyConfigOverrides(self, *args: Any, **kwargs: Any) -> None:
+        """Apply the overrides of pipeline and user, and keep what they set from being derived from the image."""
+        before = _times_set(self)
+        super().applyConfigOverrides(*args, **kwargs)
+        after = _times_set(self)
+        kept = {name for name in DERIVABLE_FIELDS if after[name] > before[name]}
+        self.derived_fields_keep = sorted(kept | set(self.derived_fields_keep))
+
+
+def _times_set(config: CalibrateImageConfig) -> dict[str, int]:
+    """Return how often each field that may be derived has been set."""
+    return {name: len(field_history(config, name) or ()) for name in DERIVABLE_FIELDS}
+
 
 class CalibrateImageTask(pipeBase.PipelineTask):
     """Compute PSF, aperture corrections, WCS and zeropoint of a visit's detector image, and its stars.
@@ -375,7 +389,8 @@ class CalibrateImageTask(pipeBase.PipelineTask):
                 label=f"visit {snaps[0].visit_info.visit} detector {snaps[0].detector.id}",
             )
         except CalibrationFailure as failure:
-            self._keep(struct, failure.record)  # type: ignore[attr-defined]
+            if failure.record is not None:
+                self._keep(struct, failure.record)
             raise algorithm_error(failure) from failure
         self._keep(struct, record)
         return struct
