@@ -1,0 +1,312 @@
+"""From a request to a quantum graph: pipeline with overrides, instrument, collections, what is done already."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsst.daf.butler import Butler, ButlerUserError, MissingDatasetTypeError
+from lsst.pipe.base import Pipeline, PipelineGraph
+from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
+from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
+
+from zeropoint.errors import InvalidInputError
+
+__all__ = ["ConfigOverride", "RunRequest", "build_graph", "load_pipeline", "read_graph", "with_instrument"]
+
+
+@dataclass(frozen=True)
+class ConfigOverride:
+    """One ``-c label:field=value`` or ``-C label:file``.
+
+    Attributes
+    ----------
+    label
+        Task.
+    field
+        Dotted name, empty for a file.
+    value
+        Value as text, or the file's path.
+    """
+
+    label: str
+    field: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """The override as it was written."""
+        return f"-c {self.label}:{self.field}={self.value}" if self.field else f"-C {self.label}:{self.value}"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run, and how.
+
+    Attributes
+    ----------
+    repository
+        Path, URI or alias.
+    pipeline
+        Path or URI of a pipeline, with ``#LABEL,...`` for a part of it; not needed with ``graph``.
+    inputs, output
+        Input collections, and the chain that gets a new run of outputs.
+    data_query
+        Expression that selects the data.
+    overrides
+        In the order of their application.
+    skip_existing_in
+        Collections in which done quanta are looked for, beside the output chain's own runs.
+    redo
+        Do again what the output chain's own runs hold.
+    rebase
+        Put new inputs into an existing output chain.
+    graph
+        Graph file to run, in place of pipeline, inputs and query.
+    save_graph
+        Where to keep a copy of the graph.
+    processes, timeout_s, max_quanta_per_worker, retries
+        Number of workers; seconds after which a quantum is given up (0: never); quanta after which a worker is
+        replaced; how often a quantum is tried again whose worker died.
+    raise_on_partial_outputs
+        Treat partial outputs as failures.
+    log_level
+        Level of the workers' logs, which become the log datasets.
+    """
+
+    repository: str
+    pipeline: str = ""
+    inputs: tuple[str, ...] = ()
+    output: str = ""
+    data_query: str = ""
+    overrides: tuple[ConfigOverride, ...] = ()
+    skip_existing_in: tuple[str, ...] = ()
+    redo: bool = False
+    rebase: bool = False
+    graph: str = ""
+    save_graph: str = ""
+    processes: int = 1
+    timeout_s: float = 0.0
+    max_quanta_per_worker: int = 200
+    retries: int = 1
+    raise_on_partial_outputs: bool = False
+    log_level: str = "INFO"
+
+
+class _Builder(AllDimensionsQuantumGraphBuilder):
+    """The usual builder, which also counts what it skips."""
+
+    n_skipped = 0
+
+    def _apply_skip_decision(self, *args: Any, **kwargs: Any) -> None:
+        self.n_skipped += 1
+        super()._apply_skip_decision(*args, **kwargs)
+
+
+class _Remarks(logging.Handler):
+    """Keeps what the builder says of an empty graph."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage().strip())
+
+
+def load_pipeline(request: RunRequest) -> PipelineGraph:
+    """Read a pipeline and apply the overrides.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file, a label, a task or an override cannot be used.
+    """
+    try:
+        pipeline = Pipeline.from_uri(request.pipeline)
+    except FileNotFoundError:
+        raise InvalidInputError(f"{request.pipeline}: no such pipeline.") from None
+    except Exception as error:
+        raise InvalidInputError(f"{request.pipeline}: is not a pipeline: {_text(error)}") from error
+    labels = list(pipeline.task_labels)
+    for override in request.overrides:
+        if override.label not in labels:
+            close = difflib.get_close_matches(override.label, labels, 1)
+            hint = f"did you mean {close[0]}?" if close else f"labels: {', '.join(labels)}."
+            raise InvalidInputError(f"{override.text}: the pipeline has no task {override.label!r}; {hint}")
+        if override.field:
+            pipeline.addConfigOverride(override.label, override.field, override.value)
+        elif not Path(override.value).is_file() and "://" not in override.value:
+            raise InvalidInputError(f"{override.value}: no such config file.")
+        else:
+            pipeline.addConfigFile(override.label, override.value)
+    try:
+        return pipeline.to_graph()
+    except Exception as error:
+        raise InvalidInputError(f"{request.pipeline}: cannot be configured: {_text(error)}") from error
+
+
+def with_instrument(
+    butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...], data_query: str
+) -> str:
+    """Return a data query that names the instrument where that is needed and there is one choice only.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    pipeline_graph
+        Resolved pipeline; one that names its instrument needs nothing.
+    inputs
+        Collections searched for the pipeline's inputs.
+    data_query
+        The user's expression.
+
+    Raises
+    ------
+    InvalidInputError
+        If the query needs an instrument and the inputs hold several.
+    """
+    if "instrument" in pipeline_graph.data_id.dimensions or re.search(r"\binstrument\b", data_query):
+        return data_query
+    found: set[str] = set()
+    for node in pipeline_graph.dataset_types.values():
+        is_input = pipeline_graph.producer_of(node.name) is None and not node.is_prerequisite
+        if not is_input or "instrument" not in node.dimensions:
+            continue
+        try:
+            with butler.query() as query:
+                rows = query.join_dataset_search(node.name, inputs).data_ids(["instrument"])
+                found.update(str(row["instrument"]) for row in rows)
+        except MissingDatasetTypeError:
+            raise InvalidInputError(
+                f"the repository has no dataset type {node.name}, which the pipeline reads; ingest images first."
+            ) from None
+    if len(found) == 1:
+        chosen = f"instrument = '{found.pop()}'"
+        return f"{chosen} AND ({data_query})" if data_query else chosen
+    if len(found) > 1 and data_query:
+        raise InvalidInputError(
+            f"the inputs hold images of {', '.join(sorted(found))}: say which in the data query, as in "
+            f"-d \"instrument='{min(found)}' AND {data_query}\"."
+        )
+    return data_query
+
+
+def build_graph(
+    butler: Butler,
+    pipeline_graph: PipelineGraph,
+    request: RunRequest,
+    *,
+    search: tuple[str, ...],
+    run: str,
+    skip_existing_in: tuple[str, ...],
+) -> tuple[PredictedQuantumGraphComponents, int]:
+    """Build the graph of what is to be done.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    pipeline_graph
+        What to run.
+    request
+        Data query and output chain are taken from it.
+    search
+        Collections that inputs are looked for in.
+    run
+        Output run, which does not exist yet.
+    skip_existing_in
+        Collections in which done quanta are looked for.
+
+    Returns
+    -------
+    graph : lsst.pipe.base.quantum_graph.PredictedQuantumGraphComponents
+        May be empty if everything was done before.
+    n_skipped : int
+        Number of quanta that were done before.
+
+    Raises
+    ------
+    InvalidInputError
+        If the query or the collections cannot be used, or there is nothing to run on.
+    """
+    remarks = _Remarks()
+    try:
+        pipeline_graph.resolve(butler.registry)
+        query = with_instrument(butler, pipeline_graph, search, request.data_query)
+        builder = _Builder(
+            pipeline_graph,
+            butler,
+            where=query,
+            skip_existing_in=skip_existing_in,
+            input_collections=search,
+            output_run=run,
+        )
+        builder.log.logger.addHandler(remarks)
+        try:
+            graph = builder.finish(
+                request.output,
+                metadata={
+                    "butler_argument": request.repository,
+                    "skip_existing_in": list(skip_existing_in),
+                    "skip_existing": bool(skip_existing_in),
+                    "data_query": query,
+                },
+                attach_datastore_records=True,
+            )
+        finally:
+            builder.log.logger.removeHandler(remarks)
+    except InvalidInputError:
+        raise
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"no graph: {_text(error)}") from error
+    except (ButlerUserError, LookupError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(f"no graph for -d {request.data_query!r}: {_text(error)}") from error
+    if not graph.quantum_datasets and not builder.n_skipped:
+        reasons = " ".join(" ".join(line.split()) for line in remarks.lines)
+        raise InvalidInputError(
+            f"nothing to run: no data in {', '.join(search)} match -d {query!r}. {reasons}".strip()
+        )
+    return graph, builder.n_skipped
+
+
+def read_graph(path: str) -> PredictedQuantumGraphComponents:
+    """Read a whole graph file.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no graph, or one without datastore records, which workers need to find their inputs.
+    """
+    try:
+        graph = PredictedQuantumGraph.open(path)
+        with graph as reader:
+            reader.read_all()
+            components = reader.components
+    except FileNotFoundError:
+        raise InvalidInputError(f"{path}: no such graph file.") from None
+    except Exception as error:
+        raise InvalidInputError(f"{path}: is not a quantum graph: {_text(error)}") from error
+    quanta = components.quantum_datasets.values()
+    if quanta and not any(quantum.datastore_records for quantum in quanta):
+        raise InvalidInputError(
+            f"{path}: has no datastore records; build it with `pipetask qgraph --qgraph-datastore-records`."
+        )
+    return components
+
+
+def _text(error: BaseException) -> str:
+    """Return an exception's text with those of its causes that add to it, on one line."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < 3:
+        text = " ".join(str(current).split()) or type(current).__name__
+        if not any(text in part for part in parts):
+            parts.append(text)
+        current = current.__cause__
+    return ": ".join(parts)

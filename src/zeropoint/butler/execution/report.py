@@ -1,0 +1,241 @@
+"""What became of the quanta of a run: counts, failures by class, exit code, table."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+__all__ = ["QuantumOutcome", "RunReport", "Status", "TaskTally"]
+
+#: Data ids kept for each kind of failure; all are counted, and all are in the repository's logs.
+_MAX_DATA_IDS = 1000
+_SHOWN_DATA_IDS = 5
+
+
+class Status(Enum):
+    """How a quantum ended."""
+
+    GOOD = "good"
+    PARTIAL = "partial"
+    NO_WORK = "no work"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class QuantumOutcome:
+    """What became of one quantum.
+
+    Attributes
+    ----------
+    quantum_id, label, data_id
+        Which one; the data id as text.
+    status
+        How it ended.
+    error_type, message
+        Class and text of the exception of a failed or partial one.
+    algorithmic
+        The exception says that the data cannot be processed, not that something is broken.
+    disk_full
+        Its outputs could not be written for want of space.
+    seconds
+        Wall time in the worker.
+    """
+
+    quantum_id: uuid.UUID
+    label: str
+    data_id: str
+    status: Status
+    error_type: str = ""
+    message: str = ""
+    algorithmic: bool = False
+    disk_full: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class _Failures:
+    """Quanta of one task that ended alike."""
+
+    status: Status
+    error_type: str
+    message: str
+    count: int = 0
+    data_ids: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TaskTally:
+    """Counts of one task."""
+
+    n_quanta: int
+    counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
+    failures: dict[tuple[Status, str], _Failures] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def n_done(self) -> int:
+        """Number of quanta whose fate is known."""
+        return sum(self.counts.values())
+
+
+@dataclass
+class RunReport:
+    """Result of a run.
+
+    Attributes
+    ----------
+    repository, output, run, graph
+        Where outputs and graph are; ``run`` is empty if nothing was left to do.
+    tasks
+        Tallies by label, in the order of the pipeline.
+    n_skipped
+        Quanta that an earlier run had done.
+    notes
+        Sentences for the user.
+    error
+        What ended the run early, if anything did.
+    interrupted
+        The user or the system stopped it.
+    seconds
+        Wall time of the whole.
+    """
+
+    repository: str
+    output: str
+    run: str = ""
+    graph: str = ""
+    tasks: dict[str, TaskTally] = field(default_factory=dict)
+    n_skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+    interrupted: bool = False
+    seconds: float = 0.0
+    #: A failure that no property of the data explains.
+    unexpected: bool = False
+
+    def add(self, outcome: QuantumOutcome) -> None:
+        """Count one quantum."""
+        tally = self.tasks[outcome.label]
+        tally.counts[outcome.status] += 1
+        tally.seconds += outcome.seconds
+        if outcome.status is Status.FAILED and not outcome.algorithmic:
+            self.unexpected = True
+        if not outcome.error_type:
+            return
+        key = (outcome.status, outcome.error_type)
+        kind = tally.failures.setdefault(key, _Failures(outcome.status, outcome.error_type, outcome.message))
+        kind.count += 1
+        if len(kind.data_ids) < _MAX_DATA_IDS:
+            kind.data_ids.append(outcome.data_id)
+
+    def count(self, *statuses: Status) -> int:
+        """Return the number of quanta with any of these statuses."""
+        return sum(tally.counts[status] for tally in self.tasks.values() for status in statuses)
+
+    @property
+    def n_quanta(self) -> int:
+        """Number of quanta of the graph."""
+        return sum(tally.n_quanta for tally in self.tasks.values())
+
+    @property
+    def n_not_run(self) -> int:
+        """Number of quanta that the run did not come to."""
+        return self.n_quanta - sum(tally.n_done for tally in self.tasks.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 all good; 4 some failed or are partial because of their data; 130 interrupted; 1 anything else."""
+        if self.error or self.unexpected:
+            return 1
+        if self.interrupted:
+            return 130
+        return 4 if self.count(Status.FAILED, Status.PARTIAL, Status.BLOCKED) else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "repository": self.repository,
+            "output": self.output,
+            "run": self.run or None,
+            "graph": self.graph or None,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "interrupted": self.interrupted,
+            "error": self.error or None,
+            "notes": self.notes,
+            "quanta": self.n_quanta,
+            "skipped": self.n_skipped,
+            "not_run": self.n_not_run,
+            "tasks": {label: _task_dict(tally) for label, tally in self.tasks.items()},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the table that is printed at the end."""
+        if not self.run:
+            yield f"nothing to do: all {self.n_skipped} quanta were done before, in {self.output}"
+            yield from self.notes
+            return
+        yield from _table(
+            [("task", "quanta", "good", "partial", "no work", "failed", "blocked", "not run", "s each")],
+            (_row(label, tally) for label, tally in self.tasks.items()),
+        )
+        for label, tally in self.tasks.items():
+            for kind in tally.failures.values():
+                yield f"{label}: {kind.count} {kind.status.value}: {kind.error_type}: {kind.message}"
+                yield f"    {_some(kind.data_ids, kind.count)}"
+        yield from self.notes
+        if self.n_skipped:
+            yield f"skipped {self.n_skipped} quanta that an earlier run did"
+        yield f"outputs and logs (datasets LABEL_log): {self.run}, first in {self.output}"
+        yield f"details: pipetask report {self.repository} {self.graph} --force-v2 --read-caveats exhaustive"
+
+
+def _task_dict(tally: TaskTally) -> dict[str, Any]:
+    return {
+        "quanta": tally.n_quanta,
+        **{status.value.replace(" ", "_"): n for status, n in tally.counts.items()},
+        "not_run": tally.n_quanta - tally.n_done,
+        "seconds": round(tally.seconds, 3),
+        "failures": [
+            {
+                "status": kind.status.value,
+                "exception": kind.error_type,
+                "message": kind.message,
+                "count": kind.count,
+                "data_ids": kind.data_ids,
+            }
+            for kind in tally.failures.values()
+        ],
+    }
+
+
+def _row(label: str, tally: TaskTally) -> tuple[str, ...]:
+    counts = tally.counts
+    ran = tally.n_done - counts[Status.BLOCKED]
+    numbers = (
+        tally.n_quanta,
+        counts[Status.GOOD],
+        counts[Status.PARTIAL],
+        counts[Status.NO_WORK],
+        counts[Status.FAILED],
+        counts[Status.BLOCKED],
+        tally.n_quanta - tally.n_done,
+    )
+    return (label, *(str(n) for n in numbers), f"{tally.seconds / ran:.2f}" if ran else "-")
+
+
+def _table(head: list[tuple[str, ...]], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    lines = [*head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]
+        yield "  ".join(cells).rstrip()
+
+
+def _some(data_ids: list[str], count: int) -> str:
+    shown = "; ".join(data_ids[:_SHOWN_DATA_IDS])
+    return shown if count <= _SHOWN_DATA_IDS else f"{shown}; and {count - _SHOWN_DATA_IDS} more"
