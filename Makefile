@@ -2,15 +2,18 @@
 # packages of requirements.lock and this package (editable).
 
 PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3)
+# the other supported Python: on the search path, or one of pyenv's
+PYTHON312 ?= $(shell for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python3.12; do \
+    $$p -c '' 2> /dev/null && echo $$p && break; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit validate bench lock clean system-deps
+.PHONY: help setup demo test test-3.12 lint types layers unit validate bench lock clean system-deps
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9.-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.installed ## Create .venv with everything that runs and tests the package
 
@@ -25,6 +28,16 @@ demo: setup ## Simulate one exposure, calibrate it, compare with the truth
 	$(BIN)/zeropoint demo --out demo
 
 test: setup lint types layers unit ## Lint, types, layer rules and the test suite
+
+test-3.12: .venv-3.12/.installed ## The test suite on Python 3.12
+	.venv-3.12/bin/python -m pytest -n 2 --dist loadscope
+
+.venv-3.12/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON312)" || { echo "no Python 3.12 found: make test-3.12 PYTHON312=/path/to/python3.12"; exit 1; }
+	$(PYTHON312) -m venv .venv-3.12
+	.venv-3.12/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv-3.12/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,7 +65,7 @@ lock: ## Renew requirements.lock from pyproject.toml (needs uv)
 	    --no-emit-index-url --generate-hashes --quiet -o requirements.lock
 
 system-deps: ## Debian packages that some validations want
-	apt-get update && apt-get install -y chromium
+	apt-get update && apt-get install -y chromium postgresql
 
 clean: ## Remove the environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
+	rm -rf .venv .venv-3.12 .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
