@@ -39,7 +39,7 @@ _DETECTOR = ("instrument", "visit", "detector")
 _FLAT = ("instrument", "detector", "physical_filter")
 
 
-class CalibrateImageConnections(
+class CalibrateImageConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
     pipeBase.PipelineTaskConnections, dimensions=("instrument", "visit", "detector")
 ):
     """Datasets of CalibrateImageTask, under Rubin's names."""
@@ -198,7 +198,7 @@ class DiffractionSpikeMaskConfig(pexConfig.Config):
     )
 
 
-class CalibrateImageConfig(
+class CalibrateImageConfig(  # type: ignore[call-arg]  # a metaclass takes the connections
     pipeBase.PipelineTaskConfig, RecipeConfig, pipelineConnections=CalibrateImageConnections
 ):
     """Configuration of `CalibrateImageTask`: the recipe's, with what concerns the repository."""
