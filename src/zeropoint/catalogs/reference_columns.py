@@ -415,7 +415,7 @@ class _Builder:
                 f"{self.table.path}: REFCAT_FORMAT_VERSION {version} is newer than 2, the newest known; convert "
                 "the catalogue or update this package."
             )
-        return 1.0 if version >= 1 else 1.0e9
+        return 1.0 if version >= 1 else _unit_factor("Jy", "nJy")
 
     def keep(self, names: Iterable[str] | None) -> None:
         """Pass on further columns as they are: those asked for, or all of a shard."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ from zeropoint.catalogs.reference_rows import (
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["DeferredTable", "ReferenceShards"]
+
+_log = logging.getLogger(__name__)
 
 
 class DeferredTable(Protocol):
@@ -80,6 +83,10 @@ class ReferenceShards(ReferenceRows):
                 self._readers[k](), Path(f"{self.name}, shard {k + 1} of {len(self._readers)}")
             )
             mapping = make_column_map(table, {})
+            if k == 0 and mapping.converts_jansky:
+                _log.info(
+                    "%s: the shards' fluxes are in Jy (format version 0) and converted to nJy.", self.name
+                )
             if k > 0:
                 check_same_columns(table, mapping, *self._table(0))
             self._tables[k] = (table, mapping)
@@ -87,6 +94,6 @@ class ReferenceShards(ReferenceRows):
 
 
 def _raw_table(table: Table, where: Path) -> RawTable:
-    """Return an astropy table as a shard in Rubin's format; in older ones the positions are one column."""
+    """Return an astropy table as a shard in Rubin's format, all of whose columns are kept."""
     raw = table_columns(table, where)
     return RawTable(where, raw.columns, raw.units, {"AFW_TYPE": "SIMPLE", **raw.meta})

@@ -92,8 +92,9 @@ class ReferenceSource(ReferenceRows):
         Parameters
         ----------
         path
-            A directory of shards whose file names hold an HTM trixel index (Rubin's format, any depth), or one
-            table: FITS, parquet, ECSV, CSV or text, perhaps gzipped.
+            A directory of shards whose file names hold an HTM trixel index (Rubin's format, any depth), such a
+            directory and the name of one of several catalogues in it, or one table: FITS, parquet, ECSV, CSV or
+            text, perhaps gzipped.
         column_map
             Mapping or YAML file: ``ra``, ``dec``, ``id``, ``epoch``, ``pm_ra``, ``pm_dec`` and their ``_err``
             as a column name or ``{column, unit}``, and ``bands``, a mapping from a band to ``{mag, mag_err,
@@ -109,7 +110,8 @@ class ReferenceSource(ReferenceRows):
         path = Path(path).expanduser()
         given = read_column_map(column_map)
         if not path.exists():
-            raise InvalidInputError(f"Reference catalogue {path} does not exist; check the path.")
+            stem, shards = _group_named_by(path)
+            return cls(name or stem, path.parent, shards=shards, column_map=given)
         if path.is_dir():
             stem, shards = _choose_group(path, name)
             return cls(name or stem or path.name, path, shards=shards, column_map=given)
@@ -202,13 +204,33 @@ def _shard_of(path: Path) -> tuple[str, Shard] | None:
     return rest, Shard(path, index, htm_depth(index))
 
 
-def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]:
-    """Return the stem and the shards of the one catalogue meant in a directory."""
+def _group_named_by(path: Path) -> tuple[str, tuple[Shard, ...]]:
+    """Return the catalogue that the last part of a path names among the shards in the directory before it."""
+    groups = _groups(path.parent) if path.parent.is_dir() else {}
+    if not groups:
+        raise InvalidInputError(f"Reference catalogue {path} does not exist; check the path.")
+    chosen = [stem for stem in groups if path.name in stem]
+    if len(chosen) != 1:
+        raise InvalidInputError(
+            f"{path.parent}: holds {'several catalogues' if chosen else 'no catalogue'} {path.name!r}; there are shards "
+            f"of {', '.join(sorted(groups))}."
+        )
+    return chosen[0], _sorted(groups[chosen[0]])
+
+
+def _groups(path: Path) -> dict[str, list[Shard]]:
+    """Return the shards in a directory by the rest of their file names."""
     groups: dict[str, list[Shard]] = {}
     for file_name in sorted(os.listdir(path)):
         found = _shard_of(path / file_name)
         if found is not None:
             groups.setdefault(found[0], []).append(found[1])
+    return groups
+
+
+def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]:
+    """Return the stem and the shards of the one catalogue meant in a directory."""
+    groups = _groups(path)
     if not groups:
         below = [d.name for d in sorted(path.iterdir()) if d.is_dir()]
         hint = (
