@@ -29,7 +29,7 @@ from zeropoint.instruments.card import load_card
 from zeropoint.quality.metrics import compute_metrics
 from zeropoint.quality.verdict import Verdict, judge
 from zeropoint.recipes.report_data import report_data
-from zeropoint.recipes.session import ImageRequest, ImageRun, calibrate_files
+from zeropoint.recipes.session import CalibrationSession, ImageRun
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ZEROPOINT_TESTDATA", ROOT.parent / "shared" / "data"))
@@ -79,7 +79,7 @@ def mad(values: Any) -> float:
 def calibrate(path: Path, card: str, references: ReferenceSource, *overrides: tuple[str, Any]) -> Calibrated:
     """Calibrate one file as the command line does, without writing anything."""
     start = time.perf_counter()
-    run = calibrate_files(ImageRequest((path,), load_card(card), references, overrides=overrides))
+    run = CalibrationSession(load_card(card), references, overrides=overrides).calibrate(path)
     metrics = compute_metrics(report_data(run, references.name))
     verdict = judge(metrics, run.caveats, run.result.failure)
     return Calibrated(run, metrics, verdict, time.perf_counter() - start)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lsst.images import Box, DetectorFrame, SkyProjection
 
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation, gnomonic, inverse_gnomonic
 
@@ -125,3 +128,30 @@ def test_the_far_hemisphere_has_no_pixel():
 def test_gnomonic_round_trip(xi, eta, dec0):
     back = gnomonic(*inverse_gnomonic(xi, eta, 3.0, dec0), 3.0, dec0)
     np.testing.assert_allclose(back, (xi, eta), atol=1e-12)
+
+
+@pytest.mark.parametrize("bent", [(), (0,), (1,), (0, 1)])
+def test_other_libraries_read_a_wcs_bent_along_any_axes(bent) -> None:
+    # a SIP header needs forward terms on both axes; AP and BP alone make it unreadable to some
+    c = np.zeros((2, 4, 4))
+    scale = 0.2 * np.pi / 648000.0
+    c[0, 0, 1], c[1, 1, 0] = -scale, scale
+    for axis in bent:
+        c[axis, 2, 1] = 3e-12
+    wcs = SkyWcs(1.3, -0.93, c, 40.0, 30.0, 1.0)
+    frame = DetectorFrame(instrument="C", visit=1, detector=2, bbox=Box.factory[0:70, 0:90])
+    projection = SkyProjection.from_fits_wcs(wcs.to_astropy((70, 90)), frame)
+    x, y = np.meshgrid(np.linspace(0, 89, 5), np.linspace(0, 69, 5))
+    sky = projection.pixel_to_sky(x=x, y=y)
+    away = angular_separation(sky.ra.rad, sky.dec.rad, *wcs.pixel_to_sky(x=x, y=y))
+    assert away.max() < 1e-6 * np.pi / 648000.0
+
+
+def test_text_keeps_every_bit(rng) -> None:
+    wcs = SkyWcs(*rng.normal(size=2), rng.normal(size=(2, 4, 4)), *rng.normal(size=4))
+    back = SkyWcs.from_text(wcs.to_text())
+    assert back.coefficients.tobytes() == wcs.coefficients.tobytes()
+    assert dataclasses.replace(back, coefficients=None) == dataclasses.replace(wcs, coefficients=None)
+    for text in ("{}", "[1]", "not json", '{"values": [1, 2, 3, 4, 5, 6], "coefficients": [1]}'):
+        with pytest.raises(ValueError):
+            SkyWcs.from_text(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -319,6 +319,12 @@ class SkyWcs:
 
     # -- FITS ---------------------------------------------------------------------------------------
 
+    def _without_empty_orders(self) -> SkyWcs:
+        """Return the same mapping without orders whose coefficients are all zero: SIP cannot say them."""
+        n = self.coefficients.shape[1]
+        used = int(_total_order(n)[np.any(self.coefficients != 0, axis=0)].max(initial=1)) + 1
+        return self if used >= n else replace(self, coefficients=self.coefficients[:, :used, :used].copy())
+
     def to_astropy(self, shape: tuple[int, int]) -> WCS:
         """Return the TAN or TAN-SIP astropy WCS of the same mapping (forward exact, AP/BP fitted).
 
@@ -327,6 +333,9 @@ class SkyWcs:
         shape
             (height, width), over which the reverse polynomial is fitted.
         """
+        trimmed = self._without_empty_orders()
+        if trimmed is not self:
+            return trimmed.to_astropy(shape)
         n = self.order + 1
         # The SIP convention needs the linear part to vanish at CRPIX: put CRPIX where (xi, eta) = 0 if that
         # is near the image, else move the tangent point to the image centre first.
@@ -356,6 +365,10 @@ class SkyWcs:
         if sip:
             inverse = np.linalg.inv(cd)
             ab = np.einsum("ab,bji->aji", inverse, c)
+            # readers want a forward term on both axes, and AST one in the axis' own coordinate
+            for axis, place in zip(ab, ((0, 2), (2, 0))):
+                if not axis[_total_order(n) > 1].any():
+                    axis[place] = 1e-30
             header["A_ORDER"] = header["B_ORDER"] = self.order
             for j in range(n):
                 for i in range(n - j):
@@ -414,6 +427,11 @@ def _fit_lowest_order(
             break
     assert best is not None
     return best
+
+
+def _total_order(n: int) -> np.ndarray:
+    """Return ``i + j`` of each coefficient, shape (n, n)."""
+    return np.add.outer(np.arange(n), np.arange(n))
 
 
 def _exponents(order: int) -> list[tuple[int, int]]:

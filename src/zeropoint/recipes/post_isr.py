@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from zeropoint.datamodel.exposure import (
     PointingUncertainty,
     VisitInfo,
 )
-from zeropoint.datamodel.mask_planes import ALIASES, PLANES, plane_bit
+from zeropoint.datamodel.mask_planes import ALIASES, PLANES, canonical_name
 from zeropoint.datamodel.visit_image import visit_image
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation, gnomonic
 from zeropoint.errors import InvalidInputError
@@ -48,7 +49,9 @@ _POINTING = ("offset_arcsec", "rotation_deg", "scale_percent")
 _WCS = "wcs.polynomial"
 #: WCSs that differ by less are one, radians.
 _SAME = 1e-6 * np.pi / 648000.0
-_RESERVED = re.compile(r"^(psf\.nominal|camera\.nominal|wcs\.polynomial|pointing\.\w+|caveat\.\d+)$")
+_RESERVED = re.compile(
+    r"^(ingest\.\w+|psf\.nominal|camera\.nominal|wcs\.polynomial|pointing\.\w+|caveat\.\d+)$"
+)
 #: Header keys worth keeping of those that came with a file.
 _KEPT_EXTERNAL = ("LSST ISR ", "LSST CALIB ")
 _GAIN_KEYS = ("gain", "GAIN")
@@ -157,21 +160,26 @@ def _own(array: np.ndarray) -> FloatImage:
 
 
 def _mask(image: VisitImage, name: str) -> MaskImage:
-    schema, bytes_ = image.mask.schema, image.mask.array
-    result = np.zeros(bytes_.shape[:2], np.int32)
-    unknown = []
-    for plane in schema.names:
-        if plane not in PLANES and plane not in ALIASES:
-            unknown.append(plane)
-            continue
-        bit = schema.bit(plane)
-        set_here = (bytes_[..., bit.index] & bit.mask) != 0
-        result[set_here] |= np.int32(plane_bit(plane))
+    schema, planes = image.mask.schema, image.mask.array
+    known = {plane for plane in schema.names if plane in PLANES or plane in ALIASES}
+    unknown = sorted(set(schema.names) - known)
     if unknown:
-        _LOG.info(
-            "%s: mask planes without a meaning here are left out: %s.", name, ", ".join(sorted(unknown))
-        )
-    return result
+        _LOG.info("%s: mask planes without a meaning here are left out: %s.", name, ", ".join(unknown))
+    # planes that keep their distance move together: one pass over the image for each distance
+    moves: dict[tuple[int, int], int] = defaultdict(int)
+    for plane in known:
+        bit = schema.bit(plane)
+        word, place = bit.index // 4, 8 * (bit.index % 4) + int(bit.mask).bit_length() - 1
+        moves[word, PLANES[canonical_name(plane)][0] - place] |= 1 << place
+    height, width, n_bytes = planes.shape
+    padded = np.zeros((height, width, -(-n_bytes // 4) * 4), np.uint8)
+    padded[:, :, :n_bytes] = planes
+    words = padded.view("<u4")
+    result = np.zeros((height, width), np.uint32)
+    for (word, shift), selected in moves.items():
+        part = words[:, :, word] & np.uint32(selected)
+        result |= part << np.uint32(shift) if shift >= 0 else part >> np.uint32(-shift)
+    return result.view(np.int32)
 
 
 # -- detector -----------------------------------------------------------------------------------------------
@@ -293,13 +301,15 @@ def _visit_info(info: ObservationInfo, band: str, name: str) -> VisitInfo:
     ra = dec = rotation = longitude = latitude = elevation = nan
     if info.tracking_radec is not None:
         icrs = info.tracking_radec.icrs
-        ra, dec = round(float(icrs.ra.deg), 10), round(float(icrs.dec.deg), 10)
+        ra, dec = _rounded(icrs.ra.deg, 10) % 360.0, _rounded(icrs.dec.deg, 10)
     if info.boresight_rotation_angle is not None and info.boresight_rotation_coord == "sky":
-        rotation = round(float(info.boresight_rotation_angle.deg), 10)
+        rotation = _rounded(info.boresight_rotation_angle.deg, 10)
     if info.location is not None:
         place = info.location.to_geodetic()
-        longitude, latitude = round(float(place.lon.deg), 9), round(float(place.lat.deg), 9)
-        elevation = round(float(place.height.to_value(u.m)), 4)
+        longitude, latitude = _rounded(place.lon.deg, 9), _rounded(place.lat.deg, 9)
+        if longitude == 180.0:
+            longitude = -180.0
+        elevation = _rounded(place.height.to_value(u.m), 4)
     exposure_time = nan if info.exposure_time is None else float(info.exposure_time.to_value(u.s))
     return VisitInfo(
         int(visit),
@@ -319,6 +329,11 @@ def _visit_info(info: ObservationInfo, band: str, name: str) -> VisitInfo:
     )
 
 
+def _rounded(value: Any, digits: int) -> float:
+    """Return a rounded number, without the sign of a zero."""
+    return round(float(value), digits) + 0.0
+
+
 def _middle(info: ObservationInfo, exposure_time: float) -> float:
     """Return the middle of the exposure, MJD in TAI, to 0.1 ms."""
     begin, end = info.datetime_begin, info.datetime_end
@@ -327,8 +342,8 @@ def _middle(info: ObservationInfo, exposure_time: float) -> float:
     half = 0.5 * float(np.nan_to_num(exposure_time)) / 86400.0
     if begin is not None and end is not None:
         middle = begin.tai + 0.5 * (end.tai - begin.tai)
-        return round(float(middle.mjd), 9)
-    return round(float(begin.tai.mjd) + half if begin is not None else float(end.tai.mjd) - half, 9)
+        return _rounded(middle.mjd, 9)
+    return _rounded(begin.tai.mjd + half if begin is not None else end.tai.mjd - half, 9)
 
 
 def _pointing(metadata: Mapping[str, Any]) -> PointingUncertainty | None:

@@ -1,7 +1,21 @@
 """Stars and exposures with known truth: for the demo, tests, benchmarks and examples."""
 
 from zeropoint.simulation.exposures import SimulatedExposure, simulate_exposure
-from zeropoint.simulation.files import write_simulation
+from zeropoint.simulation.files import write_image, write_simulation
+from zeropoint.simulation.night import Night, night_settings, simulate_snaps, write_night
 from zeropoint.simulation.settings import SimulationSettings
+from zeropoint.simulation.spoil import SPOILED_KINDS, spoil
 
-__all__ = ["SimulatedExposure", "SimulationSettings", "simulate_exposure", "write_simulation"]
+__all__ = [
+    "SPOILED_KINDS",
+    "Night",
+    "SimulatedExposure",
+    "SimulationSettings",
+    "night_settings",
+    "simulate_exposure",
+    "simulate_snaps",
+    "spoil",
+    "write_image",
+    "write_night",
+    "write_simulation",
+]

@@ -14,11 +14,11 @@ from zeropoint.simulation.cosmic_rays import add_cosmic_rays
 from zeropoint.simulation.psf import TruthPsf
 from zeropoint.simulation.settings import SimulationSettings
 
-__all__ = ["SimulatedExposure", "simulate_exposure"]
+__all__ = ["SimulatedExposure", "draw_magnitudes", "references_of", "simulate_exposure"]
 
 _ARCSEC = np.pi / 648000.0
-#: Modified Julian Date (TAI) of every simulated mid-exposure.
-_MJD_TAI = 61000.25
+#: Stars are drawn this far beyond the image, so that the catalogue surrounds it.
+MARGIN_PIXELS = 300
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,24 @@ class SimulatedExposure:
         return s.zeropoint + 2.5 * float(np.log10(np.mean(fractions)))
 
 
-def simulate_exposure(settings: SimulationSettings) -> SimulatedExposure:
+def simulate_exposure(settings: SimulationSettings, sky: Table | None = None) -> SimulatedExposure:
     """Simulate one exposure.
 
     Parameters
     ----------
     settings
         Numbers and seed; the same settings give the same bytes.
+    sky
+        Stars to show, ``ra``, ``dec`` (rad) and ``mag``; default: ``settings.n_stars`` drawn for this image.
     """
     rng = np.random.default_rng([settings.seed, 0x5EED])
     wcs = _true_wcs(settings)
-    stars = _draw_stars(settings, wcs, rng)
+    stars = _draw_stars(settings, wcs, rng) if sky is None else _stars_of_sky(settings, wcs, sky)
+    if settings.snap:
+        rng = np.random.default_rng([settings.seed, 0x5EED, settings.snap])
     psf = TruthPsf(settings)
     scene = _sky(settings)
-    sky = scene.copy()
+    dark = scene.copy()
     inside = (np.abs(stars["x"] - settings.width / 2) < settings.width / 2 + 40) & (
         np.abs(stars["y"] - settings.height / 2) < settings.height / 2 + 40
     )
@@ -96,7 +100,7 @@ def simulate_exposure(settings: SimulationSettings) -> SimulatedExposure:
     scene = np.minimum(scene, settings.full_well_electrons)
     scene += rng.normal(0.0, settings.read_noise_electrons, scene.shape)
     # the variance plane comes from the data, as a real pipeline's does, but never below the sky's
-    variance = np.maximum(scene, 0.5 * sky) + settings.read_noise_electrons**2
+    variance = np.maximum(scene, 0.5 * dark) + settings.read_noise_electrons**2
     mask = np.zeros(scene.shape, np.int32)
     exposure = Exposure(
         scene.astype(np.float32),
@@ -112,7 +116,7 @@ def simulate_exposure(settings: SimulationSettings) -> SimulatedExposure:
         settings,
         exposure,
         stars[inside],
-        _references(settings, stars, rng),
+        references_of(settings, stars, rng),
         psf,
         wcs,
         noiseless,
@@ -151,17 +155,32 @@ def _initial_wcs(s: SimulationSettings, truth: SkyWcs) -> SkyWcs:
 
 
 def _draw_stars(s: SimulationSettings, wcs: SkyWcs, rng: np.random.Generator) -> Table:
-    # uniform density over the image plus a margin of 300 pixels, so that the catalogue surrounds the image
-    margin = 300
+    # uniform density over the image plus a margin
+    margin = MARGIN_PIXELS
     area = (1 + 2 * margin / s.width) * (1 + 2 * margin / s.height)
     n = round(s.n_stars * area)
     x = rng.uniform(-margin - 0.5, s.width + margin - 0.5, n)
     y = rng.uniform(-margin - 0.5, s.height + margin - 0.5, n)
-    low, high = 10 ** (s.magnitude_slope * s.magnitude_bright), 10 ** (s.magnitude_slope * s.magnitude_faint)
-    mag = np.log10(rng.uniform(low, high, n)) / s.magnitude_slope
+    mag = draw_magnitudes(s, n, rng)
     ra, dec = wcs.pixel_to_sky(x=x, y=y)
     flux = 10 ** (0.4 * (s.zeropoint - mag))
     return Table({"x": x, "y": y, "flux": flux, "mag": mag, "ra": ra, "dec": dec})
+
+
+def draw_magnitudes(s: SimulationSettings, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return magnitudes of ``N(m) ~ 10^(slope m)`` between the limits."""
+    low, high = 10 ** (s.magnitude_slope * s.magnitude_bright), 10 ** (s.magnitude_slope * s.magnitude_faint)
+    return np.asarray(np.log10(rng.uniform(low, high, n)) / s.magnitude_slope)
+
+
+def _stars_of_sky(s: SimulationSettings, wcs: SkyWcs, sky: Table) -> Table:
+    """Return those stars of the sky that lie on the image or within the margin."""
+    ra, dec, mag = (np.asarray(sky[name], np.float64) for name in ("ra", "dec", "mag"))
+    x, y = wcs.sky_to_pixel(ra=ra, dec=dec)
+    m = MARGIN_PIXELS + 0.5
+    near = (x >= -m) & (x <= s.width - 1 + m) & (y >= -m) & (y <= s.height - 1 + m)
+    columns = {"x": x, "y": y, "flux": 10 ** (0.4 * (s.zeropoint - mag)), "mag": mag, "ra": ra, "dec": dec}
+    return Table({name: values[near] for name, values in columns.items()})
 
 
 def _sky(s: SimulationSettings) -> np.ndarray:
@@ -211,7 +230,8 @@ def _sky_limited_snr(stars: Table, psf: TruthPsf, s: SimulationSettings) -> np.n
     return np.asarray(stars["flux"]) / noise
 
 
-def _references(s: SimulationSettings, stars: Table, rng: np.random.Generator) -> Table:
+def references_of(s: SimulationSettings, stars: Table, rng: np.random.Generator) -> Table:
+    """Return the reference catalogue of some stars, with the errors that the settings ask for."""
     keep = np.asarray(stars["mag"]) < s.reference_limit
     ra, dec, mag = (np.asarray(stars[name])[keep] for name in ("ra", "dec", "mag"))
     n = len(ra)
@@ -245,7 +265,7 @@ def _visit_info(s: SimulationSettings) -> VisitInfo:
     return VisitInfo(
         s.visit,
         s.exposure_time,
-        _MJD_TAI,
+        s.mjd_tai,
         f"{s.band}_sim",
         s.band,
         boresight_ra_deg=s.ra_deg,
@@ -255,4 +275,5 @@ def _visit_info(s: SimulationSettings) -> VisitInfo:
         latitude_deg=-30.24,
         elevation_m=2663.0,
         object_name="simulated field",
+        exposure=s.exposure,
     )

@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from zeropoint.simulation.exposures import SimulatedExposure
 
-__all__ = ["write_simulation"]
+__all__ = ["write_image", "write_simulation"]
 
 
 def write_simulation(
@@ -34,6 +34,13 @@ def write_simulation(
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
+    references_path = folder / f"{stem}_references.fits"
+    simulated.references.write(references_path, overwrite=True)
+    return write_image(simulated, folder / f"{stem}.fits"), references_path
+
+
+def write_image(simulated: SimulatedExposure, path: Path) -> Path:
+    """Write a simulated image, readable with the built-in ``simcam`` card; return its path."""
     s, exposure = simulated.settings, simulated.exposure
     assert exposure.wcs is not None
     info = exposure.visit_info
@@ -41,6 +48,7 @@ def write_simulation(
     header["INSTRUME"] = ("SimCam", "simulated camera")
     header["DETECTOR"] = (s.detector, "detector number")
     header["VISIT"] = (s.visit, "visit number")
+    header["EXPID"] = (info.exposure, "exposure number")
     header["OBJECT"] = info.object_name
     header["FILTER"] = (info.physical_filter, "physical filter")
     header["EXPTIME"] = (s.exposure_time, "[s]")
@@ -58,8 +66,5 @@ def write_simulation(
     image = fits.PrimaryHDU((exposure.image / s.gain).astype(np.float32), header)
     mask = fits.ImageHDU(exposure.mask, name="MASK")
     variance = fits.ImageHDU((exposure.variance / s.gain**2).astype(np.float32), name="VARIANCE")
-    image_path = folder / f"{stem}.fits"
-    fits.HDUList([image, mask, variance]).writeto(image_path, overwrite=True)
-    references_path = folder / f"{stem}_references.fits"
-    simulated.references.write(references_path, overwrite=True)
-    return image_path, references_path
+    fits.HDUList([image, mask, variance]).writeto(path, overwrite=True)
+    return path

@@ -52,6 +52,12 @@ class SimulationSettings:
         Cubic optical distortion at the corner; known to the header's WCS.
     ra_deg, dec_deg, band, visit, detector, seed
         Where, what, and the random seed.
+    exposure
+        Exposure number; negative: the visit's.
+    snap
+        Number of the snap: snaps of one seed show one scene with noise and cosmic rays of their own.
+    mjd_tai
+        Middle of the exposure, MJD in TAI.
     """
 
     width: int = 2048
@@ -86,3 +92,6 @@ class SimulationSettings:
     visit: int = 20261120
     detector: int = 0
     seed: int = 1
+    exposure: int = -1
+    snap: int = 0
+    mjd_tai: float = 61000.25
