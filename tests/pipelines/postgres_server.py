@@ -54,15 +54,16 @@ class PostgresServer:
 
     def create_database(self, name: str) -> str:
         """Create a database with the extension that the registry needs; return its URL."""
+        self.execute("postgres", f'create database "{name}"')
+        self.execute(name, "create extension btree_gist")
+        return self.url(name)
+
+    def execute(self, database: str, statement: str) -> None:
+        """Execute a statement in a database."""
         import psycopg
 
-        for database, statement in (
-            ("postgres", f'create database "{name}"'),
-            (name, "create extension btree_gist"),
-        ):
-            with psycopg.connect(self.url(database), autocommit=True) as connection:
-                connection.execute(statement)
-        return self.url(name)
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement)
 
 
 def _run(*arguments: str) -> None:
