@@ -288,10 +288,10 @@ def _difference(name: str, known: Mapping[str, Any], new: Mapping[str, Any]) -> 
         for key, what in (("n_rows", "rows"), ("n_shards", "shards"))
         if known.get(key) != new[key]
     ]
-    for what, one, other in (("lacks", new, known), ("has", known, new)):
+    for whose, one, other in (("the one there", known, new), ("the new one", new, known)):
         only = sorted(set(one["columns"]) - set(other["columns"]))
         if only:
-            details.append(f"it {what} the columns {', '.join(only)}")
+            details.append(f"only {whose} has {', '.join(only)}")
     return (
         f"Reference catalogue {name} is in the repository already with other content (made from "
         f"{known.get('source')}; {'; '.join(details) or 'values differ'}).  Ingest this one under another name, or "
