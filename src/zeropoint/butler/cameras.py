@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, CollectionType, DatasetType, MissingCollectionError, Registry
+from lsst.daf.butler import Butler, CollectionType, MissingCollectionError, Registry
 
 from zeropoint.butler.collection_chains import card_run, update_defaults
+from zeropoint.butler.dataset_types import CARD_DATASET, card_type, ensure_dataset_type
 from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 
 __all__ = [
-    "CARD_DATASET",
     "VISIT_SYSTEMS",
     "RegisteredCamera",
     "card_of",
@@ -24,8 +24,6 @@ __all__ = [
     "registered_cameras",
 ]
 
-#: Dataset type of camera cards.
-CARD_DATASET = "camera_card"
 #: Card's ``visit_system`` -> number and name in the registry, which are Rubin's.
 VISIT_SYSTEMS = {"one-to-one": (0, "one-to-one"), "by-group": (1, "by-group-metadata")}
 
@@ -69,9 +67,7 @@ def register_camera(butler: Butler, card: CameraCard) -> RegisteredCamera:
     if known == content:
         update_defaults(butler, name)
         return RegisteredCamera(name, "unchanged")
-    butler.registry.registerDatasetType(
-        DatasetType(CARD_DATASET, ("instrument",), "StructuredDataDict", universe=butler.dimensions)
-    )
+    ensure_dataset_type(butler, card_type(butler.dimensions))
     run = card_run(name)
     with butler.transaction():
         _check_ids_kept(butler, name, card)

@@ -149,7 +149,7 @@ def _from_card(path: Path, card: CameraCard) -> ImageFacts:
         info.boresight_rotation_deg,
         _outline(observation.wcs, observation.shape, observation.pointing, card),
         observation.identity,
-        observation.caveats,
+        (*observation.caveats, *_undated(begin)),
         observation,
     )
 
@@ -201,8 +201,17 @@ def _from_archive(path: Path, card: CameraCard) -> ImageFacts:
         np.nan if angle is None else float(angle.deg),
         _vectors(sky.ra.rad, sky.dec.rad),
         {},
-        () if np.isfinite(begin) else ("no date: proper motions and zenith distance are not computed",),
+        _undated(begin),
         None,
+    )
+
+
+def _undated(begin: float) -> tuple[str, ...]:
+    """Return what the registry says of an image without a date, which cannot say that it has none."""
+    if np.isfinite(begin):
+        return ()
+    return (
+        f"no date: no timespan in the registry, and day_obs {UNKNOWN_DAY}; queries by time do not find them",
     )
 
 

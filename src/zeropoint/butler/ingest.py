@@ -16,13 +16,13 @@ from lsst.daf.butler import (
     DataCoordinate,
     DatasetIdGenEnum,
     DatasetRef,
-    DatasetType,
     FileDataset,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from zeropoint.butler.cameras import VISIT_SYSTEMS
 from zeropoint.butler.collection_chains import images_run, update_defaults
+from zeropoint.butler.dataset_types import POST_ISR_DATASET, ensure_dataset_type, post_isr_type
 from zeropoint.butler.image_facts import ImageFacts
 from zeropoint.butler.ingested import Ingested, ingested_images
 from zeropoint.butler.parallel import map_files
@@ -31,10 +31,8 @@ from zeropoint.butler.staging import read_facts_or_problem, stage
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 
-__all__ = ["POST_ISR_DATASET", "IngestReport", "ingest_images"]
+__all__ = ["IngestReport", "ingest_images"]
 
-#: Dataset type of post-ISR images.
-POST_ISR_DATASET = "post_isr_image"
 #: Visits written in one transaction.
 _BATCH = 200
 
@@ -141,10 +139,7 @@ def ingest_images(
 def _prepare(butler: Butler, instrument: str) -> str:
     """Register the dataset type and the run."""
     run = images_run(instrument)
-    dimensions = ("instrument", "exposure", "detector")
-    butler.registry.registerDatasetType(
-        DatasetType(POST_ISR_DATASET, dimensions, "VisitImage", universe=butler.dimensions)
-    )
+    ensure_dataset_type(butler, post_isr_type(butler.dimensions))
     butler.collections.register(run, CollectionType.RUN)
     return run
 
@@ -260,23 +255,40 @@ class _Batch:
     report: IngestReport
 
     def write(self, visits: list[list[ImageFacts]]) -> None:
-        """Write some visits in one transaction, or each in its own if that fails."""
-        with _staging_folder(self.butler) as folder:
-            staged = self._stage([each for group in visits for each in group], folder)
-            visits = [kept for group in visits if (kept := [each for each in group if each.path in staged])]
-            try:
-                self._write_together(visits, staged)
+        """Write some visits in one transaction, or each in its own if that fails.
+
+        Raises
+        ------
+        InvalidInputError
+            If the repository cannot be written.
+        """
+        try:
+            with _staging_folder(self.butler) as folder:
+                self._write_from(folder, visits)
+        except (OSError, OperationalError) as error:
+            reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+            done = len(self.report.ingested) + len(self.report.updated)
+            raise InvalidInputError(
+                f"The repository cannot be written: {' '.join(str(reason).split())}; {done} images were ingested before. "
+                "Nothing is broken: run the same command again when that is mended."
+            ) from None
+
+    def _write_from(self, folder: Path, visits: list[list[ImageFacts]]) -> None:
+        staged = self._stage([each for group in visits for each in group], folder)
+        visits = [kept for group in visits if (kept := [each for each in group if each.path in staged])]
+        try:
+            self._write_together(visits, staged)
+            return
+        except (InvalidInputError, IntegrityError) as error:
+            if len(visits) == 1:
+                self._fail(visits[0], error)
                 return
-            except (InvalidInputError, SQLAlchemyError, OSError) as error:
-                if len(visits) == 1:
-                    self._fail(visits[0], error)
-                    return
-            # find out which one it was
-            for group in visits:
-                try:
-                    self._write_together([group], staged)
-                except (InvalidInputError, SQLAlchemyError, OSError) as error:
-                    self._fail(group, error)
+        # find out which one it was
+        for group in visits:
+            try:
+                self._write_together([group], staged)
+            except (InvalidInputError, IntegrityError) as error:
+                self._fail(group, error)
 
     def _stage(self, facts: list[ImageFacts], folder: Path) -> dict[Path, FileDataset]:
         """Write descriptors or copies; return what to ingest by the image's path."""
@@ -288,7 +300,9 @@ class _Batch:
             if isinstance(outcome, str):
                 self.report.failures.append((each.path, outcome))
             else:
-                staged[each.path] = FileDataset(str(outcome.file), [self._ref(each)], formatter=outcome.formatter)
+                staged[each.path] = FileDataset(
+                    str(outcome.file), [self._ref(each)], formatter=outcome.formatter
+                )
         return staged
 
     def _ref(self, facts: ImageFacts) -> DatasetRef:
@@ -330,10 +344,9 @@ class _Batch:
             self.report.notes.update(each.caveats)
 
     def _fail(self, group: list[ImageFacts], error: Exception) -> None:
-        text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-        first = text.strip().splitlines()[0].rstrip(".")
+        first = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
         for each in group:
-            shown = first if str(each.path) in first else f"{each.path}: cannot be stored: {first}"
+            shown = first if str(each.path) in first else f"{each.path}: cannot be registered: {first}"
             self.report.failures.append((each.path, f"{shown}."))
 
 
@@ -341,11 +354,7 @@ class _Batch:
 def _staging_folder(butler: Butler) -> Iterator[Path]:
     """Give a folder for files on their way into the datastore, on its file system if it is a local one."""
     roots = [root for root in butler.get_datastore_roots().values() if root is not None and root.isLocal]
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".ingest-", dir=roots[0].ospath if roots else None))
-    except OSError as error:
-        place = roots[0].ospath if roots else tempfile.gettempdir()
-        raise InvalidInputError(f"{place}: cannot be written ({error.strerror}).") from None
+    folder = Path(tempfile.mkdtemp(prefix=".ingest-", dir=roots[0].ospath if roots else None))
     try:
         yield folder
     finally:

@@ -20,6 +20,7 @@ from lsst.daf.butler.registry.versions import (
 from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
+from zeropoint.butler.dataset_types import card_type, ensure_dataset_type, post_isr_type
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["SEED_STORAGE_CLASSES", "create_repository", "open_repository", "seed_config"]
@@ -98,6 +99,10 @@ def create_repository(
     existed = root.exists()
     try:
         Butler.makeRepo(str(root), config)
+        butler = Butler.from_config(str(root), writeable=True)
+        for dataset_type in (card_type(butler.dimensions), post_isr_type(butler.dimensions)):
+            ensure_dataset_type(butler, dataset_type)
+        butler.close()
     except Exception as error:
         _remove(root, existed)
         _fail_to_create(root, db, error)

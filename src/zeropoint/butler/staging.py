@@ -51,6 +51,11 @@ def stage(facts: ImageFacts, card: CameraCard, folder: Path, transfer: str) -> S
         For temporary files.
     transfer
         ``direct``: a descriptor; ``copy``: a visit image.  Visit images stand for themselves.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
     """
     if facts.observation is None:
         return StagedFile(facts.path, _IMAGE)
@@ -67,8 +72,6 @@ def stage(facts: ImageFacts, card: CameraCard, folder: Path, transfer: str) -> S
         return StagedFile(file, _IMAGE)
     except InvalidInputError as error:
         return str(error)
-    except OSError as error:
-        return f"{facts.path}: cannot be stored in {folder.parent}: {error.strerror or error}."
 
 
 def _convert(path: Path, card: CameraCard, file: Path) -> None:
