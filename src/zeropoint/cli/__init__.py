@@ -46,6 +46,16 @@ COMMANDS = {
         "Bring a reference catalogue into a repository.",
     ),
     "make-skymap": ("zeropoint.cli.make_skymap", "make_skymap", "Register a sky map in a repository."),
+    "run": (
+        "zeropoint.cli.run",
+        "run",
+        "Run a pipeline on a repository, in several processes, only what is missing.",
+    ),
+    "doctor": (
+        "zeropoint.cli.doctor",
+        "doctor",
+        "Check this machine, and a repository, and say what to do.",
+    ),
     "pipelines": ("zeropoint.cli.pipelines", "pipelines", "List the shipped pipelines and their paths."),
 }
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from lsst.daf.butler import Butler
 
-__all__ = ["Journal", "hold_lock"]
+__all__ = ["Journal", "hold_lock", "interrupted_runs"]
 
 
 def hold_lock(path: str) -> int:
@@ -80,6 +80,17 @@ class Journal:
             return False
         self._descriptor = descriptor
         return True
+
+
+def interrupted_runs(butler: Butler) -> list[str]:
+    """Return the runs that were killed and not yet taken up."""
+    folder, found = _folder(butler), []
+    for path in sorted(folder.rglob("*.running")):
+        journal = Journal(butler, str(path.relative_to(folder).with_suffix("")))
+        if journal.take_over():
+            journal.close(finished=False)
+            found.append(journal.run)
+    return found
 
 
 def _folder(butler: Butler) -> Path:
