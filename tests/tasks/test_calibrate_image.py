@@ -9,12 +9,12 @@ import astropy.units as u
 import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
-from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 from lsst.images import Box, Image
 from lsst.pipe.base import Struct
 
 from tasks import make
 from zeropoint.catalogs.references import ReferenceObjectLoader
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.footprint_table import footprints_from_table
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.errors import InvalidInputError
@@ -215,7 +215,7 @@ def test_run_gives_what_the_recipe_gives(
 
 def test_the_schema_is_that_of_the_table(calibrated: tuple[CalibrateImageTask, Struct]) -> None:
     task, result = calibrated
-    written = astropy_to_arrow(result.stars).schema.remove_metadata()
+    written = table_to_arrow(result.stars).schema.remove_metadata()
     assert task.initial_stars_schema.equals(written, check_metadata=True)
     assert task.initial_stars_schema.field("base_PsfFlux_flux").metadata[b"unit"] == b"nJy"
 

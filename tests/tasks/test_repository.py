@@ -14,12 +14,12 @@ import pytest
 from astropy.table import Table
 from click.testing import Result
 from lsst.daf.butler import Butler
-from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 from lsst.images import Box, MaskedImage, VisitImage
 
 from tasks import make
 from zeropoint.butler.refcats import ingest_references
 from zeropoint.catalogs.reference_source import ReferenceSource
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.footprint_table import footprint_table
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.recipes.session import CalibrationSession, ImageRun
@@ -160,7 +160,7 @@ def test_the_schema_is_that_of_every_table(processed: Processed) -> None:
     schema = processed.butler.get("single_visit_star_schema")
     table = processed.get("single_visit_star_unstandardized", 103)
     assert schema.remove_metadata().equals(
-        astropy_to_arrow(table).schema.remove_metadata(), check_metadata=True
+        table_to_arrow(table).schema.remove_metadata(), check_metadata=True
     )
     assert schema.field("coord_ra").metadata[b"unit"] == b"rad"
 

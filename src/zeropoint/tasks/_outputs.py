@@ -7,11 +7,12 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import pyarrow as pa
-from lsst.daf.butler.formatters.parquet import astropy_to_arrow
+from astropy.table import Table
 from lsst.images import Box, Image
 from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import OutputQuantizedConnection, QuantumContext, Struct, TaskMetadata
 
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.datamodel.footprint_table import SourceFootprints
@@ -25,7 +26,7 @@ from zeropoint.recipes.calibrate_image.products import (
     to_visit_image,
 )
 
-__all__ = ["OPTIONAL", "expect_no_partial", "fill", "plane", "record_metadata", "table_schema"]
+__all__ = ["OPTIONAL", "expect_no_partial", "fill", "plane", "record_metadata", "stored", "table_schema"]
 
 #: Connections that are written only if named in ``optional_outputs``.
 OPTIONAL = (
@@ -39,8 +40,16 @@ OPTIONAL = (
 
 
 def table_schema(schema: Schema) -> pa.Schema:
-    """Return the Arrow schema of the tables that have a catalogue's schema, as the Butler writes them."""
-    return astropy_to_arrow(SourceCatalog(schema, 0).to_table()).schema.remove_metadata()
+    """Return the Arrow schema of the tables that have a catalogue's schema, as they are written."""
+    return table_to_arrow(SourceCatalog(schema, 0).to_table()).schema.remove_metadata()
+
+
+def stored(struct: Struct) -> Struct:
+    """Return the outputs with their tables in the form that is written fastest."""
+    values = struct.getDict().items()
+    return Struct(
+        **{name: table_to_arrow(value) if isinstance(value, Table) else value for name, value in values}
+    )
 
 
 def plane(image: Any) -> np.ndarray | None:

@@ -321,10 +321,10 @@ class CalibrateImageTask(pipeBase.PipelineTask):
         except pipeBase.AlgorithmError as failure:
             # only the task's metadata can hold nested values; images say the same in flat keys
             error = pipeBase.AnnotatedPartialOutputsError.annotate(failure, self, log=self.log)
-            butlerQC.put(result, outputRefs)
+            butlerQC.put(_outputs.stored(result), outputRefs)
             raise error from failure
         _outputs.expect_no_partial(butlerQC, outputRefs)
-        butlerQC.put(result, outputRefs)
+        butlerQC.put(_outputs.stored(result), outputRefs)
 
     @timeMethod
     def run(

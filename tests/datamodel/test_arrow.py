@@ -1,0 +1,59 @@
+"""Tables on disk come back as they were, through astropy and through the Butler."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Column, Table
+from astropy.table.meta import get_header_from_yaml, get_yaml_from_table
+from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
+
+from zeropoint.datamodel.arrow import table_to_arrow
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table(
+        {
+            "id": Column(np.arange(3), description="a number"),
+            "flux": Column([1.0, np.nan, 2.0], unit="nJy", description='"quoted": é #'),
+            "mag": Column(np.zeros(3, np.float32), unit="mag(AB)"),
+            "flag": Column([True, False, True]),
+            "name": Column(["a", "bb", "ccc"]),
+        },
+        meta={"title": "x: 'y'", "n": 3},
+    )
+
+
+def equal(found: Table, expected: Table) -> None:
+    assert found.colnames == expected.colnames
+    for name in expected.colnames:
+        np.testing.assert_array_equal(found[name], expected[name])
+        assert found[name].dtype == expected[name].dtype
+        assert found[name].unit == expected[name].unit
+        assert found[name].description == expected[name].description
+    assert dict(found.meta) == dict(expected.meta)
+
+
+def test_the_butler_gives_the_same_table_back(table: Table) -> None:
+    equal(arrow_to_astropy(table_to_arrow(table)), table)
+
+
+def test_astropy_finds_its_own_header(table: Table) -> None:
+    text = table_to_arrow(table).schema.metadata[b"table_meta_yaml"].decode()
+    header = get_header_from_yaml(text.split("\n"))
+    expected = get_header_from_yaml(get_yaml_from_table(table))
+    assert header["datatype"] == expected["datatype"]
+    assert header["meta"] == dict(expected["meta"])
+
+
+def test_fields_are_those_of_the_butlers_own_conversion(table: Table) -> None:
+    ours, theirs = table_to_arrow(table).schema, astropy_to_arrow(table).schema
+    assert ours.remove_metadata().equals(theirs.remove_metadata(), check_metadata=True)
+    plain = {key: value for key, value in theirs.metadata.items() if key != b"table_meta_yaml"}
+    assert plain.items() <= ours.metadata.items()
+
+
+def test_arrays_are_fixed_size_lists() -> None:
+    table = Table({"aperture": Column(np.arange(6.0).reshape(3, 2), unit="nJy")})
+    np.testing.assert_array_equal(arrow_to_astropy(table_to_arrow(table))["aperture"], table["aperture"])
