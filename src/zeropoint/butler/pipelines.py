@@ -13,13 +13,12 @@ from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 from zeropoint.recipes.calibrate_image.products import atomic_path
-from zeropoint.recipes.overrides import apply_override
-from zeropoint.recipes.session import production_config
+from zeropoint.recipes.session import build_config
 
 __all__ = ["pipeline_text", "write_pipeline"]
 
 _IMPORTED = "resource://zeropoint.tasks/pipelines/calibrate.yaml"
-#: One step of a path that `apply_override` accepts.
+#: One step of a path to a field.
 _PART = re.compile(r"""(?P<name>[A-Za-z_]\w*)|\[\s*(['"])(?P<key>.*?)\2\s*\]""")
 _LABEL = "calibrateImage"
 _CLASS = "zeropoint.tasks.calibrate_image.CalibrateImageTask"
@@ -83,11 +82,10 @@ def _statements(card: CameraCard) -> str:
     """Return a card's overrides as Python statements, in the order of the card."""
     imports: list[str] = []
     lines = ["config.do_first_look = True"] if card.get("first_look") else []
-    # applied first: a card that cannot be applied shall not become a pipeline, and values get the field's type
-    scratch = production_config()
-    for field, value in card.overrides.items():
-        apply_override(scratch, field, value, origin=f"camera card {card.source}")
-        kind, found = _field(scratch, field)
+    # a card that cannot be applied shall not become a pipeline, and values get the field's type
+    applied = build_config(card)
+    for field in card.overrides:
+        kind, found = _field(applied, field)
         if isinstance(kind, pexConfig.ConfigurableField):
             step = found.target
             imports.append(f"from {step.__module__} import {step.__name__}")
