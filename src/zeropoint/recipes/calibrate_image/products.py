@@ -21,7 +21,7 @@ from lsst.images import BackgroundMap, MaskedImage, VisitImage
 from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.header_cards import add_ordinary_cards
 from zeropoint.datamodel.visit_image import background_map, masked_image, visit_image
-from zeropoint.errors import InvalidInputError
+from zeropoint.errors import InvalidInputError, failure_keys
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
 
 __all__ = [
@@ -161,13 +161,13 @@ def to_visit_image(result: CalibratedImage) -> VisitImage:
         summary=result.summary,
         background=result.background,
         applied=result.applied_photo_calib or exposure.photo_calib,
-        metadata={**result.metadata, **_failure_keys(result)},
+        metadata=_metadata(result),
     )
 
 
 def to_partial_image(result: CalibratedImage) -> MaskedImage:
     """Return the image of a result without PSF or WCS, with what is known as flat metadata."""
-    metadata: dict[str, Any] = {**result.metadata, **_failure_keys(result)}
+    metadata = _metadata(result)
     if result.summary is not None:
         for name, value in result.summary.model_dump().items():
             if isinstance(value, (int, float)) and np.isfinite(value):
@@ -175,13 +175,14 @@ def to_partial_image(result: CalibratedImage) -> MaskedImage:
     return masked_image(result.exposure, unit=pixel_unit(result), metadata=metadata)
 
 
-def _failure_keys(result: CalibratedImage) -> dict[str, Any]:
-    """Return the reason of a failure as flat keys; image metadata cannot nest."""
-    failure = result.failure
-    if failure is None:
-        return {}
-    numbers = {f"failure.metadata.{key}": value for key, value in failure.metadata.items()}
-    return {"failure.type": type(failure).__name__, "failure.message": str(failure), **numbers}
+def _metadata(result: CalibratedImage) -> dict[str, Any]:
+    """Return what an image says of its making: numbers, remarks, and the reason of a failure, as flat keys."""
+    return {
+        **result.metadata,
+        **{f"caveat.{i}": text for i, text in enumerate(result.caveats)},
+        **{f"note.{i}": text for i, text in enumerate(result.notes)},
+        **({} if result.failure is None else failure_keys(result.failure)),
+    }
 
 
 def _write_visit_image(result: CalibratedImage, path: Path) -> None:
