@@ -35,6 +35,16 @@ class Frozen(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in type(self).model_fields)
+
+    # what is kept from earlier calls does not count, as it does in pydantic's own comparison
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._values() == other._values()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
 
 # -- patches --------------------------------------------------------------------------------------------
 
@@ -122,7 +132,8 @@ class RingsLayout(Frozen):
     """
 
     kind: Literal["rings"] = "rings"
-    numRings: Annotated[int, pydantic.Field(gt=0, le=20_000)]
+    # a single ring would have three tracts, which leave gaps
+    numRings: Annotated[int, pydantic.Field(ge=2, le=20_000)]
     raStart: RightAscension = 0.0
 
     class_name: ClassVar[str] = "RingsSkyMap"
