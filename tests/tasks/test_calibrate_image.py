@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -404,3 +406,9 @@ def test_two_snaps_are_one_visit(make_task: Any, simulated: Any) -> None:
         snaps.append(half)
     result = make_task().run(exposures=snaps)
     assert result.exposure.obs_info.exposure_time.to_value("s") == 30.0
+
+
+def test_the_task_module_loads_nothing_that_a_graph_does_not_need() -> None:
+    code = "import sys, zeropoint.tasks.calibrate_image; print(*(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"galsim", "piff", "matplotlib", "sklearn", "treecorr", "parsl"} & set(loaded.stdout.split())
