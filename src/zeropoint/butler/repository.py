@@ -131,6 +131,8 @@ def open_repository(path: str | Path, writeable: bool = False) -> Butler:
     InvalidInputError
         If there is none, it cannot be opened or written, or it lacks the storage classes of `seed_config`.
     """
+    if writeable:
+        _require_writeable(Path(path))
     try:
         with _without_log():
             butler = Butler.from_config(str(path), writeable=writeable)
@@ -159,8 +161,6 @@ def open_repository(path: str | Path, writeable: bool = False) -> Butler:
     try:
         _require_universe(butler, path)
         _require_seed(butler, path)
-        if writeable:
-            _require_writeable(Path(path))
     except InvalidInputError:
         butler.close()
         raise
@@ -213,7 +213,7 @@ def _require_seed(butler: Butler, path: str | Path) -> None:
 def _require_writeable(path: Path) -> None:
     """Raise if a local repository cannot be written; others tell when it is tried."""
     root = path.parent if path.suffix == ".yaml" else path
-    for place in (root, root / _SQLITE_FILE):
+    for place in (root, root / _SQLITE_FILE) if (root / "butler.yaml").exists() else ():
         if place.exists() and not os.access(place, os.W_OK):
             raise InvalidInputError(f"{place}: cannot be written; the repository is read-only for you.")
 
