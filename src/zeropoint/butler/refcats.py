@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from lsst.daf.butler import (
     Butler,
@@ -22,22 +21,21 @@ from lsst.daf.butler import (
     MissingCollectionError,
     MissingDatasetTypeError,
 )
-from lsst.daf.butler.formatters.parquet import ParquetFormatter, astropy_to_arrow, compute_row_group_size
+from lsst.daf.butler.formatters.parquet import ParquetFormatter, compute_row_group_size
 
 from zeropoint.butler.collection_chains import REFCATS_CHAIN, add_to_chain, refcat_run, update_defaults
+from zeropoint.butler.dataset_types import ensure_dataset_type
 from zeropoint.catalogs.reference_columns import read_column_map
 from zeropoint.catalogs.reference_rows import Columns
 from zeropoint.catalogs.reference_sharding import CHUNK_ROWS, ShardedCatalog
 from zeropoint.catalogs.reference_source import ReferenceSource
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["PROVENANCE", "IngestedReferences", "ingest_references"]
 
 #: Dataset type, without dimensions, that says in each catalogue's run what it was made from.
 PROVENANCE = "reference_catalog_provenance"
-
-#: Where the formatter notes a table's length.
-_ROWCOUNT = b"lsst::arrow::rowcount"
 
 #: Called with what is being done, how much of it is done, and how much there is (None: unknown).
 OnProgress = Callable[[str, int, int | None], object]
@@ -166,36 +164,21 @@ class _ShardWriter:
         self.run, self.dimension = refcat_run(name), f"htm{catalog.depth}"
         self.dataset_type = DatasetType(name, {self.dimension}, "ArrowAstropy", universe=butler.dimensions)
         self.files: list[FileDataset] = []
-        self._schema: pa.Schema | None = None
 
     def write(self, trixel: int, columns: Columns) -> None:
         """Write one shard as the repository's own formatter would."""
-        arrow = self._arrow(columns)
+        arrow = table_to_arrow(self.catalog.table(columns))
         path = self.scratch / f"{trixel}.parq"
         pq.write_table(arrow, path, row_group_size=compute_row_group_size(arrow.schema))
         data_id = DataCoordinate.standardize({self.dimension: trixel}, universe=self.butler.dimensions)
         ref = DatasetRef(self.dataset_type, data_id, run=self.run)
         self.files.append(FileDataset(str(path), [ref], formatter=ParquetFormatter))
 
-    def _arrow(self, columns: Columns) -> pa.Table:
-        """Return a shard with the metadata that the formatter gives it.
-
-        The formatter itself takes 10 ms for it, most of it the same text for every shard.
-        """
-        if self._schema is None or any(values.dtype.kind == "U" for values in columns.values()):
-            arrow = astropy_to_arrow(self.catalog.table(columns))
-            self._schema = arrow.schema
-            return arrow
-        n_rows = len(next(iter(columns.values())))
-        metadata = {**self._schema.metadata, _ROWCOUNT: str(n_rows).encode()}
-        arrays = [pa.array(columns[field.name], type=field.type) for field in self._schema]
-        return pa.Table.from_arrays(arrays, schema=self._schema.with_metadata(metadata))
-
     def register(self, provenance: dict[str, Any]) -> None:
         """Move all shards into the repository, with what they were made from."""
         note = DatasetType(PROVENANCE, (), "StructuredDataDict", universe=self.butler.dimensions)
         for dataset_type in (self.dataset_type, note):
-            self.butler.registry.registerDatasetType(dataset_type)
+            ensure_dataset_type(self.butler, dataset_type)
         self.butler.collections.register(self.run, CollectionType.RUN)
         with self.butler.transaction():
             self.butler.ingest(*self.files, transfer="move")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lsst.daf.butler import Butler, CollectionType, DatasetType, DimensionRecord
-from lsst.daf.butler.registry import ConflictingDefinitionError
 
 from zeropoint.butler.collection_chains import SKYMAPS_RUN, update_defaults
+from zeropoint.butler.dataset_types import ensure_dataset_type
 from zeropoint.datamodel.skymap import SkyMap
 from zeropoint.datamodel.skymap_tract import polygon
 from zeropoint.errors import InvalidInputError
@@ -91,7 +91,7 @@ def register_skymap(
     chosen = _chosen_tracts(sky_map, patches)
     was_there = _is_registered(butler, name, sky_map)
     dataset_type = DatasetType(SKYMAP_DATASET, ("skymap",), "ZpSkyMap", universe=butler.dimensions)
-    _register_dataset_type(butler, dataset_type)
+    ensure_dataset_type(butler, dataset_type)
     butler.collections.register(SKYMAPS_RUN, CollectionType.RUN)
     if not was_there:
         _register_tracts(butler, name, sky_map, report)
@@ -126,17 +126,6 @@ def _is_registered(butler: Butler, name: str, sky_map: SkyMap) -> bool:
                 f"The very same sky map is registered as {other}; use that name in place of {name}."
             )
     return False
-
-
-def _register_dataset_type(butler: Butler, dataset_type: DatasetType) -> None:
-    try:
-        butler.registry.registerDatasetType(dataset_type)
-    except ConflictingDefinitionError:
-        known = butler.get_dataset_type(SKYMAP_DATASET).storageClass_name
-        raise InvalidInputError(
-            f"The repository's dataset type {SKYMAP_DATASET} has the storage class {known}, where "
-            f"{dataset_type.storageClass_name} is needed; use a repository made by `zeropoint create-repo`."
-        ) from None
 
 
 def _register_tracts(butler: Butler, name: str, sky_map: SkyMap, report: OnProgress) -> None:

@@ -134,6 +134,7 @@ class ShardedCatalog:
         return Table(
             [Column(values, name=name, unit=self.units[name]) for name, values in columns.items()],
             meta={"name": self.source.name, "REFCAT_FORMAT_VERSION": 1},
+            copy=False,
         )
 
     def digest(self, digest: Any, trixel: int, columns: Columns) -> None:
