@@ -51,7 +51,7 @@ def submission(graph: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["local_parsl", "slurm_parsl", CONDOR])
-def test_examples_make_one_job_of_each_visit(name: str, submission: dict[str, str]) -> None:
+def test_examples_make_one_job_of_each_visit(name: str, submission: dict[str, str], tmp_path: Path) -> None:
     config, workflow = drivers.transform_driver(str(EXAMPLES / f"{name}.yaml"), **submission)
     jobs = [workflow.get_job(job) for job in workflow]
     visits = [job for job in jobs if job.label == "visits"]
@@ -64,6 +64,9 @@ def test_examples_make_one_job_of_each_visit(name: str, submission: dict[str, st
         assert job.cmdvals["extraRunQuantumOptions"] == "--no-raise-on-partial-outputs"
     final = workflow.get_final()
     assert (final.request_cpus, final.request_memory) == (1, 2048)
+    script = (tmp_path / final.executable.src_uri).read_text()
+    assert "transfer-from-graph" in script
+    assert "--update-output-chain" in script
     assert config["wmsServiceClass"].startswith("lsst.ctrl.bps.")
 
 
