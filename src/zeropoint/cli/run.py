@@ -123,7 +123,8 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     ):
         raise click.UsageError("--qgraph takes the place of -p, -i, -d, -c and -C.")
     overrides = _overrides(ctx.meta[__name__], options["fields"], options["files"])
-    from zeropoint.butler.execution import ConfigOverride, RunRequest, run_pipeline
+    from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
+    from zeropoint.butler.execution.runner import run_pipeline
     from zeropoint.cli.run_progress import RunProgress
 
     request = RunRequest(

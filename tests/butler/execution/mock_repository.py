@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import astropy.time
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
+from astropy.time import Time
 from lsst.daf.butler import Butler, CollectionType, DatasetType, Timespan
 
 from zeropoint.butler.repository import create_repository, open_repository
@@ -70,7 +71,7 @@ def _insert_dimensions(butler: Butler, n_exposures: int, instrument: str) -> Non
     )
     registry.insertDimensionData("physical_filter", {"instrument": instrument, "name": "r", "band": "r"})
     registry.insertDimensionData("day_obs", {"instrument": instrument, "id": 20260101})
-    times = astropy.time.Time("2026-01-01T00:00:00", scale="tai") + np.arange(n_exposures + 1) * (1 / 1440)
+    times = Time("2026-01-01T00:00:00", scale="tai") + np.arange(n_exposures + 1) * u.min
     numbers = range(1, n_exposures + 1)
     registry.insertDimensionData("group", *({"instrument": instrument, "name": str(i)} for i in numbers))
     registry.insertDimensionData(

@@ -45,7 +45,7 @@ def worker_main(setup: WorkerSetup, connection: Connection) -> None:
     # Ctrl-C reaches the whole process group; what to do about it is decided by the main process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
-    _configure_logging(setup.log_level)
+    _configure_logging()
     try:
         worker = _Worker(setup)
     except Exception as error:
@@ -79,13 +79,11 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _configure_logging(level: str) -> None:
-    """Log as ``pipetask`` does by default, since the log datasets are made of it; nothing goes to the terminal."""
+def _configure_logging() -> None:
+    """Log as ``pipetask`` does, since the log datasets are made of it; nothing goes to the terminal."""
     from lsst.daf.butler.logging import ButlerMDC
 
     logging.basicConfig(level=logging.WARNING, handlers=[logging.NullHandler()], force=True)
-    for name in ("lsst", "zeropoint"):
-        logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
     ButlerMDC.add_mdc_log_record_factory()
 
@@ -106,6 +104,9 @@ class _Worker:
             reader.read_init_quanta()
             reader.read_dimension_data()
             self._frame = reader.components
+        tasks = self._frame.pipeline_graph.tasks.values()
+        for name in {"lsst", "zeropoint", *(node.task_class_name.partition(".")[0] for node in tasks)}:
+            logging.getLogger(name).setLevel(setup.log_level)
         self._config = ButlerConfig(setup.repository)
         self._dataset_types = {
             node.name: node.dataset_type for node in self._frame.pipeline_graph.dataset_types.values()
