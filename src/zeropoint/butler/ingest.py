@@ -26,7 +26,7 @@ from zeropoint.butler.dataset_types import POST_ISR_DATASET, ensure_dataset_type
 from zeropoint.butler.image_facts import ImageFacts
 from zeropoint.butler.ingested import Ingested, ingested_images
 from zeropoint.butler.parallel import map_files
-from zeropoint.butler.records import ExistingRecords, check_exposure, insert_visit
+from zeropoint.butler.records import ExistingRecords, check_exposure, insert_visits
 from zeropoint.butler.staging import read_facts_or_problem, stage
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
@@ -333,8 +333,7 @@ class _Batch:
             temporary = Path(str(staged[each.path].path)) != each.path
             by_mode["move" if temporary else self.transfer].append(staged[each.path])
         with butler.transaction():
-            for group in visits:
-                insert_visit(butler, group, self.existing, system, replace=self.update)
+            insert_visits(butler, visits, self.existing, system, replace=self.update)
             for mode, datasets in by_mode.items():
                 butler.ingest(*datasets, transfer=mode)
         for each in everything:

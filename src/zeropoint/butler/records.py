@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from lsst.sphgeom import ConvexPolygon, UnitVector3d
 from zeropoint.butler.image_facts import ImageFacts
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["ExistingRecords", "check_exposure", "insert_visit"]
+__all__ = ["ExistingRecords", "check_exposure", "insert_visits"]
 
 _TEXT_LENGTH = 64
 #: How far the beginnings of one exposure's detectors may lie apart, beyond its duration (seconds).
@@ -32,7 +32,7 @@ class ExistingRecords:
     exposures, visits
         By number.
     regions
-        By (visit, detector).
+        By visit and detector.
     members
         Exposures of each visit.
     detectors, filters
@@ -41,7 +41,7 @@ class ExistingRecords:
 
     exposures: dict[int, DimensionRecord]
     visits: dict[int, DimensionRecord]
-    regions: dict[tuple[int, int], ConvexPolygon]
+    regions: dict[int, dict[int, ConvexPolygon]]
     members: dict[int, set[int]]
     detectors: dict[int, DimensionRecord]
     filters: dict[str, DimensionRecord]
@@ -59,13 +59,13 @@ class ExistingRecords:
         for record in records("visit_definition", visit=visits):
             members[record.visit].add(record.exposure)
         exposures.update(*members.values())
+        regions: dict[int, dict[int, ConvexPolygon]] = defaultdict(dict)
+        for record in records("visit_detector_region", visit=visits):
+            regions[record.visit][record.detector] = record.region
         return cls(
             {record.id: record for record in records("exposure", exposure=exposures)},
             {record.id: record for record in records("visit", visit=visits)},
-            {
-                (record.visit, record.detector): record.region
-                for record in records("visit_detector_region", visit=visits)
-            },
+            regions,
             members,
             {record.id: record for record in records("detector")},
             {record.name: record for record in records("physical_filter")},
@@ -162,24 +162,24 @@ def _check_detector(facts: ImageFacts, existing: ExistingRecords) -> None:
         )
 
 
-def insert_visit(
+def insert_visits(
     butler: Butler,
-    facts: Sequence[ImageFacts],
+    visits: Sequence[Sequence[ImageFacts]],
     existing: ExistingRecords,
     visit_system: int,
     *,
     replace: bool,
 ) -> None:
-    """Write all records of the images of one visit.
+    """Write all records of the images of some visits.
 
     Parameters
     ----------
     butler
         Writeable, in a transaction.
-    facts
-        Images of one visit that were checked by `check_exposure`.
+    visits
+        Images of each visit, which were checked by `check_exposure`.
     existing
-        What the registry holds; updated with what is written.
+        What the registry holds.
     visit_system
         Number of the visit system.
     replace
@@ -190,67 +190,97 @@ def insert_visit(
     InvalidInputError
         If records contradict others in a way that `check_exposure` does not know.
     """
-    registry, instrument, visit = butler.registry, facts[0].instrument, facts[0].visit
-    key = {"instrument": instrument}
+    everything = [each for facts in visits for each in facts]
+    if not everything:
+        return
+    rows = _Rows()
+    key = {"instrument": everything[0].instrument}
+    for day in sorted({each.day_obs for each in everything}):
+        rows.new["day_obs"].append({**key, "id": day})
+    for facts in visits:
+        _add_visit(rows, facts, existing, visit_system, replace=replace)
+    registry = butler.registry
     try:
-        for each in facts:
-            if each.detector not in existing.detectors:
-                record = {**key, "id": each.detector, "full_name": each.detector_name, "purpose": "SCIENCE"}
+        for detector, name in sorted({(each.detector, each.detector_name) for each in everything}):
+            if detector not in existing.detectors:
+                record = {**key, "id": detector, "full_name": name, "purpose": "SCIENCE"}
                 registry.syncDimensionData("detector", record)
-            if each.physical_filter not in existing.filters:
-                record = {**key, "name": each.physical_filter, "band": each.band}
-                registry.syncDimensionData("physical_filter", record)
-        snaps = {each.exposure: each for each in reversed(facts)}
-        days = [{**key, "id": day} for day in sorted({each.day_obs for each in facts})]
-        registry.insertDimensionData("day_obs", *days, skip_existing=True)
-        registry.insertDimensionData("group", {**key, "name": str(visit)}, skip_existing=True)
-        new = [
-            exposure_record(each)
-            for number, each in sorted(snaps.items())
-            if replace or number not in existing.exposures
-        ]
-        if new:
-            registry.insertDimensionData("exposure", *new, replace=replace, skip_existing=not replace)
-        _insert_visit_itself(butler, facts, snaps, existing, visit_system, replace=replace)
+        for physical_filter, band in sorted({(each.physical_filter, each.band) for each in everything}):
+            if physical_filter not in existing.filters:
+                registry.syncDimensionData("physical_filter", {**key, "name": physical_filter, "band": band})
+        for element in _ORDER:
+            if rows.new[element]:
+                registry.insertDimensionData(element, *rows.new[element], skip_existing=True)
+            if rows.changed[element]:
+                registry.insertDimensionData(element, *rows.changed[element], replace=True)
     except ConflictingDefinitionError as error:
         text = str(error).splitlines()[0]
-        raise InvalidInputError(f"{facts[0].path}: contradicts what is registered: {text}") from None
+        raise InvalidInputError(f"{everything[0].path}: contradicts what is registered: {text}") from None
 
 
-def _insert_visit_itself(
-    butler: Butler,
-    facts: Sequence[ImageFacts],
-    snaps: dict[int, ImageFacts],
-    existing: ExistingRecords,
-    visit_system: int,
-    *,
-    replace: bool,
+#: Elements in the order in which their records refer to one another.
+_ORDER = (
+    "day_obs",
+    "group",
+    "exposure",
+    "visit",
+    "visit_definition",
+    "visit_system_membership",
+    "visit_detector_region",
+)
+
+
+@dataclass
+class _Rows:
+    """Records to be written, by element: new ones, and ones that take the place of others."""
+
+    new: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    changed: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _add_visit(
+    rows: _Rows, facts: Sequence[ImageFacts], existing: ExistingRecords, visit_system: int, *, replace: bool
 ) -> None:
-    registry, visit = butler.registry, facts[0].visit
-    key = {"instrument": facts[0].instrument, "visit": visit}
+    """Add the records of one visit; those of images ingested before are taken into account."""
+    instrument, visit = {"instrument": facts[0].instrument}, facts[0].visit
+    key = {**instrument, "visit": visit}
+    snaps = {each.exposure: each for each in reversed(facts)}
+    rows.new["group"].append({**instrument, "name": str(visit)})
+    for number, each in sorted(snaps.items()):
+        rows.new["visit_definition"].append({**key, "exposure": number})
+        if number not in existing.exposures:
+            rows.new["exposure"].append(exposure_record(each))
+        elif replace:
+            rows.changed["exposure"].append(exposure_record(each))
+    rows.new["visit_system_membership"].append({**key, "visit_system": visit_system})
     members = existing.members.get(visit, set()) | set(snaps)
-    before = {detector: region for (number, detector), region in existing.regions.items() if number == visit}
+    before = existing.regions.get(visit, {})
     # what is replaced as a whole leaves nothing of its former outline
-    fresh = replace and members == set(snaps)
+    regions = before | _regions(facts, {} if replace and members == set(snaps) else before)
+    for detector, region in sorted(regions.items()):
+        if before.get(detector) != region:
+            kind = rows.changed if detector in before else rows.new
+            kind["visit_detector_region"].append({**key, "detector": detector, "region": region})
+    if (
+        visit in existing.visits
+        and regions == before
+        and members == existing.members.get(visit)
+        and not replace
+    ):
+        return
+    whole = ConvexPolygon.convexHull([v for region in regions.values() for v in region.getVertices()])
+    kind = rows.changed if visit in existing.visits else rows.new
+    kind["visit"].append(_visit_record(facts[0], snaps, members, existing, whole))
+
+
+def _regions(facts: Sequence[ImageFacts], before: dict[int, ConvexPolygon]) -> dict[int, ConvexPolygon]:
+    """Return the outline of each detector of some images, together with that of earlier ones."""
     points: dict[int, list[UnitVector3d]] = defaultdict(list)
     for each in facts:
-        points[each.detector] += [UnitVector3d(*vector) for vector in each.outline]
-        if each.detector in before and not fresh:
+        if each.detector in before and each.detector not in points:
             points[each.detector] += before[each.detector].getVertices()
-    regions = before | {detector: ConvexPolygon.convexHull(vectors) for detector, vectors in points.items()}
-    changed = {detector: region for detector, region in regions.items() if before.get(detector) != region}
-    old = existing.visits.get(visit)
-    if old is None or changed or members != existing.members.get(visit):
-        whole = ConvexPolygon.convexHull([v for region in regions.values() for v in region.getVertices()])
-        record = _visit_record(facts[0], snaps, members, existing, whole)
-        registry.insertDimensionData("visit", record, replace=old is not None)
-    definitions = [{**key, "exposure": number} for number in sorted(snaps)]
-    registry.insertDimensionData("visit_definition", *definitions, skip_existing=True)
-    membership = {**key, "visit_system": visit_system}
-    registry.insertDimensionData("visit_system_membership", membership, skip_existing=True)
-    rows = [{**key, "detector": detector, "region": region} for detector, region in sorted(changed.items())]
-    if rows:
-        registry.insertDimensionData("visit_detector_region", *rows, replace=True)
+        points[each.detector] += [UnitVector3d(*vector) for vector in each.outline]
+    return {detector: ConvexPolygon.convexHull(vectors) for detector, vectors in points.items()}
 
 
 def exposure_record(facts: ImageFacts) -> dict[str, Any]:
