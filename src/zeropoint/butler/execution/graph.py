@@ -15,6 +15,7 @@ from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQua
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.recipes.config_files import ConfigFileError, reason
 
 __all__ = ["ConfigOverride", "RunRequest", "build_graph", "load_pipeline", "read_graph", "with_instrument"]
 
@@ -146,8 +147,10 @@ def load_pipeline(request: RunRequest) -> PipelineGraph:
             pipeline.addConfigFile(override.label, override.value)
     try:
         return pipeline.to_graph()
+    except ConfigFileError:
+        raise
     except Exception as error:
-        raise InvalidInputError(f"{request.pipeline}: cannot be configured: {_text(error)}") from error
+        raise InvalidInputError(f"{request.pipeline}: cannot be configured: {reason(error)}") from error
 
 
 def with_instrument(
