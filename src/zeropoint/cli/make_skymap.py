@@ -102,7 +102,7 @@ def make_skymap(
             f"Give one of --like, --rings and --discrete{': not ' + ' and '.join(chosen) if chosen else ''}."
         )
     wanted = _patches(patches)
-    sky_map = _sky_map(like, rings, tracts, options)
+    sky_map = described_map(like, rings, tracts, options)
 
     from zeropoint.butler.repository import open_repository
     from zeropoint.butler.skymap import register_skymap
@@ -129,7 +129,9 @@ def _patches(text: str) -> Any:
         ) from None
 
 
-def _sky_map(like: str | None, rings: int | None, tracts: tuple[Any, ...], options: dict[str, Any]) -> SkyMap:
+def described_map(
+    like: str | None, rings: int | None, tracts: tuple[Any, ...], options: dict[str, Any]
+) -> SkyMap:
     """Return the map that the options describe."""
     import pydantic
 
