@@ -55,6 +55,8 @@ unit: setup
 validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/validate.py --markdown docs/validation.md
 	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python benchmarks/repositories.py
+	$(BIN)/python benchmarks/night.py --compare
 	$(BIN)/python -m pytest -m slow
 
 bench: setup ## CPU seconds per stage on a 4k image, beside named peers
