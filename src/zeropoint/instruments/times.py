@@ -75,7 +75,8 @@ def exposure_second(context: ImageContext) -> int:
     if caveats or not seconds >= 0:
         raise InvalidInputError(
             f"{context.path}: camera card {context.card.source} takes the number of the exposure from its date, which "
-            f"is not usable ({caveats[0] if caveats else 'before the year 2000'}); give `visit:` another key."
+            f"is not usable ({caveats[0] if caveats else 'before the year 2000'}); give `visit:` another key, if it is "
+            "an image of this camera."
         )
     return int(seconds)
 
