@@ -40,7 +40,7 @@ def test_references_are_ingested_once(run: Any, repo: Path, stars: Path) -> None
     assert first.stdout == (
         "stars: 100 rows in 4 shards (htm7) -> refcats/stars\n"
         "  bands r; no proper motions with known units and epoch\n"
-        "  1 rows without a position were left out\n"
+        "  left out for want of a position: 1\n"
     )
     assert (
         "these 100 rows in 4 shards (htm7) are already there"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from zeropoint.butler.image_facts import ImageFacts
 from zeropoint.butler.ingested import Ingested, ingested_images
 from zeropoint.butler.parallel import map_files
 from zeropoint.butler.records import ExistingRecords, check_exposure, insert_visits
-from zeropoint.butler.staging import read_facts_or_problem, stage
+from zeropoint.butler.staging import read_facts_or_problem, stage, staging_folder
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 
@@ -263,7 +260,7 @@ class _Batch:
             If the repository cannot be written.
         """
         try:
-            with _staging_folder(self.butler) as folder:
+            with staging_folder(self.butler) as folder:
                 self._write_from(folder, visits)
         except (OSError, OperationalError) as error:
             reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
@@ -347,14 +344,3 @@ class _Batch:
         for each in group:
             shown = first if str(each.path) in first else f"{each.path}: cannot be registered: {first}"
             self.report.failures.append((each.path, f"{shown}."))
-
-
-@contextlib.contextmanager
-def _staging_folder(butler: Butler) -> Iterator[Path]:
-    """Give a folder for files on their way into the datastore, on its file system if it is a local one."""
-    roots = [root for root in butler.get_datastore_roots().values() if root is not None and root.isLocal]
-    folder = Path(tempfile.mkdtemp(prefix=".ingest-", dir=roots[0].ospath if roots else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

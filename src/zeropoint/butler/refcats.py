@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from lsst.daf.butler.formatters.parquet import ParquetFormatter, compute_row_gro
 
 from zeropoint.butler.collection_chains import REFCATS_CHAIN, add_to_chain, refcat_run, update_defaults
 from zeropoint.butler.dataset_types import ensure_dataset_type
+from zeropoint.butler.staging import staging_folder
 from zeropoint.catalogs.reference_columns import read_column_map
 from zeropoint.catalogs.reference_rows import Columns
 from zeropoint.catalogs.reference_sharding import CHUNK_ROWS, ShardedCatalog
@@ -121,13 +121,13 @@ def ingest_references(
     source = ReferenceSource.open(path, column_map, name)
     _require_usable(butler, name, depth)
     known = _provenance(butler, name)
-    with tempfile.TemporaryDirectory(prefix=".ingest-references-", dir=_scratch_parent(butler)) as scratch:
+    with staging_folder(butler) as scratch:
         catalog = ShardedCatalog(
-            source, depth, Path(scratch), chunk_rows=chunk_rows, on_rows=lambda n: report("read", n, None)
+            source, depth, scratch, chunk_rows=chunk_rows, on_rows=lambda n: report("read", n, None)
         )
         if catalog.n_rows == 0:
             raise InvalidInputError(f"{path}: holds no row with a position; nothing to ingest.")
-        writer = _ShardWriter(butler, catalog, Path(scratch)) if known is None else None
+        writer = _ShardWriter(butler, catalog, scratch) if known is None else None
         digest = hashlib.sha256()
         for k, (trixel, columns) in enumerate(catalog.shards(), start=1):
             catalog.digest(digest, trixel, columns)
@@ -183,14 +183,6 @@ class _ShardWriter:
         with self.butler.transaction():
             self.butler.ingest(*self.files, transfer="move")
             self.butler.put(provenance, note, run=self.run)
-
-
-def _scratch_parent(butler: Butler) -> str | None:
-    """Return a directory on the repository's own disk, or None (the system's) if it is not a local one."""
-    for root in butler.get_datastore_roots().values():
-        if root is not None and root.isLocal:
-            return str(root.ospath)
-    return None
 
 
 def _require_usable(butler: Butler, name: str, depth: int) -> None:

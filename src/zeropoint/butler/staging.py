@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from lsst.daf.butler import Butler
 
 from zeropoint.butler.image_facts import ImageFacts, read_facts
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 
-__all__ = ["SOURCE_KEY", "StagedFile", "read_facts_or_problem", "stage"]
+__all__ = ["SOURCE_KEY", "StagedFile", "read_facts_or_problem", "stage", "staging_folder"]
 
 #: Metadata key of a copied image that says which file it was made from.
 SOURCE_KEY = "ingest.source"
@@ -84,3 +90,14 @@ def _convert(path: Path, card: CameraCard, file: Path) -> None:
     image = post_isr_image(load_image(path, card))
     image.metadata[SOURCE_KEY] = str(path)
     write_archive(image, str(file), update_header=lambda header: add_ordinary_cards(header, image))
+
+
+@contextlib.contextmanager
+def staging_folder(butler: Butler) -> Iterator[Path]:
+    """Give a folder for files on their way into the datastore, on its file system if it is a local one."""
+    roots = [root for root in butler.get_datastore_roots().values() if root is not None and root.isLocal]
+    folder = Path(tempfile.mkdtemp(prefix=".ingest-", dir=roots[0].ospath if roots else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

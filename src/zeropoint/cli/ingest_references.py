@@ -55,7 +55,7 @@ def ingest_references(repo: str, name: str, path: Path, column_map: str | None, 
     motion = "proper motions" if done.has_proper_motion else "no proper motions with known units and epoch"
     click.echo(f"  bands {', '.join(done.bands)}; {motion}")
     if done.n_dropped:
-        click.echo(f"  {done.n_dropped:,} rows without a position were left out")
+        click.echo(f"  left out for want of a position: {done.n_dropped:,}")
 
 
 def _column_map(text: str | None) -> Any:
