@@ -40,7 +40,7 @@ _EDGE_PIXELS = 100.0
 class SkyRegion(Protocol):
     """A region of the sphere, such as those of ``lsst.sphgeom``."""
 
-    def contains(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    def contains(self, lon: Any, lat: Any, /) -> Any:
         """Return which positions (radians) it contains."""
 
     def getBoundingCircle(self) -> Any:
