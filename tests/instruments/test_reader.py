@@ -322,6 +322,22 @@ def test_visit_numbers(tmp_path: Path) -> None:
     assert loaded.ids == (1 << 41, 16)
 
 
+def test_exposure_numbers(tmp_path: Path) -> None:
+    path = frames.write(tmp_path / "a.fits", VISITNO=7, SNAP=71, NEG=-1)
+    visit = {"key": "VISITNO"}
+    assert exposure(path, visit=visit).visit_info.exposure == 7
+    info = exposure(path, visit=visit, exposure={"key": "SNAP"}).visit_info
+    assert (info.visit, info.exposure) == (7, 71)
+    hashed = exposure(path).visit_info
+    assert hashed.exposure == hashed.visit
+    refused(path, "exposure -1", visit=visit, exposure={"key": "NEG"})
+    lacking = load_image(path, card(visit=visit, exposure={"key": "NONE"}))
+    assert lacking.exposure.visit_info.exposure == 7
+    assert any("NONE" in caveat and "`exposure`" in caveat for caveat in lacking.caveats)
+    quiet = load_image(path, card(visit=visit, exposure={"key": "NONE", "default": None}))
+    assert not any("NONE" in caveat for caveat in quiet.caveats)
+
+
 @pytest.mark.parametrize(("raw", "number"), [(7, 7), ("7", 7), ("CCD12", 12), ("S1-07", 7), ("main", 0)])
 def test_detector_numbers(tmp_path: Path, raw: Any, number: int) -> None:
     path = frames.write(tmp_path / "a.fits", CCD=raw)
