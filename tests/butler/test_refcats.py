@@ -1,5 +1,6 @@
 """Reference catalogues in a repository are the rows of the file they were made from, once and for all."""
 
+import fcntl
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_an_ingestion_that_fails_leaves_nothing_and_can_be_repeated(butler, path
     assert not ingest_references(butler, "broken", path, MAP).was_there
     root = Path(next(iter(butler.get_datastore_roots().values())).ospath)
     assert not list(root.glob(".ingest*"))
+
+
+def test_what_a_killed_ingestion_left_on_disk_is_removed_by_the_next(butler, ingested, path):
+    root = Path(next(iter(butler.get_datastore_roots().values())).ospath)
+    left, in_use = root / ".ingest-left", root / ".ingest-used"
+    for folder in (left, in_use):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    with (in_use / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ingest_references(butler, "gaia_like", path, MAP)
+        assert (left.exists(), in_use.exists()) == (False, True)
+    (in_use / ".lock").unlink()
+    in_use.rmdir()
 
 
 @pytest.mark.parametrize(

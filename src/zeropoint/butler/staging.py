@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ __all__ = ["SOURCE_KEY", "StagedFile", "read_facts_or_problem", "stage", "stagin
 
 #: Metadata key of a copied image that says which file it was made from.
 SOURCE_KEY = "ingest.source"
+_STAGING, _LOCK = ".ingest-", ".lock"
 _IN_PLACE = "zeropoint.butler.formatters.CardImageFormatter"
 _IMAGE = "zeropoint.butler.formatters.VisitImageFormatter"
 
@@ -94,10 +96,20 @@ def _convert(path: Path, card: CameraCard, file: Path) -> None:
 
 @contextlib.contextmanager
 def staging_folder(butler: Butler) -> Iterator[Path]:
-    """Give a folder for files on their way into the datastore, on its file system if it is a local one."""
+    """Give a folder for files on their way into the datastore, on its file system if it is a local one.
+
+    Folders that processes which were killed left behind are removed: nobody holds the lock in them any more.
+    """
     roots = [root for root in butler.get_datastore_roots().values() if root is not None and root.isLocal]
-    folder = Path(tempfile.mkdtemp(prefix=".ingest-", dir=roots[0].ospath if roots else None))
+    parent = Path(roots[0].ospath) if roots else Path(tempfile.gettempdir())
+    for lock in parent.glob(f"{_STAGING}*/{_LOCK}"):
+        with contextlib.suppress(OSError), lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
     try:
-        yield folder
+        with (folder / _LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
