@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from lsst.daf.butler import Butler
 
 from butler.execution.conftest import Mock
-from zeropoint.butler.execution.journal import Journal, interrupted_runs
+from zeropoint.butler.execution.journal import Journal, hold_lock, interrupted_runs
 
 QUERY = "exposure IN (1..7)"
 N_QUANTA = 21
@@ -134,12 +135,18 @@ def test_a_second_ctrl_c_abandons_running_quanta_without_traces(
         assert not interrupted_runs(butler)
 
 
-def test_a_run_that_is_alive_is_left_alone(mock: Mock) -> None:
+def test_a_run_that_is_alive_is_left_alone_and_dying_workers_are_waited_for(mock: Mock) -> None:
     with mock.open() as butler:
         with Journal(butler, "alive/run") as journal:
             assert not Journal(butler, "alive/run").take_over()
+            assert not interrupted_runs(butler)
         assert not journal.lock.exists()
-        journal.lock.touch()
+        journal.leave_to_recovery()
         assert interrupted_runs(butler) == ["alive/run"]
+        worker = hold_lock(str(journal.workers_lock))
+        Timer(0.5, os.close, [worker]).start()
+        started = time.monotonic()
         assert journal.take_over()
+        assert time.monotonic() - started > 0.4
         journal.close(finished=True)
+        assert not journal.take_over()

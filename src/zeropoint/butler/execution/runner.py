@@ -151,7 +151,7 @@ def _execute(
         setup = WorkerSetup(
             repository,
             str(journal.graph),
-            str(journal.lock),
+            str(journal.workers_lock),
             request.raise_on_partial_outputs,
             request.log_level,
         )
@@ -172,8 +172,7 @@ def _execute(
             failure = ingester.close()
         report.interrupted = observer.pool.is_stopped and not report.error
     if failure is not None:
-        # the lock file tells the next run to look for these outputs
-        journal.lock.touch()
+        journal.leave_to_recovery()
         report.error = (
             f"some outputs are written but could not be registered ({_first_line(failure)}); "
             "run the same command again: it takes them up"

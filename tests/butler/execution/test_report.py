@@ -1,0 +1,55 @@
+"""Counts, exit codes and the table at the end."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from zeropoint.butler.execution.report import QuantumOutcome, RunReport, Status, TaskTally
+
+
+def _report(*outcomes: tuple[Status, bool]) -> RunReport:
+    report = RunReport("REPO", "u/x", run="u/x/1", graph="REPO/graphs/u/x/1.qg")
+    report.tasks["measure"] = TaskTally(len(outcomes))
+    for i, (status, algorithmic) in enumerate(outcomes):
+        error = "a.b.TooFew" if status in (Status.FAILED, Status.PARTIAL) else ""
+        report.add(
+            QuantumOutcome(
+                uuid.UUID(int=i), "measure", f"visit={i}", status, error, "only 3", algorithmic, seconds=0.5
+            )
+        )
+    return report
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([(Status.GOOD, False), (Status.NO_WORK, False)], 0),
+        ([(Status.GOOD, False), (Status.PARTIAL, True)], 4),
+        ([(Status.FAILED, True), (Status.BLOCKED, False)], 4),
+        ([(Status.FAILED, True), (Status.FAILED, False)], 1),
+    ],
+)
+def test_the_exit_code_tells_data_from_defects(outcomes: list[tuple[Status, bool]], code: int) -> None:
+    assert _report(*outcomes).exit_code == code
+
+
+def test_an_interruption_or_an_error_has_its_own_exit_code() -> None:
+    report = _report((Status.PARTIAL, True))
+    report.interrupted = True
+    assert report.exit_code == 130
+    report.error = "the disk is full"
+    assert report.exit_code == 1
+
+
+def test_the_table_names_failures_by_class_with_their_data_ids() -> None:
+    report = _report(*[(Status.FAILED, True)] * 7, (Status.GOOD, False))
+    text = list(report.lines())
+    assert text[1].split() == ["measure", "8", "1", "0", "0", "7", "0", "0", "0.50"]
+    assert text[2] == "measure: 7 failed: a.b.TooFew: only 3"
+    assert text[3].strip() == "visit=0; visit=1; visit=2; visit=3; visit=4; and 2 more"
+    summary = json.loads(json.dumps(report.to_dict()))
+    assert summary["tasks"]["measure"]["failures"][0]["count"] == 7
+    assert summary["exit_code"] == 4

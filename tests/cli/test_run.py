@@ -1,0 +1,108 @@
+"""`zeropoint run` and `zeropoint doctor` as commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from zeropoint.butler import health
+from zeropoint.cli import main
+from zeropoint.cli.run import find_pipeline
+from zeropoint.errors import InvalidInputError
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Catch requests instead of running them."""
+    from zeropoint.butler.execution import runner
+    from zeropoint.butler.execution.report import RunReport
+
+    caught: list[Any] = []
+
+    def run(request: Any, listener: Any) -> RunReport:
+        caught.append(request)
+        return RunReport(request.repository, request.output, n_skipped=3)
+
+    monkeypatch.setattr(runner, "run_pipeline", run)
+    return caught
+
+
+def test_options_become_a_request_with_overrides_in_the_order_given(requests: list[Any]) -> None:
+    line = "run -b R -p calibrate -i a,b -i c -o u/x -c m:f=1 -C m:file.py -c m:g=a=b:c -j 3 --timeout 9"
+    result = CliRunner().invoke(main, [*line.split(), "-d", "visit = 1"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("nothing to do: all 3 quanta were done before, in u/x")
+    (request,) = requests
+    assert [override.text for override in request.overrides] == ["-c m:f=1", "-C m:file.py", "-c m:g=a=b:c"]
+    assert request.inputs == ("a", "b", "c")
+    assert (request.processes, request.timeout_s, request.data_query) == (3, 9.0, "visit = 1")
+    assert request.pipeline.endswith("tasks/pipelines/calibrate.yaml")
+    assert not request.raise_on_partial_outputs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-b R -o x",
+        "-b R -p calibrate",
+        "-b R -p calibrate -o x -c m:f",
+        "-b R -g g.qg -p calibrate",
+        "-p c -o x",
+    ],
+)
+def test_wrong_usage_exits_with_2(options: str) -> None:
+    assert CliRunner().invoke(main, ["run", *options.split()]).exit_code == 2
+
+
+def test_pipelines_are_found_by_path_by_shipped_name_and_in_the_repository(tmp_path: Path) -> None:
+    own = tmp_path / "pipelines" / "MyCam" / "calibrate.yaml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert find_pipeline("MyCam/calibrate", str(tmp_path)) == str(own)
+    assert find_pipeline(f"{own}#a,b", str(tmp_path)) == f"{own}#a,b"
+    assert find_pipeline("calibrate#single_frame", str(tmp_path)).endswith("calibrate.yaml#single_frame")
+    with pytest.raises(
+        InvalidInputError, match=r"calibrat: no such pipeline file.*calibrate.*MyCam/calibrate"
+    ):
+        find_pipeline("calibrat", str(tmp_path))
+
+
+def test_help_of_run_loads_no_middleware() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from zeropoint.cli import main\n"
+        "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0\n"
+        "assert not any(name.startswith(('lsst', 'numba', 'numpy')) for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_doctor_finds_this_machine_fit_and_says_what_is_wrong_with_a_repository(tmp_path: Path) -> None:
+    good = CliRunner().invoke(main, ["doctor"])
+    assert good.exit_code == 0, good.output
+    assert "packages: lsst-pipe-base" in good.output
+    bad = CliRunner().invoke(main, ["doctor", str(tmp_path / "none")])
+    assert bad.exit_code == 1
+    assert "no such repository" in bad.output
+
+
+def test_doctor_opens_a_repository(tmp_path: Path) -> None:
+    from zeropoint.butler.repository import create_repository
+
+    create_repository(tmp_path / "repo")
+    levels = {finding.text: finding.level for finding in health.check_repository(str(tmp_path / "repo"))}
+    assert levels["all datasets of the calibrate pipeline can be stored"] == "ok"
+    assert levels["no instrument"] == "warning"
+
+
+def test_doctor_names_a_package_of_the_wrong_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = health.metadata.version
+    monkeypatch.setattr(health.metadata, "version", lambda name: "1.7.0" if name == "piff" else version(name))
+    (finding,) = health._check_packages()
+    assert finding.level == "problem"
+    assert "cannot be read back" in finding.text
+    assert "pip install 'piff" in finding.advice
