@@ -59,8 +59,9 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/night.py --compare
 	$(BIN)/python -m pytest -m slow
 
-bench: setup ## CPU seconds per stage on a 4k image, beside named peers
+bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingestion of references
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/refcats.py
 
 lock: ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.12 --all-extras --group test --group lint --group build \
