@@ -47,15 +47,18 @@ def prepare(folder: Path, n: int, size: int) -> tuple[Path, dict[str, int]]:
     return repository, spoiled
 
 
-def judge(repository: Path, out: str, spoiled: dict[str, int]) -> bool:
+def judge(repository: Path, out: str, n: int, spoiled: dict[str, int]) -> bool:
     """Print what became of each exposure; return whether all is as it should be."""
     from lsst.daf.butler import Butler
 
     butler = Butler.from_config(str(repository), collections=out)
     met = True
-    logs: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for ref in butler.query_datasets("calibrateImage_log", explain=False, limit=None):
-        logs[int(ref.dataId["visit"])] = " ".join(record.message for record in butler.get(ref))
+        reasons[int(ref.dataId["visit"])] = " ".join(record.message for record in butler.get(ref))
+    for ref in butler.query_datasets("calibrateImage_metadata", explain=False, limit=None):
+        failure = butler.get(ref).to_dict().get("calibrateImage", {}).get("failure", {})
+        reasons[int(ref.dataId["visit"])] += f" {failure.get('type', '')}"
     images = {
         int(r.dataId["visit"])
         for r in butler.query_datasets("preliminary_visit_image", explain=False, limit=None)
@@ -64,11 +67,12 @@ def judge(repository: Path, out: str, spoiled: dict[str, int]) -> bool:
     partial = {int(r.dataId["visit"]) for r in
                butler.query_datasets("preliminary_visit_image_partial", explain=False, limit=None)}  # fmt: skip
     for kind, visit in spoiled.items():
-        words = [word for word in EXPECTED[kind] if word in logs.get(visit, "")]
-        ingested = visit in logs
+        words = [word for word in EXPECTED[kind] if word in reasons.get(visit, "")]
+        ingested = visit in reasons
         print(f"| {kind} | {visit} | {visit in images} | {visit in partial} | "
               f"{', '.join(words) if ingested else 'refused by ingest-images'} |")  # fmt: skip
         met &= visit not in images and (bool(words) or not ingested)
+        met &= (visit in partial) == (kind not in ("truncated", "nan"))
     good = sorted(images - set(spoiled.values()))
     zeropoints = []
     for visit in good:
@@ -76,7 +80,7 @@ def judge(repository: Path, out: str, spoiled: dict[str, int]) -> bool:
         stats = butler.get("preliminary_visit_image.summary_stats", data_id)
         zeropoints.append(stats.zeroPoint)
     print(f"\n{len(good)} good images; zeropoint {np.mean(zeropoints):.4f} +- {np.std(zeropoints):.4f} mag")
-    return met
+    return met and len(good) == n - len(spoiled)
 
 
 def main() -> int:
@@ -95,7 +99,7 @@ def main() -> int:
             allow=(0, 1, 4),
         )
         report(repository, "night")
-        met = judge(repository, "night", spoiled)
+        met = judge(repository, "night", arguments.n, spoiled)
         if arguments.compare:
             words = run_arguments(repository, pipeline, "SimCam", "sim_refs", "pipetask")
             theirs = run("pipetask", "run", *words, "--register-dataset-types", "--no-raise-on-partial-outputs",

@@ -254,8 +254,13 @@ def test_saturation_level_includes_the_pedestal(tmp_path: Path) -> None:
     assert image.masked("SATURATED").sum() == 9
 
 
-def test_everything_saturated(tmp_path: Path) -> None:
-    refused(frames.write(tmp_path / "a.fits", SATURATE=100.0), "every pixel is above the saturation level")
+@pytest.mark.parametrize(
+    "data", [None, np.full(frames.SHAPE, 65535.0, np.float32)], ids=["noise", "one-value"]
+)
+def test_everything_saturated_is_an_image_with_a_caveat(tmp_path: Path, data: np.ndarray | None) -> None:
+    loaded = load_image(frames.write(tmp_path / "a.fits", data, SATURATE=100.0), card())
+    assert loaded.exposure.masked("SATURATED").all()
+    assert any("every pixel is above the saturation level" in caveat for caveat in loaded.caveats)
 
 
 def test_unknown_saturation_is_a_caveat(tmp_path: Path) -> None:

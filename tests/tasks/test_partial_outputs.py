@@ -53,6 +53,10 @@ def masked(exposure: Exposure) -> None:
     exposure.mask[...] = 1
 
 
+def saturated(exposure: Exposure) -> None:
+    exposure.set_mask(np.ones(exposure.shape, bool), "SATURATED")
+
+
 def noise(exposure: Exposure) -> None:
     exposure.image[...] = np.random.default_rng(1).normal(600, 25, exposure.shape)
 
@@ -85,6 +89,7 @@ CENTROIDS = "all centroids flagged, aperture corrections"
 CASES: list[tuple[str, str, list[tuple[str, Any]], Callable, Callable, bool]] = [
     ("no reference objects", "NoReferenceSourcesError", [], unchanged, nothing, False),
     (BACKGROUND, "TooManyMaskedPixelsError", [], masked, nothing, False),
+    (BACKGROUND, "TooManyMaskedPixelsError", [], saturated, nothing, False),
     (BACKGROUND, "TooManyCosmicRays", [("psf_repair.cosmicray.nCrPixelMax", 3)], unchanged, nothing, True),
     (BACKGROUND, "ObjectSizeNoGoodSourcesError", [], noise, nothing, True),
     (CENTROIDS, "AllCentroidsFlaggedError", [], unchanged, flagged_centroids, True),

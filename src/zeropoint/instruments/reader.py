@@ -18,7 +18,7 @@ from zeropoint.instruments.noise import estimate_gain
 from zeropoint.instruments.observation import amplifier_map, detector_info, id_limits, visit_info
 from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
-from zeropoint.instruments.variance import mark_no_data, mark_saturation, read_variance
+from zeropoint.instruments.variance import mark_no_data, mark_saturation, read_variance, saturation_level
 
 __all__ = ["LoadedImage", "load_image"]
 
@@ -118,7 +118,9 @@ def _check_pixels(context: ImageContext, adu: npt.NDArray[np.float32]) -> None:
         raise InvalidInputError(
             f"{context.path}: no pixel is finite; the image holds only NaN. Check image.hdu in {context.card.source}."
         )
-    if finite.min() == finite.max():
+    level = saturation_level(context)
+    # an image at saturation is a spoiled image, not a wrong file
+    if finite.min() == finite.max() and not (level is not None and finite[0] >= 0.995 * level):
         raise InvalidInputError(
             f"{context.path}: every pixel has the value {finite[0]:g}; there is nothing to calibrate. Check image.hdu "
             f"in {context.card.source}."

@@ -28,7 +28,11 @@ _GUESSES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "filter": (("FILTER", "FILTERS", "FILTER1", "FILTNAM", "BAND"), "unknown", "physical filter"),
     "airmass": (("AIRMASS",), "null", "airmass"),
     "object": (("OBJECT",), "''", "what was observed"),
-    "visit": (("EXPID", "EXPNUM", "VISIT"), "", "exposure number; or {date: seconds}; leave out to hash the pixels"),
+    "visit": (
+        ("EXPID", "EXPNUM", "VISIT"),
+        "",
+        "exposure number; or {date: seconds}; leave out to hash the pixels",
+    ),
 }
 
 

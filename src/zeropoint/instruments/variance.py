@@ -13,7 +13,7 @@ from zeropoint.instruments.image_file import read_plane
 from zeropoint.instruments.noise import pixel_noise, variance_from_counts
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["mark_no_data", "mark_saturation", "read_variance"]
+__all__ = ["mark_no_data", "mark_saturation", "read_variance", "saturation_level"]
 
 FloatImage = npt.NDArray[np.float32]
 Gain = float | FloatImage
@@ -121,32 +121,31 @@ def mark_no_data(
     variance[~good] = np.median(variance[good]) if good.any() else 1.0
 
 
+def saturation_level(context: ImageContext) -> float | None:
+    """Return the level above which a pixel is saturated, ADU with pedestal; None if the card knows none."""
+    raw = context.resolve("saturation", context.card.get("saturation"))
+    return None if raw is None else context.number("saturation", raw)
+
+
 def mark_saturation(
     context: ImageContext, adu: FloatImage, pedestal: float, mask: npt.NDArray[np.int32], caveats: list[str]
 ) -> None:
-    """Set SATURATED, grown by one pixel, in place; note it when the camera card knows no saturation.
-
-    Raises
-    ------
-    InvalidInputError
-        If the level lies below every pixel.
-    """
-    raw = context.resolve("saturation", context.card.get("saturation"))
-    if raw is None:
+    """Set SATURATED, grown by one pixel, in place; note it when the camera card knows no saturation."""
+    level = saturation_level(context)
+    if level is None:
         planes = (context.card.get("mask") or {}).get("planes") or {}
         in_mask = {"SATURATED", "SAT"} & set(planes) or (mask & np.int32(bitmask(["SATURATED"]))).any()
         if not in_mask:
             caveats.append("no saturation level known: saturated stars may be used as good ones")
         return
-    level = context.number("saturation", raw)
     # a star's flat top lies within noise of the level
     saturated = adu >= np.float32(0.995 * (level - pedestal))
     if not saturated.any():
         return
     if saturated[np.isfinite(adu)].all():
-        raise InvalidInputError(
-            f"{context.path}: every pixel is above the saturation level of {level:g} ADU; correct `saturation:` (or "
-            f"`pedestal:`) in {context.card.source}."
+        caveats.append(
+            f"every pixel is above the saturation level of {level:g} ADU; if the image is not saturated, correct "
+            f"`saturation:` (or `pedestal:`) in {context.card.source}"
         )
     mask[_grown(saturated)] |= np.int32(bitmask(["SATURATED"]))
 

@@ -12,7 +12,7 @@ from typing import Any
 import lsst.pex.config as pexConfig
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
-from lsst.daf.butler import DimensionRecord
+from lsst.daf.butler import DeferredDatasetHandle, DimensionRecord
 from lsst.images import VisitImage
 from lsst.images.cameras import CameraFrameSet
 from lsst.sphgeom import Region
@@ -21,7 +21,7 @@ from lsst.utils.timer import timeMethod
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.errors import CalibrationFailure
+from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.photometry.color_terms import ColortermLibrary
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage
 from zeropoint.recipes.calibrate_image import CalibrateImageConfig as RecipeConfig
@@ -311,7 +311,7 @@ class CalibrateImageTask(pipeBase.PipelineTask):
         result = pipeBase.Struct()
         try:
             self.run(
-                exposures=[handle.get() for handle in handles],
+                exposures=[_read(handle) for handle in handles],
                 id_generator=self.config.id_generator.apply(data_id),
                 result=result,
                 exposure_record=handles[0].dataId.records["exposure"],
@@ -399,3 +399,16 @@ class CalibrateImageTask(pipeBase.PipelineTask):
         """Put what was established into the result and the task's metadata."""
         _outputs.fill(struct, record)
         _outputs.record_metadata(self.metadata, record)
+
+
+def _read(handle: DeferredDatasetHandle) -> VisitImage:
+    """Read an image; one that cannot be used is an error that says so, without the Butler's words around it."""
+    try:
+        return handle.get()
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InvalidInputError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None

@@ -20,7 +20,7 @@ from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
-from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.errors import CalibrationFailure, InvalidInputError, TooManyMaskedPixelsError
 from zeropoint.kernels.statistics import count_bits, good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
 from zeropoint.recipes.calibrate_image.catalogs import (
@@ -192,6 +192,7 @@ class CalibrateImage:
         self, result: CalibratedImage, timer: StageTimer, ids: CatalogIdGenerator, references: References
     ) -> None:
         exposure, ratio = result.exposure, result.background_to_photometric_ratio
+        _require_unsaturated(exposure)
         catalogue = self._load(result, references, "astrometry")
         adaptive = self.psf_phase.run(result, timer, ids, ratio)
         psf_stars = result.psf_stars
@@ -400,3 +401,12 @@ def _required(loader: ReferenceObjectLoader | None, purpose: str) -> ReferenceOb
     if loader is None:
         raise InvalidInputError(f"No reference catalogue for {purpose}: pass --references.")
     return loader
+
+
+def _require_unsaturated(exposure: Exposure) -> None:
+    """Raise if nothing of the image is below saturation, which no later step would say as clearly."""
+    if (exposure.masked("SATURATED", "NO_DATA", "BAD")).all():
+        raise TooManyMaskedPixelsError(
+            "Every pixel is saturated, bad or without data, so nothing can be measured. If the image is not saturated, "
+            "correct the saturation level (`saturation:` in the camera card)."
+        )
