@@ -31,6 +31,16 @@ CATALOGUES = (
 )  # fmt: skip
 
 
+#: Tables that must not depend on how they were made.
+TABLES = (
+    "single_visit_star_unstandardized",
+    "single_visit_psf_star",
+    "single_visit_star_footprints",
+    "initial_astrometry_match_detector",
+    "initial_photometry_match_detector",
+)
+
+
 def run(repository: Any, output: str, query: str, *options: str) -> Result:
     return repository.pipetask(
         "--log-level", "ERROR", "run", "-b", repository.path, "-p", PIPELINE, "-i", "SimCam/defaults",
@@ -130,6 +140,45 @@ def test_tables_and_pixels_are_those_of_the_command_line(
         ("single_visit_psf_star_footprints", expected.psf_stars_footprints),
     ):
         assert processed.get(name, visit).equals(footprint_table(footprints.ids, footprints.footprints)), name
+
+
+def test_persistent_workers_write_the_same(processed: Processed, repository: Any) -> None:
+    from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
+    from zeropoint.butler.execution.runner import run_pipeline
+
+    fields = (
+        "connections.astrometry_ref_cat=simulated",
+        "connections.photometry_ref_cat=simulated",
+        "do_first_look=True",
+    )
+    request = RunRequest(
+        str(repository.path), str(PIPELINE), ("SimCam/defaults",), "u/test/workers",
+        "visit IN (101..103)", tuple(ConfigOverride("calibrateImage", *field.split("=")) for field in fields),
+    )  # fmt: skip
+    report = run_pipeline(request)
+    assert report.exit_code == 4
+    assert [failure["data_ids"] for failure in report.to_dict()["tasks"]["calibrateImage"]["failures"]] == [
+        ["instrument=SimCam detector=0 visit=102"]
+    ]
+    ours = Processed(
+        repository, processed.result, processed.graph, repository.open(collections="u/test/workers")
+    )
+    for visit in (101, 102, 103):
+        assert ours.written(visit) == processed.written(visit)
+    for name in (*TABLES, "preliminary_visit_image"):
+        one, other = (run.get(name, 103) for run in (ours, processed))
+        assert _bytes(one) == _bytes(other), name
+    one, other = (run.get("preliminary_visit_image_partial", 102) for run in (ours, processed))
+    assert _bytes(one) == _bytes(other)
+
+
+def _bytes(thing: Any) -> list[bytes]:
+    """Return the values of a table or of an image's planes."""
+    if isinstance(thing, MaskedImage):
+        return [plane.array.tobytes() for plane in (thing.image, thing.variance, thing.mask)]
+    if isinstance(thing, Table):
+        return [np.asarray(thing[name]).tobytes() for name in thing.colnames]
+    return [repr(thing.to_pydict()).encode()]
 
 
 def test_datasets_come_back_as_documented(processed: Processed) -> None:
