@@ -123,6 +123,8 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     ):
         raise click.UsageError("--qgraph takes the place of -p, -i, -d, -c and -C.")
     overrides = _overrides(ctx.meta[__name__], options["fields"], options["files"])
+    import logging
+
     from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
     from zeropoint.butler.execution.runner import run_pipeline
     from zeropoint.cli.run_progress import RunProgress
@@ -146,6 +148,8 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         raise_on_partial_outputs=options["raise_on_partial_outputs"],
         log_level=options["log_level"].upper(),
     )
+    # it misses eups, a tool of the compiled stack
+    logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
     with RunProgress() as progress:
         report = run_pipeline(request, progress)
     if as_json:
