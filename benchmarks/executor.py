@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,20 @@ def _command(*words: Any) -> tuple[float, str]:
 
 
 def per_quantum(root: Path, summary: dict[str, Any], label: str) -> tuple[float, float, float]:
-    """Return the mean seconds of a quantum in its worker, in the task's runQuantum, and in the task's run."""
-    from datetime import datetime
-
+    """Return the mean CPU seconds of a quantum in its worker, in runQuantum, and in the task's run."""
     from lsst.daf.butler import Butler
 
     inside, run = [], []
     with Butler.from_config(str(root)) as butler:
-        refs = butler.query_datasets(f"{label}_metadata", collections=summary["run"], limit=None)
-        for ref in refs:
+        for ref in butler.query_datasets(f"{label}_metadata", collections=summary["run"], limit=None):
             metadata = butler.get(ref)
-            times = {key: datetime.fromisoformat(metadata["quantum"][key]) for key in ("startUtc", "endUtc")}
-            inside.append((times["endUtc"] - times["startUtc"]).total_seconds())
-            task = metadata[label]
-            if "runStartUtc" in task:
-                ends = [datetime.fromisoformat(task[key]) for key in ("runStartUtc", "runEndUtc")]
-                run.append((ends[1] - ends[0]).total_seconds())
+            quantum, task = metadata["quantum"], metadata[label]
+            inside.append(quantum["endCpuTime"] - quantum["startCpuTime"])
+            if "runStartCpuTime" in task:
+                run.append(task["runEndCpuTime"] - task["runStartCpuTime"])
     task = summary["tasks"][label]
     n = task["quanta"] - task["not_run"]
-    return task["seconds"] / n, float(np.mean(inside)), float(np.mean(run)) if run else float("nan")
+    return task["cpu_seconds"] / n, float(np.mean(inside)), float(np.mean(run)) if run else float("nan")
 
 
 def mock(folder: Path, n_graph: int, n_run: int) -> bool:
@@ -108,7 +104,7 @@ def mock(folder: Path, n_graph: int, n_run: int) -> bool:
     common = ["-b", root, "-p", pipeline, "-i", "MockCam/defaults", "-d", query, "-j", 2]
     ours, summary = run_ours(*common, "-o", "ours")
     worker, inside, _ = per_quantum(root, summary, "measure")
-    print(f"| mock quantum in a worker | {worker:.3f} s | of which runQuantum {inside:.3f} s |")
+    print(f"| mock quantum in a worker, CPU | {worker:.3f} s | beyond runQuantum {worker - inside:.3f} s |")
     met &= worker - inside <= OVERHEAD_LIMIT_S
     theirs = run_theirs(*common, "-o", "theirs")
     print(
@@ -134,12 +130,14 @@ def images(folder: Path, n: int) -> bool:
         ingest_references(butler, "sim_refs", night.references)
         ingest_images(butler, list(night.images), card)
     names = [f"calibrateImage:connections.{kind}_ref_cat=sim_refs" for kind in ("astrometry", "photometry")]
-    pipeline = root / "pipelines" / "SimCam" / "calibrate.yaml"
+    pipeline = resources.files("zeropoint.tasks") / "pipelines" / "simcam.yaml"
     common = ["-b", root, "-p", pipeline, "-i", "SimCam/defaults", "-d", "instrument='SimCam'", "-j", 2]
     common += ["-c", names[0], "-c", names[1]]
     ours, summary = run_ours(*common, "-o", "ours")
     worker, inside, run = per_quantum(root, summary, "calibrateImage")
-    print(f"| 1k image in a worker | {worker:.2f} s | runQuantum {inside:.2f} s, run {run:.2f} s |")
+    print(
+        f"| 1k image in a worker, CPU | {worker:.2f} s | recipe {run:.2f}, reading and writing {inside - run:.2f}, beyond {worker - inside:.2f} s |"
+    )
     theirs = run_theirs(*common, "-o", "theirs")
     print(
         f"| {n} 1k images, -j 2 | zeropoint run {ours:.1f} s | pipetask run {theirs:.1f} s: {theirs / ours:.1f} x |"
@@ -150,7 +148,7 @@ def images(folder: Path, n: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--graph", type=int, default=1000, help="mock quanta of the graph (default 1000)")
-    parser.add_argument("--quanta", type=int, default=60, help="mock quanta to run (default 60)")
+    parser.add_argument("--quanta", type=int, default=30, help="mock quanta to run (default 30)")
     parser.add_argument("--images", type=int, default=0, help="simulated 1k images to calibrate (default 0)")
     arguments = parser.parse_args()
     sys.path.insert(0, str(TESTS))

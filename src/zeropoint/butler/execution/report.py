@@ -41,8 +41,8 @@ class QuantumOutcome:
         The exception says that the data cannot be processed, not that something is broken.
     disk_full
         Its outputs could not be written for want of space.
-    seconds
-        Wall time in the worker.
+    seconds, cpu_seconds
+        Wall and processor time in the worker.
     """
 
     quantum_id: uuid.UUID
@@ -54,6 +54,7 @@ class QuantumOutcome:
     algorithmic: bool = False
     disk_full: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -75,6 +76,7 @@ class TaskTally:
     counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     failures: dict[tuple[Status, str], _Failures] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def n_done(self) -> int:
@@ -122,6 +124,7 @@ class RunReport:
         tally = self.tasks[outcome.label]
         tally.counts[outcome.status] += 1
         tally.seconds += outcome.seconds
+        tally.cpu_seconds += outcome.cpu_seconds
         if outcome.status is Status.FAILED and not outcome.algorithmic:
             self.unexpected = True
         if not outcome.error_type:
@@ -200,6 +203,7 @@ def _task_dict(tally: TaskTally) -> dict[str, Any]:
         **{status.value.replace(" ", "_"): n for status, n in tally.counts.items()},
         "not_run": tally.n_quanta - tally.n_done,
         "seconds": round(tally.seconds, 3),
+        "cpu_seconds": round(tally.cpu_seconds, 3),
         "failures": [
             {
                 "status": kind.status.value,

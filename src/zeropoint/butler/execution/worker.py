@@ -138,7 +138,7 @@ class _Worker:
 
     def run(self, description: bytes, is_retry: bool) -> QuantumOutcome:
         """Run one quantum and say what became of it."""
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         from lsst.pipe.base.quantum_graph import PredictedQuantumDatasetsModel
 
         datasets = PredictedQuantumDatasetsModel.model_validate_json(description)
@@ -153,7 +153,12 @@ class _Worker:
             fields = _failure(error)
         else:
             fields = _success(result, label)
-        return dataclasses.replace(outcome, seconds=time.monotonic() - started, **fields)
+        return dataclasses.replace(
+            outcome,
+            seconds=time.monotonic() - started,
+            cpu_seconds=time.process_time() - cpu_started,
+            **fields,
+        )
 
 
 def data_id_text(data_id: Any) -> str:
