@@ -50,7 +50,10 @@ def test_overrides_are_applied_in_their_order(mock: Mock, tmp_path: Path) -> Non
         ({"pipeline": "/nowhere.yaml"}, "/nowhere.yaml: no such pipeline"),
         ({"inputs": ("Mock/defaults",)}, "Mock/defaults"),
         ({"inputs": ()}, "is a new collection, so inputs are needed"),
-        ({"data_query": "exposure = 99"}, "nothing to run: no data in MockCam/raw match"),
+        (
+            {"data_query": "exposure = 99"},
+            "MockCam/raw hold raw_numbers, but none that fits -d .*exposure = 99",
+        ),
         ({"data_query": "exposur = 1"}, "no graph for -d 'exposur = 1': .*exposur"),
         ({"data_query": "exposure ="}, "no graph for -d 'exposure ='"),
         ({"skip_existing_in": ("none",)}, "--skip-existing-in none: no such collection"),

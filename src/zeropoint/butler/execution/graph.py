@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,17 +105,6 @@ class _Builder(AllDimensionsQuantumGraphBuilder):
     def _apply_skip_decision(self, *args: Any, **kwargs: Any) -> None:
         self.n_skipped += 1
         super()._apply_skip_decision(*args, **kwargs)
-
-
-class _Remarks(logging.Handler):
-    """Keeps what the builder says of an empty graph."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage().strip())
 
 
 def load_pipeline(request: RunRequest) -> PipelineGraph:
@@ -238,7 +226,6 @@ def build_graph(
     InvalidInputError
         If the query or the collections cannot be used, or there is nothing to run on.
     """
-    remarks = _Remarks()
     try:
         pipeline_graph.resolve(butler.registry)
         query = with_instrument(butler, pipeline_graph, search, request.data_query)
@@ -250,20 +237,16 @@ def build_graph(
             input_collections=search,
             output_run=run,
         )
-        builder.log.logger.addHandler(remarks)
-        try:
-            graph = builder.finish(
-                request.output,
-                metadata={
-                    "butler_argument": request.repository,
-                    "skip_existing_in": list(skip_existing_in),
-                    "skip_existing": bool(skip_existing_in),
-                    "data_query": query,
-                },
-                attach_datastore_records=True,
-            )
-        finally:
-            builder.log.logger.removeHandler(remarks)
+        graph = builder.finish(
+            request.output,
+            metadata={
+                "butler_argument": request.repository,
+                "skip_existing_in": list(skip_existing_in),
+                "skip_existing": bool(skip_existing_in),
+                "data_query": query,
+            },
+            attach_datastore_records=True,
+        )
     except InvalidInputError:
         raise
     except FileNotFoundError as error:
@@ -271,11 +254,32 @@ def build_graph(
     except (ButlerUserError, LookupError, ValueError, RuntimeError) as error:
         raise InvalidInputError(f"no graph for -d {request.data_query!r}: {_text(error)}") from error
     if not graph.quantum_datasets and not builder.n_skipped:
-        reasons = " ".join(" ".join(line.split()) for line in remarks.lines)
-        raise InvalidInputError(
-            f"nothing to run: no data in {', '.join(search)} match -d {query!r}. {reasons}".strip()
-        )
+        raise InvalidInputError(_why_empty(butler, pipeline_graph, search, query, request.repository))
     return graph, builder.n_skipped
+
+
+def _why_empty(
+    butler: Butler, pipeline_graph: PipelineGraph, search: tuple[str, ...], query: str, repository: str
+) -> str:
+    """Say what is missing where nothing is to be run."""
+    places = ", ".join(search)
+    names = [
+        name
+        for name, node in pipeline_graph.iter_overall_inputs()
+        if node is not None and not node.is_prerequisite
+    ]
+    absent = [
+        name
+        for name in names
+        if not butler.query_datasets(name, search, limit=1, explain=False, find_first=False)
+    ]
+    if absent:
+        return f"nothing to run: there is no {absent[0]} in {places}; ingest images, or name other inputs."
+    where = f"none that fits -d {query!r}" if query else "nothing that fits together"
+    return (
+        f"nothing to run: {places} hold {', '.join(names)}, but {where}; `butler query-datasets {repository} "
+        f"{names[0] if names else ''} --collections {search[0]}` lists what there is."
+    )
 
 
 def read_graph(path: str) -> PredictedQuantumGraphComponents:

@@ -173,10 +173,11 @@ def _execute(
         report.interrupted = observer.pool.is_stopped and not report.error
     if failure is not None:
         journal.leave_to_recovery()
-        report.error = (
+        reason = (
             f"some outputs are written but could not be registered ({_first_line(failure)}); "
             "run the same command again: it takes them up"
         )
+        report.error = f"{report.error}; {reason}" if report.error else reason
 
 
 class _Observer:

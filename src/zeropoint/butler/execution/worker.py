@@ -186,31 +186,35 @@ def _success(result: Any, label: str) -> dict[str, Any]:
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
+    """Return the status of a quantum that raised, and why."""
     from lsst.pipe.base import AlgorithmError
     from lsst.utils.introspection import get_full_type_name
 
+    is_algorithmic = isinstance(error, AlgorithmError)
+    disk_full = _disk_full(error)
+    shown = disk_full or error
     return {
         "status": Status.FAILED,
-        "error_type": get_full_type_name(error),
-        "message": _one_line(str(error)),
-        "algorithmic": isinstance(error, AlgorithmError),
-        "disk_full": _is_disk_full(error),
+        "error_type": get_full_type_name(shown),
+        "message": _one_line(str(shown)),
+        "algorithmic": is_algorithmic,
+        "disk_full": disk_full is not None,
     }
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Say whether an exception or one that led to it is for want of space."""
+def _disk_full(error: BaseException | None) -> BaseException | None:
+    """Return the exception for want of space, if one led to this exception."""
     import errno
 
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(text in str(error) for text in _DISK_FULL_TEXTS):
-            return True
+            return error
+        if isinstance(error, OSError) and any(text in str(error) for text in _DISK_FULL_TEXTS):
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def _one_line(text: str) -> str:
