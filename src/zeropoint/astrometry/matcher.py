@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import lsst.pex.config as pexConfig
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from zeropoint.astrometry._kernels import best_pair, best_pair_any_rotation, best_pattern
 from zeropoint.astrometry.plane import Field, MatchOdds, PlaneTransform, fit_transform
@@ -375,8 +375,7 @@ class MatchPessimisticB:
         n_verify = min(N_VERIFY, len(lead))
         rate = _chance_rate(targets, tolerance)
         counts = np.arange(n_verify + 1)
-        with np.errstate(divide="ignore"):
-            sure = counts[binom.logsf(counts - 1, n_verify, rate) < -20.0 * np.log(10.0)]
+        sure = counts[bdtrc(counts - 1, n_verify, rate) < 1e-20]
         enough = float(max(sure[0], 8)) if len(sure) else np.inf
         return np.array(
             [

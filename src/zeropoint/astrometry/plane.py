@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 __all__ = ["Field", "Grid", "MatchOdds", "PlaneTransform", "fit_transform", "mutual_pairs"]
 
@@ -248,7 +248,7 @@ class Field:
         if hits >= 3:
             rate = max(rate, hits / directions / n)
         rate = min(float(rate), 1.0)
-        tail = float(binom.logsf(n_pairs - 1, n, rate)) / np.log(10.0) if rate < 1.0 else 0.0
+        tail = float(np.log10(max(bdtrc(n_pairs - 1, n, rate), 1e-300))) if rate < 1.0 else 0.0
         return MatchOdds(n_pairs, n, n * rate, max(tail, -300.0) + log10_placements)
 
     def log10_placements(

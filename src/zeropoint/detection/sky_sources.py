@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lsst.pex.config as pexConfig
 import numpy as np
-from scipy.stats import qmc
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
 from zeropoint.datamodel.exposure import MaskImage
@@ -99,6 +98,8 @@ class SkyObjects:
         margin = radius + 1
         if n == 0 or width <= 2 * margin + 1 or height <= 2 * margin + 1:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        from scipy.stats import qmc  # slow to import
+
         unit = qmc.Halton(d=2, seed=np.random.default_rng(seed)).random(n)
         place = qmc.scale(unit, [margin, margin], [width - 1 - margin, height - 1 - margin]).astype(np.int64)
         return place[:, 0] - radius, place[:, 1] - radius

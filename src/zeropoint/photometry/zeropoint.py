@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 __all__ = ["ZeropointFit", "fit_zeropoint", "histogram_start"]
 
@@ -160,12 +161,12 @@ def _membership(u: np.ndarray, n_sigma: float) -> np.ndarray:
     one-sided tail which lie inside of the limit do not pull the mean.
     """
     core = max(float((np.abs(u) < n_sigma).sum()), 1.0)
-    beyond = core * (norm.cdf(2.0 * n_sigma) - norm.cdf(n_sigma))
+    beyond = core * (ndtr(2.0 * n_sigma) - ndtr(n_sigma))
     density = [
         max(float(((side * u > n_sigma) & (side * u < 2.0 * n_sigma)).sum()) - beyond, 0.0) / n_sigma
         for side in (-1.0, 1.0)
     ]
-    gauss = core * norm.pdf(u)
+    gauss = core * _normal_density(u)
     return np.asarray(gauss / (gauss + np.where(u < 0, density[0], density[1]) + 1e-300))
 
 
@@ -226,7 +227,7 @@ def fit_zeropoint(
         d, np.sqrt(variance), sigma_max=sigma_max, n_sigma=n_sigma, use_median=use_median, n_iter=n_iter
     )
     # second moment of a unit Gaussian that is cut at n_sigma
-    cut = 1.0 - 2.0 * n_sigma * norm.pdf(n_sigma) / (2.0 * norm.cdf(n_sigma) - 1.0)
+    cut = 1.0 - 2.0 * n_sigma * _normal_density(n_sigma) / (2.0 * ndtr(n_sigma) - 1.0)
     zp = float(np.median(d[good]))
     widest = n_sigma * (np.inf if sigma_max is None else sigma_max)
     q1, q3 = _at_quarters(np.sort(d[good]))
@@ -268,3 +269,7 @@ def _error_of_mean(
         chi_square = float((weight * residual**2).sum() / membership.sum())
         return formal * max(float(np.sqrt(chi_square / (cut * (1.0 - 1.0 / n)))), 0.5)
     return formal
+
+
+def _normal_density(u: Any) -> Any:
+    return np.exp(-0.5 * np.square(u)) / np.sqrt(2.0 * np.pi)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import gammainccinv
 
 from zeropoint.psf.spatial_solve import orthonormal_basis
 
@@ -96,7 +96,7 @@ def find_outliers(
     faint = finite & ~bright
     level = float(np.median(reduced_chi2[faint])) if faint.any() else 1.0
     dof = np.maximum(dof, 1)
-    quantile = chi2_distribution.isf(math.erfc(n_sigma / math.sqrt(2.0)), dof) / dof
+    quantile = 2.0 * gammainccinv(0.5 * dof, math.erfc(n_sigma / math.sqrt(2.0))) / dof
     excess = np.where(finite, reduced_chi2, np.inf) / (quantile * max(1.0, level) + allowed * power)
     bad = np.flatnonzero(~(excess <= 1.0))
     limit = math.ceil(max_remove * n) if 0 < max_remove < 1 else int(max_remove)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -198,8 +198,9 @@ def robust_distances(points: FloatArray, max_steps: int = 100) -> FloatArray:
         if np.array_equal(nearest, np.sort(subset)):
             break
         subset = nearest
-    distance *= chi2.ppf(0.5, p) / max(float(np.median(distance)), np.finfo(float).tiny)
-    core = points[distance <= chi2.ppf(0.975, p)]
+    # quantiles of chi-square with p degrees of freedom
+    distance *= 2.0 * gammaincinv(0.5 * p, 0.5) / max(float(np.median(distance)), np.finfo(float).tiny)
+    core = points[distance <= 2.0 * gammaincinv(0.5 * p, 0.975)]
     return _mahalanobis(points, core if len(core) > p else points)
 
 

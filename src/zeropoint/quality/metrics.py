@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from zeropoint.datamodel.catalog import has_column
 from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, plane_bit
@@ -233,6 +232,8 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray, n_min: int = 5) -> float:
     good = np.isfinite(a) & np.isfinite(b)
     if good.sum() < n_min or np.ptp(a[good]) == 0 or np.ptp(b[good]) == 0:
         return float("nan")
+    from scipy.stats import rankdata  # slow to import
+
     return float(np.corrcoef(rankdata(a[good]), rankdata(b[good]))[0, 1])
 
 
