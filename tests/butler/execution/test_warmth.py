@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from butler.execution.conftest import Mock
 
+from butler.execution.conftest import Mock
 from zeropoint.butler.execution import runner, warmth
 from zeropoint.butler.execution.report import RunReport
 
