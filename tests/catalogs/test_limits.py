@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zeropoint.catalogs.selectors import limits
+from zeropoint.catalogs.selectors import limits, sourceSelectorRegistry
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, VisitInfo
+from zeropoint.errors import InvalidInputError
+from zeropoint.photometry.photocal import PhotoCalConfig
 
 VALUES = hnp.arrays(np.float64, st.integers(0, 30), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
 BOUND = st.none() | st.floats(-1e6, 1e6)
@@ -98,8 +100,47 @@ def test_required_flags_must_exist():
     table = Table({"good": [True, True, False], "bad": [False, True, False]})
     config = limits.RequireFlags(good=["good"], bad=["bad"])
     assert limits.require_flags(table, config).tolist() == [True, False, False]
-    with pytest.raises(KeyError, match="misspelt"):
+    with pytest.raises(InvalidInputError, match=r"no column 'misspelt'.* bad asks for"):
         limits.require_flags(table, limits.RequireFlags(bad=["misspelt"]))
+
+
+def test_the_message_on_a_missing_column_says_what_is_there_and_which_setting_asked():
+    photometry = PhotoCalConfig()
+    config = photometry.match.referenceSelection
+    config.colorLimits["g-r"] = limits.ColorLimit(primary="g_flux", secondary="r_flux", maximum=0.5)
+    config.doMagLimit = True
+    table = Table({"coord_ra": [0.1], "coord_dec": [0.1], "r_flux": [1e6], "r_fluxErr": [10.0]})
+    with pytest.raises(InvalidInputError) as caught:
+        config.apply().run(table)
+    text = str(caught.value)
+    assert "The reference catalogue has no column 'flux' (it has r_flux" in text
+    assert "match.referenceSelection.magLimit.fluxField asks for" in text
+    config.magLimit.fluxField = "r_flux"
+    with pytest.raises(InvalidInputError, match=r"'g_flux' .*colorLimits\['g-r'\]\.primary"):
+        config.apply().run(table)
+    config.colorLimits["g-r"].primary = "r_flux"
+    assert config.apply().run(table).n_selected == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "field"),
+    [
+        ("flagged", {"field": "nothing"}, "field"),
+        ("matcher", {"sourceFluxType": "nothing"}, "sourceFluxType"),
+        ("astrometry", {"sourceFluxType": "nothing"}, "sourceFluxType"),
+        ("objectSize", {"sourceFluxField": "nothing"}, "sourceFluxField"),
+    ],
+)
+def test_every_selector_names_the_setting_of_a_missing_column(name, setting, field):
+    schema = Schema()
+    schema.add(*(ColumnSpec(f"slot_Shape_{moment}", "f8") for moment in ("xx", "yy", "xy")))
+    schema.add(*(ColumnSpec(f"slot_Centroid_{axis}", "f8") for axis in ("x", "y", "xErr", "yErr")))
+    selector = sourceSelectorRegistry[name]
+    config = selector.ConfigClass(**setting)
+    with pytest.raises(
+        InvalidInputError, match=f"source catalogue has no column.*nothing.* {field} asks for"
+    ):
+        selector(config).run(SourceCatalog(schema, 2))
 
 
 def test_unresolved_is_below_a_tenth():

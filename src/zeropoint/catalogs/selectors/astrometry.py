@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lsst.pex.config as pexConfig
 import numpy as np
 
@@ -13,6 +15,7 @@ from zeropoint.catalogs.selectors.base import (
     SourceSelector,
     sourceSelectorRegistry,
 )
+from zeropoint.catalogs.selectors.columns import required_column
 from zeropoint.catalogs.selectors.limits import flag_column
 from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -59,7 +62,7 @@ class AstrometrySourceSelector(SourceSelector):
         config = self.config
         selected = finite_columns(table, "slot_Centroid_x", "slot_Centroid_y")
         selected &= finite_columns(table, "slot_Centroid_xErr", "slot_Centroid_yErr")
-        selected &= flux_above(table, config.sourceFluxType, config.minSnr)
+        selected &= flux_above(table, config)
         selected &= without_parent(table) & _without_children(table)
         if has_column(table, "detect_isPrimary"):
             selected &= flag_column(table, "detect_isPrimary")
@@ -79,24 +82,26 @@ def finite_columns(table: AnyTable, *names: str) -> BoolArray:
     return np.logical_and.reduce([np.isfinite(column(table, name)) for name in names])
 
 
-def flux_above(table: AnyTable, flux_type: str, min_snr: float) -> BoolArray:
+def flux_above(table: AnyTable, config: Any) -> BoolArray:
     """Return True where a flux slot is unflagged and its signal-to-noise above a limit.
 
     Parameters
     ----------
     table
-        Table with ``slot_<flux_type>Flux_instFlux``, ``_instFluxErr`` and perhaps ``_flag``.
-    flux_type
-        Name of the slot without its ending ``Flux``.
-    min_snr
-        Limit, exclusive; if 0 or less, only the flag counts.
+        Table with ``slot_<sourceFluxType>Flux_instFlux``, ``_instFluxErr`` and perhaps ``_flag``.
+    config
+        With ``sourceFluxType``, the name of the slot without its ending ``Flux``, and ``minSnr``, an exclusive limit;
+        if 0 or less, only the flag counts.
     """
-    slot = f"slot_{flux_type}Flux"
+    slot = f"slot_{config.sourceFluxType}Flux"
     selected = ~flag_column(table, f"{slot}_flag")
-    if min_snr > 0:
-        flux = np.asarray(column(table, f"{slot}_instFlux"), np.float64)
+    if config.minSnr > 0:
+        flux, error = (
+            np.asarray(required_column(table, f"{slot}_{name}", config, "sourceFluxType"), np.float64)
+            for name in ("instFlux", "instFluxErr")
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
-            selected &= flux / column(table, f"{slot}_instFluxErr") > min_snr
+            selected &= flux / error > config.minSnr
     return selected
 
 

@@ -116,8 +116,10 @@ class SourceSelector(ABC):
 
         Raises
         ------
+        InvalidInputError
+            If a column that the configuration names (other than an optional flag) is missing.
         KeyError
-            If a column that is needed (other than an optional flag) is missing.
+            If one of a fixed name is.
         """
         if self.usesMatches and matches is None:
             raise ValueError(f"{type(self).__name__} needs matches to reference objects.")

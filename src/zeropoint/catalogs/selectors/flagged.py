@@ -13,7 +13,7 @@ from zeropoint.catalogs.selectors.base import (
     SourceSelector,
     sourceSelectorRegistry,
 )
-from zeropoint.datamodel.catalog import column
+from zeropoint.catalogs.selectors.columns import configured_column
 from zeropoint.datamodel.exposure import Exposure
 
 __all__ = ["FlaggedSourceSelector", "FlaggedSourceSelectorConfig"]
@@ -34,7 +34,7 @@ class FlaggedSourceSelector(SourceSelector):
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
     ) -> BoolArray:
         """Return one boolean a row of ``table``."""
-        return np.asarray(column(table, self.config.field), np.bool_)
+        return np.asarray(configured_column(table, self.config, "field"), np.bool_)
 
 
 sourceSelectorRegistry.register("flagged", FlaggedSourceSelector)

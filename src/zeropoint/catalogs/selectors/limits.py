@@ -1,6 +1,7 @@
 """Single criteria of source selection: a config for each, and a pure function that applies it to a table.
 
-A NaN never satisfies a limit.  Limits are strict: ``minimum < value < maximum``.
+A NaN never satisfies a limit.  Limits are strict: ``minimum < value < maximum``.  A column that a config names and
+the table lacks is an `InvalidInputError`, except for the flags of fluxes and the primary flag.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 
 from zeropoint.catalogs.selectors.base import AnyTable, BoolArray
+from zeropoint.catalogs.selectors.columns import configured_column, required_column
 from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure
 from zeropoint.datamodel.mask_planes import has_any
@@ -200,26 +202,27 @@ def flux_flagged(table: AnyTable, flux_field: str) -> BoolArray:
 def color_limit(table: AnyTable, config: ColorLimit) -> BoolArray:
     """Return True where the colour is within the limits."""
     with np.errstate(invalid="ignore"):  # inf - inf of two zero fluxes
-        color = ab_magnitude(column(table, config.primary)) - ab_magnitude(column(table, config.secondary))
+        primary, secondary = (configured_column(table, config, name) for name in ("primary", "secondary"))
+        color = ab_magnitude(primary) - ab_magnitude(secondary)
     return within(color, config.minimum, config.maximum)
 
 
 def flux_limit(table: AnyTable, config: FluxLimit) -> BoolArray:
     """Return True where the flux is unflagged and within the limits."""
-    flux = column(table, config.fluxField)
+    flux = configured_column(table, config, "fluxField")
     return within(flux, config.minimum, config.maximum) & ~flux_flagged(table, config.fluxField)
 
 
 def magnitude_limit(table: AnyTable, config: MagnitudeLimit) -> BoolArray:
     """Return True where the flux is unflagged and its AB magnitude within the limits."""
-    magnitude = ab_magnitude(column(table, config.fluxField))
+    magnitude = ab_magnitude(configured_column(table, config, "fluxField"))
     return within(magnitude, config.minimum, config.maximum) & ~flux_flagged(table, config.fluxField)
 
 
 def signal_to_noise_limit(table: AnyTable, config: SignalToNoiseLimit) -> BoolArray:
     """Return True where the flux is unflagged and flux/error is a number within the limits."""
-    flux = np.asarray(column(table, config.fluxField), np.float64)
-    error = np.asarray(column(table, config.errField), np.float64)
+    flux = np.asarray(configured_column(table, config, "fluxField"), np.float64)
+    error = np.asarray(configured_column(table, config, "errField"), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flux / error
     selected = within(ratio, config.minimum, config.maximum) & ~np.isnan(ratio)
@@ -228,7 +231,7 @@ def signal_to_noise_limit(table: AnyTable, config: SignalToNoiseLimit) -> BoolAr
 
 def magnitude_error_limit(table: AnyTable, config: MagnitudeErrorLimit) -> BoolArray:
     """Return True where the magnitude error is within the limits."""
-    return within(column(table, config.magErrField), config.minimum, config.maximum)
+    return within(configured_column(table, config, "magErrField"), config.minimum, config.maximum)
 
 
 def require_flags(table: AnyTable, config: RequireFlags) -> BoolArray:
@@ -236,31 +239,35 @@ def require_flags(table: AnyTable, config: RequireFlags) -> BoolArray:
 
     Raises
     ------
-    KeyError
+    InvalidInputError
         If a flag column is missing: a misspelt flag must not pass unnoticed.
     """
     selected = np.ones(len(table), np.bool_)
     for name in config.good:
-        selected &= np.asarray(column(table, name), np.bool_)
+        selected &= np.asarray(required_column(table, name, config, "good"), np.bool_)
     for name in config.bad:
-        selected &= ~np.asarray(column(table, name), np.bool_)
+        selected &= ~np.asarray(required_column(table, name, config, "bad"), np.bool_)
     return selected
 
 
 def require_unresolved(table: AnyTable, config: RequireUnresolved) -> BoolArray:
     """Return True where the extendedness is within the limits."""
-    return within(column(table, config.name), config.minimum, config.maximum)
+    return within(configured_column(table, config, "name"), config.minimum, config.maximum)
 
 
 def require_isolated(table: AnyTable, config: RequireIsolated) -> BoolArray:
     """Return True for rows without parent and without children."""
-    isolated = (column(table, config.parentName) == 0) & (column(table, config.nChildName) == 0)
+    isolated = (configured_column(table, config, "parentName") == 0) & (
+        configured_column(table, config, "nChildName") == 0
+    )
     return np.asarray(isolated, np.bool_)
 
 
 def require_finite_ra_dec(table: AnyTable, config: RequireFiniteRaDec) -> BoolArray:
     """Return True where the sky position is finite."""
-    return np.isfinite(column(table, config.raColName)) & np.isfinite(column(table, config.decColName))
+    return np.isfinite(configured_column(table, config, "raColName")) & np.isfinite(
+        configured_column(table, config, "decColName")
+    )
 
 
 def require_primary(table: AnyTable, config: RequirePrimary) -> BoolArray:
@@ -283,7 +290,9 @@ def cull_from_masked_region(
     """
     if exposure is None:
         raise ValueError("Selection by masked regions needs an exposure.")
-    x, y = (np.asarray(column(table, name), np.float64) for name in (config.xColName, config.yColName))
+    x, y = (
+        np.asarray(configured_column(table, config, name), np.float64) for name in ("xColName", "yColName")
+    )
     finite = np.isfinite(x) & np.isfinite(y)
     height, width = exposure.shape
     column_index = np.clip(np.floor(np.where(finite, x, 0.0) + 0.5), 0, width - 1).astype(np.int64)
@@ -307,6 +316,6 @@ def centroid_error_limit(table: AnyTable, config: CentroidErrorLimit) -> BoolArr
     """Return True where both centroid errors are finite and within the limits."""
     selected = np.ones(len(table), np.bool_)
     for axis in "xy":
-        error = column(table, f"{config.centroidField}_{axis}Err")
+        error = required_column(table, f"{config.centroidField}_{axis}Err", config, "centroidField")
         selected &= np.isfinite(error) & within(error, config.minimum, config.maximum)
     return selected

@@ -44,7 +44,7 @@ class MatcherSourceSelector(SourceSelector):
         config = self.config
         selected = finite_columns(table, "slot_Centroid_x", "slot_Centroid_y")
         selected &= ~flag_column(table, "slot_Centroid_flag") & without_parent(table)
-        selected &= flux_above(table, config.sourceFluxType, config.minSnr)
+        selected &= flux_above(table, config)
         if config.excludePixelFlags:
             for name in ("edge", "interpolatedCenter", "saturated"):
                 selected &= ~flag_column(table, f"base_PixelFlags_flag_{name}")

@@ -15,6 +15,7 @@ from zeropoint.catalogs.selectors.base import (
     SourceSelector,
     sourceSelectorRegistry,
 )
+from zeropoint.catalogs.selectors.columns import configured_column, required_column
 from zeropoint.catalogs.selectors.limits import flag_column
 from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -149,8 +150,9 @@ class ObjectSizeStarSelector(SourceSelector):
     def _good(self, table: AnyTable, width: np.ndarray) -> BoolArray:
         """Return the sources that pass all cuts, or say which cut rejects them all."""
         config = self.config
-        flux = np.asarray(column(table, config.sourceFluxField), np.float64)
-        error = np.asarray(column(table, config.sourceFluxField + "Err"), np.float64)
+        flux = np.asarray(configured_column(table, config, "sourceFluxField"), np.float64)
+        name = config.sourceFluxField + "Err"
+        error = np.asarray(required_column(table, name, config, "sourceFluxField"), np.float64)
         cuts: dict[str, BoolArray] = {"flag": np.ones(len(width), np.bool_)}
         for name in config.badFlags:
             cuts["flag"] &= ~flag_column(table, name)
