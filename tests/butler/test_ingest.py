@@ -175,6 +175,17 @@ def test_two_images_of_one_exposure_and_detector_are_both_named(butler: Butler, 
     assert len(datasets(butler)) == 2
 
 
+def test_only_the_new_one_of_two_images_with_one_number_is_wrong(butler: Butler, tmp_path: Path) -> None:
+    old = frame(tmp_path / "old.fits")
+    ingest(butler, [old])
+    new = frame(tmp_path / "new.fits", **{"DATE-OBS": "2020-03-01T03:00:00"})
+    for update in (False, True):
+        report = ingest(butler, [new, old], update=update)
+        assert [path for path, _ in report.failures] == [new]
+        the_failure(report, new, f"is {old} already")
+        assert (report.known, report.updated) == (([], [old]) if update else ([old], []))
+
+
 def test_one_number_for_two_filters_or_times(butler: Butler, tmp_path: Path) -> None:
     first = frame(tmp_path / "a.fits")
     other = frame(tmp_path / "b.fits", CCD=4, FILTER="test_g")

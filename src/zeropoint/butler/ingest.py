@@ -114,8 +114,8 @@ def ingest_images(
         else:
             report.failures.append((path, outcome))
         progress("read", i + 1, len(unique))
-    facts = _without_duplicates(facts, report)
     known = ingested_images(butler, POST_ISR_DATASET, run, facts)
+    facts = _without_duplicates(facts, known, report)
     if not mixed:
         facts = _of_one_camera(butler, facts, run, report)
     facts = _without_known(facts, known, card, update, report)
@@ -141,21 +141,33 @@ def _prepare(butler: Butler, instrument: str) -> str:
     return run
 
 
-def _without_duplicates(facts: list[ImageFacts], report: IngestReport) -> list[ImageFacts]:
-    """Drop, as failures, all files that share exposure and detector with another."""
+def _without_duplicates(
+    facts: list[ImageFacts], known: dict[tuple[int, int], Ingested], report: IngestReport
+) -> list[ImageFacts]:
+    """Drop, as failures, files that share exposure and detector with another, but for the one ingested before."""
     groups: dict[tuple[int, int], list[ImageFacts]] = defaultdict(list)
     for each in facts:
         groups[each.exposure, each.detector].append(each)
-    for (exposure, detector), same in groups.items():
-        for each in same if len(same) > 1 else ():
-            other = next(o for o in same if o is not each)
-            report.failures.append((each.path, _duplicate(each, other.path, exposure, detector)))
-    return [each for each in facts if len(groups[each.exposure, each.detector]) == 1]
+    kept = []
+    for key, same in groups.items():
+        there = known.get(key)
+        first = next((each for each in same if there is not None and there.is_of(each.path)), None)
+        if len(same) == 1:
+            first = same[0]
+        if first is not None:
+            kept.append(first)
+        for each in same:
+            if first is None:
+                other = next(o for o in same if o is not each)
+                report.failures.append((each.path, _clash(each, f"also {other.path}")))
+            elif each is not first:
+                report.failures.append((each.path, _clash(each, f"{first.path} already")))
+    return kept
 
 
-def _duplicate(facts: ImageFacts, other: Path, exposure: int, detector: int) -> str:
+def _clash(facts: ImageFacts, what: str) -> str:
     return (
-        f"{facts.path}: exposure {exposure} of detector {detector} is {other} already; each image needs an exposure "
+        f"{facts.path}: exposure {facts.exposure} of detector {facts.detector} is {what}; each image needs an exposure "
         "number of its own (`visit:` or `exposure:` in the camera card)."
     )
 
@@ -205,7 +217,7 @@ def _without_known(
             if update and not there.source_exists():
                 rest.append(each)
                 continue
-            text = _duplicate(each, there.source, each.exposure, each.detector)
+            text = _clash(each, f"{there.source} already")
             if not there.source_exists():
                 text = f"{each.path}: was ingested from {there.source}, which is gone; --update takes the file from here."
             report.failures.append((each.path, text))
