@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# the same examples on every machine; `pytest --hypothesis-profile=default` looks for new ones
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import galsim
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zeropoint.kernels.moments import adaptive_moments, adaptive_moments_stack
@@ -30,6 +30,8 @@ def gaussian(sigma: float, ratio: float, tilt: float, dx: float, dy: float, size
 @settings(deadline=None, max_examples=80)
 def test_a_sampled_gaussian_has_its_own_covariance(sigma, ratio, tilt, dx, dy):
     image, cov = gaussian(sigma, ratio, tilt, dx, dy)
+    # below 0.41 pixels along the narrow axis one pixel holds nearly all light, and the iteration may not end
+    assume(np.linalg.eigvalsh(cov)[0] > 0.42**2)
     flag, xx, yy, xy = adaptive_moments(image, 20 + dx, 20 + dy, 1.5, 200, 1e-8)
     assert flag == 0
     np.testing.assert_allclose([xx, yy, xy], [cov[0, 0], cov[1, 1], cov[0, 1]], atol=2e-4 * sigma**2)
