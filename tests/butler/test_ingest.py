@@ -16,6 +16,7 @@ from butler.frames import HEIGHT, WIDTH, card, frame, frames
 from zeropoint.butler.cameras import register_camera
 from zeropoint.butler.collection_chains import defaults_chain, images_run
 from zeropoint.butler.ingest import IngestReport, ingest_images
+from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.reader import load_image
 
 RUN = images_run("TestCam")
@@ -343,3 +344,56 @@ def test_progress_counts_up(butler: Butler, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     ingest(butler, frames(tmp_path, 3), on_progress=lambda *call: calls.append(call))
     assert calls == [("read", 1, 3), ("read", 2, 3), ("read", 3, 3), ("write", 3, 3)]
+
+
+def test_what_calibration_would_refuse_is_refused(butler: Butler, tmp_path: Path) -> None:
+    good = frame(tmp_path / "a.fits", RDNOISE=5.0, SATURATE=6e4, BIAS=0.0)
+    spoiled = {"RDNOISE": -1.0, "SATURATE": "high", "BIAS": "low"}
+    files = [
+        frame(
+            tmp_path / f"{i}.fits", **({"VISIT": i, "RDNOISE": 5.0, "SATURATE": 6e4, "BIAS": 0.0, key: value})
+        )
+        for i, (key, value) in enumerate(spoiled.items(), 2)
+    ]
+    camera = card(read_noise={"key": "RDNOISE"}, saturation={"key": "SATURATE"}, pedestal={"key": "BIAS"})
+    report = ingest(butler, [good, *files], card=camera)
+    assert report.ingested == [good]
+    for path, words in zip(files, ("read noise is -1", "saturation is 'high'", "pedestal is 'low'")):
+        the_failure(report, path, words)
+        with pytest.raises(InvalidInputError, match=words):
+            load_image(path, camera)
+
+
+def test_what_calibration_can_do_without_is_noted(butler: Butler, tmp_path: Path) -> None:
+    report = ingest(butler, frames(tmp_path, 2), card=card(airmass={"key": "AIRMASS"}))
+    assert len(report.ingested) == 2
+    assert report.notes == {"the header has no AIRMASS, which the camera card names for `airmass`": 2}
+
+
+@pytest.mark.parametrize("entry", ["mask", "variance"])
+def test_an_image_without_its_companion(butler: Butler, tmp_path: Path, entry: str) -> None:
+    path = frame(tmp_path / "a.fits")
+    file = "{dir}/{stem}_more.fits"
+    report = ingest(butler, [path], card=card(**{entry: {"file": file}}))
+    the_failure(report, path, f"the {entry} file {tmp_path}/a_more.fits does not exist")
+    assert ingest(butler, [path], card=card(**{entry: {"file": file, "optional": True}})).ingested == [path]
+
+
+def test_companions_are_skipped(butler: Butler, tmp_path: Path) -> None:
+    camera = card(mask={"file": "{dir}/{stem}_mask.fits"}, variance={"file": "{dir}/../w/{name}"})
+    (tmp_path / "i").mkdir()
+    (tmp_path / "w").mkdir()
+    (image,) = frames(tmp_path / "i", 1)
+    others = [frame(tmp_path / "i" / "1_mask.fits"), frame(tmp_path / "w" / "1.fits")]
+    report = ingest(butler, [*others, image], card=camera)
+    assert (report.ingested, report.companions, report.failures) == ([image], others, [])
+    # without their images as well
+    assert ingest(butler, others, card=camera).companions == others
+
+
+def test_an_unlisted_filter_is_a_warning(butler: Butler, tmp_path: Path) -> None:
+    report = ingest(butler, [*frames(tmp_path, 1), frame(tmp_path / "g.fits", VISIT=2, FILTER="test_g")])
+    assert len(report.ingested) == 2
+    ((warning, count),) = report.warnings.items()
+    assert count == 1
+    assert warning.startswith("filter 'test_g' is not in the card's `bands:` (test_r: r)")

@@ -64,6 +64,18 @@ def test_a_night_from_nothing(run: Any, made: Path, repo: Path, tmp_path: Path) 
     assert counts(repo) == (3, 3, 3)
 
 
+def test_warnings_and_skipped_files_take_a_line_each(run: Any, repo: Path, tmp_path: Path) -> None:
+    content = CARD | {"mask": {"file": "{dir}/{stem}_mask.fits"}, "bands": {"other": "i"}}
+    (tmp_path / "cam.yaml").write_text(yaml.safe_dump(content))
+    files = frames(tmp_path, 2)
+    masks = [frame(tmp_path / f"{path.stem}_mask.fits") for path in files]
+    result = run("ingest-images", repo, *files, *masks, "--camera", tmp_path / "cam.yaml")
+    assert result.exit_code == 0
+    assert "  2 files skipped: named as the card's mask or variance files are\n" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: 2 images: filter 'test_r' is not in the card's `bands:` (other: i)")
+
+
 def test_a_bad_file_is_named_and_the_others_ingested(
     run: Any, made: Path, repo: Path, tmp_path: Path
 ) -> None:
@@ -73,7 +85,9 @@ def test_a_bad_file_is_named_and_the_others_ingested(
     result = run("ingest-images", repo, bad, *files, "--camera", made / "cam.yaml")
     assert result.exit_code == 1
     assert result.stderr == f"error: {bad}: is not a FITS file; name the image itself.\n"
-    assert "TestCam: registered" in result.stdout
+    pipeline = repo / "pipelines" / "TestCam" / "calibrate.yaml"
+    assert result.stdout.startswith(f"TestCam: registered\n  pipeline: {pipeline}\n")
+    assert pipeline.exists()
     assert "2 images ingested" in result.stdout
     assert "1 of 3 files were not ingested" in result.stdout
     assert counts(repo) == (2, 2, 2)

@@ -27,6 +27,7 @@ from zeropoint.butler.records import ExistingRecords, check_exposure, insert_vis
 from zeropoint.butler.staging import read_facts_or_problem, stage, staging_folder
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
+from zeropoint.instruments.companions import without_companions
 
 __all__ = ["IngestReport", "ingest_images"]
 
@@ -46,6 +47,10 @@ class IngestReport:
         File and what is wrong with it; nothing of these is in the repository.
     notes
         Sentences worth knowing, each with the number of images it applies to.
+    warnings
+        The same of what will probably spoil the calibration.
+    companions
+        Files that hold mask or variance of images, and were skipped.
     visits
         Numbers of the visits of all files that are now in the repository.
     """
@@ -55,6 +60,8 @@ class IngestReport:
     known: list[Path] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    companions: list[Path] = field(default_factory=list)
     visits: set[int] = field(default_factory=set)
 
 
@@ -105,6 +112,7 @@ def ingest_images(
     progress = on_progress or (lambda phase, done, total: None)
     run = _prepare(butler, instrument)
     unique = list(dict.fromkeys(path.absolute() for path in files))
+    unique, report.companions = without_companions(unique, card)
     facts: list[ImageFacts] = []
     for i, (path, outcome) in enumerate(
         zip(unique, map_files(read_facts_or_problem, unique, (card,), processes))
@@ -350,6 +358,18 @@ class _Batch:
             (self.report.updated if key in self.known else self.report.ingested).append(each.path)
             self.report.visits.add(each.visit)
             self.report.notes.update(each.caveats)
+            self.report.warnings.update(self._unlisted_filter(each))
+
+    def _unlisted_filter(self, facts: ImageFacts) -> list[str]:
+        """Return a sentence on a filter that the card's table of bands lacks."""
+        bands = self.card.get("bands") or {}
+        if facts.observation is None or not bands or facts.physical_filter in map(str, bands):
+            return []
+        known = ", ".join(f"{name}: {band}" for name, band in bands.items())
+        return [
+            f"filter {facts.physical_filter!r} is not in the card's `bands:` ({known}); the band is taken to be "
+            f"{facts.band!r}, which the reference catalogue must have"
+        ]
 
     def _fail(self, group: list[ImageFacts], error: Exception) -> None:
         first = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")

@@ -87,6 +87,11 @@ def ingest_images(
     click.echo(f"{instrument}: {_summary(report)} -> {defaults_chain(instrument)}")
     for note, count in sorted(report.notes.items()):
         click.echo(f"  {count} image{'s' * (count > 1)}: {note}")
+    for warning, count in sorted(report.warnings.items()):
+        click.echo(f"warning: {count} image{'s' * (count > 1)}: {warning}", err=True)
+    if report.companions:
+        n = len(report.companions)
+        click.echo(f"  {n} file{'s' * (n > 1)} skipped: named as the card's mask or variance files are")
     if report.failures:
         click.echo(f"  {len(report.failures)} of {len(files)} files were not ingested")
         sys.exit(1)
@@ -97,6 +102,8 @@ def _card(butler: Any, repo: str, camera: str) -> CameraCard:
     from zeropoint.butler.cameras import card_content, card_of, registered_cameras
     from zeropoint.butler.cameras import register_camera as register
     from zeropoint.butler.instruments import check_instrument_name
+    from zeropoint.butler.pipelines import pipeline_text
+    from zeropoint.cli.register_camera import echo_pipeline
     from zeropoint.errors import InvalidInputError
     from zeropoint.instruments.card import BUILTIN_CARDS, load_card
 
@@ -107,8 +114,11 @@ def _card(butler: Any, repo: str, camera: str) -> CameraCard:
     card = load_card(camera)
     name = check_instrument_name(card.get("instrument"), card.source)
     if name not in known:
+        # an override that no recipe has must not leave a camera without pipeline behind
+        pipeline_text(card)
         register(butler, card)
-        click.echo(f"{name}: registered; `zeropoint register-camera {repo} {camera}` writes its pipeline")
+        click.echo(f"{name}: registered")
+        echo_pipeline(repo, card)
     elif card_content(card_of(butler, name))["data"] != card_content(card)["data"]:
         raise InvalidInputError(
             f"{name} is registered with another version of {camera}: say --camera {name} for that one, or replace it with "

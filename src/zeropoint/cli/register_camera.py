@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from zeropoint.cli.errors import clear_errors
+
+if TYPE_CHECKING:
+    from zeropoint.instruments.card import CameraCard
 
 _OUTCOMES = {
     "registered": "registered",
@@ -32,17 +36,25 @@ def register_camera(repo: str, card: str) -> None:
     """
     from zeropoint.butler.cameras import register_camera as register
     from zeropoint.butler.collection_chains import defaults_chain
-    from zeropoint.butler.pipelines import pipeline_text, write_pipeline
+    from zeropoint.butler.pipelines import pipeline_text
     from zeropoint.butler.repository import open_repository
     from zeropoint.instruments.card import load_card
 
     content = load_card(card)
-    with_overrides = pipeline_text(content)
+    # an override that no recipe has must not leave a camera without pipeline behind
+    pipeline_text(content)
     butler = open_repository(repo, writeable=True)
     camera = register(butler, content)
     click.echo(f"{camera.instrument}: {_OUTCOMES[camera.outcome]}")
     click.echo(f"  inputs of pipelines: {defaults_chain(camera.instrument)}")
+    echo_pipeline(repo, content)
+
+
+def echo_pipeline(repo: str, card: CameraCard) -> None:
+    """Write a camera's pipeline into a repository and say where, or print it if the repository is no directory."""
+    from zeropoint.butler.pipelines import pipeline_text, write_pipeline
+
     if Path(repo).is_dir():
-        click.echo(f"  pipeline: {write_pipeline(Path(repo), content)}")
+        click.echo(f"  pipeline: {write_pipeline(Path(repo), card)}")
     else:
-        click.echo(f"  pipeline, to be saved as a file:\n{with_overrides}")
+        click.echo(f"  pipeline, to be saved as a file:\n{pipeline_text(card)}")

@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.companions import companion_file
 from zeropoint.instruments.image_file import read_plane
 from zeropoint.instruments.values import ImageContext
 
@@ -32,17 +33,9 @@ def read_mask(context: ImageContext, shape: tuple[int, ...]) -> npt.NDArray[np.i
     InvalidInputError
         If the mask file or HDU is missing or has another shape.
     """
-    spec = context.card.get("mask")
-    if not spec:
+    spec, path = context.card.get("mask"), companion_file(context, "mask")
+    if path is None:
         return np.zeros(shape, np.int32)
-    path = Path(context.expand(str(spec["file"]))) if "file" in spec else context.path
-    if not path.exists():
-        if spec.get("optional"):
-            return np.zeros(shape, np.int32)
-        raise InvalidInputError(
-            f"{context.path}: the mask file {path} does not exist; put it there, or set mask.optional in the "
-            "camera card."
-        )
     kind, planes = spec.get("kind", "bits"), spec.get("planes") or {}
     if kind == "sdss":
         return _read_runs(path, shape, planes)

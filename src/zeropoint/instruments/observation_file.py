@@ -12,10 +12,13 @@ from zeropoint.datamodel.exposure import DetectorInfo, PointingUncertainty, Visi
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
+from zeropoint.instruments.companions import companion_file
 from zeropoint.instruments.image_file import open_headers, open_image
+from zeropoint.instruments.levels import pedestal, read_noise, stated_gain
 from zeropoint.instruments.observation import detector_info, id_number, visit_info
 from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
+from zeropoint.instruments.variance import saturation_level
 
 __all__ = ["Observation", "header_digest", "read_observation"]
 
@@ -78,17 +81,24 @@ def read_observation(path: str | Path, card: CameraCard) -> Observation:
         If the file is missing or damaged, or its header lacks what the card promises; the message names the file.
     """
     context, shape = open_headers(path, card)
-    _check_promises(context)
+    _check_promises(context, shape)
     if id_number(context, "visit") is None:
         _, adu = open_image(path, card)
     else:
         adu = np.zeros((0, 0), np.float32)
     caveats: list[str] = []
+    visit = visit_info(context, adu, pointing_degrees(context), caveats)
+    detector = detector_info(context, np.nan, np.nan, shape)
+    wcs = initial_wcs(context, shape)
+    caveats.extend(
+        f"the header has no {keys}, which the camera card names for `{name}`"
+        for name, keys in context.absent.items()
+    )
     return Observation(
         Path(path),
-        visit_info(context, adu, pointing_degrees(context), caveats),
-        detector_info(context, np.nan, np.nan, shape),
-        initial_wcs(context, shape),
+        visit,
+        detector,
+        wcs,
         pointing_uncertainty(context),
         tuple(caveats),
         {key: value for key in _IDENTITY_KEYS if (value := str(context.header_value(key) or "").strip())},
@@ -103,17 +113,24 @@ def header_digest(context: ImageContext) -> str:
     return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()
 
 
-def _check_promises(context: ImageContext) -> None:
-    """Raise if the header lacks a key that the card names for what every image must have."""
+def _check_promises(context: ImageContext, shape: tuple[int, int]) -> None:
+    """Raise if something is missing that `load_image` needs, or by which a repository tells images apart."""
     card = context.card
     by_amplifier = any("gain" in each for each in (card.get("detector") or {}).get("amplifiers") or ())
     id_number(context, "visit")
     id_number(context, "exposure")
-    for name in ("filter", *(() if by_amplifier else ("gain",))):
+    needed = ("visit", "exposure", "filter", *(() if by_amplifier else ("gain",)))
+    for name in ("filter", "gain"):
         context.resolve(name, card.get(name))
-    for name in ("visit", "exposure", "filter", "gain"):
+    for name in needed:
         if name in context.absent:
             raise InvalidInputError(
                 f"{context.path}: the header has no {context.absent[name]}, which camera card {card.source} names for "
                 f"`{name}`; is it an image of this camera? If it is, give that entry a `default`."
             )
+    gain = stated_gain(context, shape)
+    read_noise(context, 1.0 if gain is None else gain, shape)
+    pedestal(context)
+    saturation_level(context)
+    companion_file(context, "mask")
+    companion_file(context, "variance")

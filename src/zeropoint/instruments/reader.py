@@ -13,9 +13,10 @@ from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 from zeropoint.instruments.image_file import open_image
+from zeropoint.instruments.levels import pedestal, read_noise, stated_gain
 from zeropoint.instruments.masks import read_mask
 from zeropoint.instruments.noise import estimate_gain
-from zeropoint.instruments.observation import amplifier_map, detector_info, id_limits, visit_info
+from zeropoint.instruments.observation import detector_info, id_limits, visit_info
 from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
 from zeropoint.instruments.values import ImageContext
 from zeropoint.instruments.variance import mark_no_data, mark_saturation, read_variance, saturation_level
@@ -76,25 +77,26 @@ def load_image(path: str | Path, card: CameraCard) -> LoadedImage:
     context, adu = open_image(path, card)
     _check_pixels(context, adu)
     caveats: list[str] = []
-    raw_pedestal = context.resolve("pedestal", card.get("pedestal"))
-    pedestal = 0.0 if raw_pedestal is None else context.number("pedestal", raw_pedestal)
-    if pedestal:
-        adu = adu - np.float32(pedestal)
+    level = pedestal(context)
+    if level:
+        adu = adu - np.float32(level)
     mask = read_mask(context, adu.shape)
     finite = np.isfinite(adu)
     good = finite & (mask == 0)
-    gain = _gain(context, adu, good, caveats)
-    read_noise = _read_noise(context, gain, adu.shape)
-    variance = read_variance(context, adu, gain, read_noise, good, caveats)
+    gain = stated_gain(context, adu.shape)
+    if gain is None:
+        gain = _estimated_gain(context, adu, good, caveats)
+    noise = read_noise(context, gain, adu.shape)
+    variance = read_variance(context, adu, gain, noise, good, caveats)
     image = adu * np.asarray(gain, np.float32)
     mark_no_data(image, variance, mask, finite)
-    mark_saturation(context, adu, pedestal, mask, caveats)
+    mark_saturation(context, adu, level, mask, caveats)
     _check_usable(context, mask)
     exposure = Exposure(
         image,
         variance,
         mask,
-        detector_info(context, gain, read_noise, adu.shape),
+        detector_info(context, gain, noise, adu.shape),
         visit_info(context, adu, pointing_degrees(context), caveats),
         wcs=initial_wcs(context, adu.shape),
         pointing=pointing_uncertainty(context),
@@ -136,29 +138,10 @@ def _check_usable(context: ImageContext, mask: npt.NDArray[np.int32]) -> None:
         )
 
 
-def _gain(
+def _estimated_gain(
     context: ImageContext, adu: npt.NDArray[np.float32], good: npt.NDArray[np.bool_], caveats: list[str]
-) -> float | npt.NDArray[np.float32]:
-    """Return e-/ADU: one number, or an image where amplifiers differ."""
-    raw = context.resolve("gain", context.card.get("gain"))
-    value: float | None = None
-    if raw is not None and raw != "estimate":
-        value = context.number("gain", raw)
-        if not (np.isfinite(value) and value > 0):
-            raise InvalidInputError(
-                f"{context.path}: gain is {value:g} e-/ADU; it must be positive. Correct `gain:` in "
-                f"{context.card.source}."
-            )
-    by_amplifier = amplifier_map(context, "gain", value, adu.shape)
-    if by_amplifier is not None:
-        return by_amplifier
-    if value is not None:
-        return value
-    if raw is None and context.card.get("gain") is not None:
-        raise InvalidInputError(
-            f"{context.path}: no gain: the header lacks the key that camera card {context.card.source} names. "
-            "Give `gain:` a number (e-/ADU), another key, or `estimate`."
-        )
+) -> float:
+    """Return e-/ADU from the pixels."""
     estimate = estimate_gain(adu, good)
     if estimate is None:
         raise InvalidInputError(
@@ -169,23 +152,3 @@ def _gain(
         f"gain estimated from sky level against noise: {estimate:.3g} e-/ADU (too large if a pedestal was not subtracted)"
     )
     return estimate
-
-
-def _read_noise(
-    context: ImageContext, gain: float | npt.NDArray[np.float32], shape: tuple[int, ...]
-) -> float | npt.NDArray[np.float32]:
-    """Return electrons: one number, or an image where amplifiers differ."""
-    spec = context.card.get("read_noise", 0.0)
-    raw = context.resolve("read_noise", spec)
-    value = 0.0 if raw is None else context.number("read_noise", raw)
-    if not (np.isfinite(value) and value >= 0):
-        raise InvalidInputError(
-            f"{context.path}: read noise is {value:g}; it must not be negative. Correct `read_noise:` in "
-            f"{context.card.source}."
-        )
-    unit = spec.get("unit", "electron") if isinstance(spec, dict) else "electron"
-    by_amplifier = amplifier_map(context, "read_noise", value, shape)
-    noise: float | npt.NDArray[np.float32] = value if by_amplifier is None else by_amplifier
-    if unit == "adu_variance":
-        noise = np.sqrt(noise)
-    return noise if unit == "electron" else noise * gain

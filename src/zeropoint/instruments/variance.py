@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import InvalidInputError
+from zeropoint.instruments.companions import companion_file
 from zeropoint.instruments.image_file import read_plane
 from zeropoint.instruments.noise import pixel_noise, variance_from_counts
 from zeropoint.instruments.values import ImageContext
@@ -64,14 +63,9 @@ def read_variance(
 
 
 def _plane(context: ImageContext, spec: dict[str, object], shape: tuple[int, ...]) -> FloatImage | None:
-    path = Path(context.expand(str(spec["file"]))) if "file" in spec else context.path
-    if not path.exists():
-        if spec.get("optional"):
-            return None
-        raise InvalidInputError(
-            f"{context.path}: the variance file {path} does not exist; put it there, or set variance.optional in the "
-            "camera card."
-        )
+    path = companion_file(context, "variance")
+    if path is None:
+        return None
     try:
         plane = read_plane(path, spec.get("hdu", 0)).astype(np.float32)
     except KeyError:
