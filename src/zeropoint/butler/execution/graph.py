@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, ButlerUserError, MissingDatasetTypeError
+from lsst.daf.butler import Butler, ButlerUserError
 from lsst.pipe.base import Pipeline, PipelineGraph
 from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
+from zeropoint.butler.execution.inputs import (
+    instruments_of,
+    other_instrument,
+    require_references,
+    why_empty,
+)
 from zeropoint.errors import InvalidInputError
 from zeropoint.recipes.config_files import ConfigFileError, reason
 
@@ -164,19 +173,7 @@ def with_instrument(
     """
     if "instrument" in pipeline_graph.data_id.dimensions or re.search(r"\binstrument\b", data_query):
         return data_query
-    found: set[str] = set()
-    for node in pipeline_graph.dataset_types.values():
-        is_input = pipeline_graph.producer_of(node.name) is None and not node.is_prerequisite
-        if not is_input or "instrument" not in node.dimensions:
-            continue
-        try:
-            with butler.query() as query:
-                rows = query.join_dataset_search(node.name, inputs).data_ids(["instrument"])
-                found.update(str(row["instrument"]) for row in rows)
-        except MissingDatasetTypeError:
-            raise InvalidInputError(
-                f"the repository has no dataset type {node.name}, which the pipeline reads; ingest images first."
-            ) from None
+    found = instruments_of(butler, pipeline_graph, inputs)
     if len(found) == 1:
         chosen = f"instrument = '{found.pop()}'"
         return f"{chosen} AND ({data_query})" if data_query else chosen
@@ -226,6 +223,8 @@ def build_graph(
     InvalidInputError
         If the query or the collections cannot be used, or there is nothing to run on.
     """
+    require_references(butler, pipeline_graph, search)
+    inputs = tuple(name for name in search if not name.startswith(f"{request.output}/"))
     try:
         pipeline_graph.resolve(butler.registry)
         query = with_instrument(butler, pipeline_graph, search, request.data_query)
@@ -237,49 +236,44 @@ def build_graph(
             input_collections=search,
             output_run=run,
         )
-        graph = builder.finish(
-            request.output,
-            metadata={
-                "butler_argument": request.repository,
-                "skip_existing_in": list(skip_existing_in),
-                "skip_existing": bool(skip_existing_in),
-                "data_query": query,
-            },
-            attach_datastore_records=True,
-        )
+        with _without_snippets(builder):
+            graph = builder.finish(
+                request.output,
+                metadata={
+                    "butler_argument": request.repository,
+                    "skip_existing_in": list(skip_existing_in),
+                    "skip_existing": bool(skip_existing_in),
+                    "data_query": query,
+                },
+                attach_datastore_records=True,
+            )
     except InvalidInputError:
         raise
     except FileNotFoundError as error:
         raise InvalidInputError(f"no graph: {_text(error)}") from error
     except (ButlerUserError, LookupError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(f"no graph for -d {request.data_query!r}: {_text(error)}") from error
+        wrong = other_instrument(butler, pipeline_graph, inputs)
+        raise InvalidInputError(
+            f"nothing to run: {wrong}" if wrong else f"no graph for -d {request.data_query!r}: {_text(error)}"
+        ) from error
     if not graph.quantum_datasets and not builder.n_skipped:
-        raise InvalidInputError(_why_empty(butler, pipeline_graph, search, query, request.repository))
+        raise InvalidInputError(why_empty(butler, pipeline_graph, inputs, query, request.repository))
     return graph, builder.n_skipped
 
 
-def _why_empty(
-    butler: Butler, pipeline_graph: PipelineGraph, search: tuple[str, ...], query: str, repository: str
-) -> str:
-    """Say what is missing where nothing is to be run."""
-    places = ", ".join(search)
-    names = [
-        name
-        for name, node in pipeline_graph.iter_overall_inputs()
-        if node is not None and not node.is_prerequisite
-    ]
-    absent = [
-        name
-        for name in names
-        if not butler.query_datasets(name, search, limit=1, explain=False, find_first=False)
-    ]
-    if absent:
-        return f"nothing to run: there is no {absent[0]} in {places}; ingest images, or name other inputs."
-    where = f"none that fits -d {query!r}" if query else "nothing that fits together"
-    return (
-        f"nothing to run: {places} hold {', '.join(names)}, but {where}; `butler query-datasets {repository} "
-        f"{names[0] if names else ''} --collections {search[0]}` lists what there is."
-    )
+@contextmanager
+def _without_snippets(builder: _Builder) -> Iterator[None]:
+    """Keep the builder from logging Python for its developers where no data fit: `why_empty` says it in words."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Initial data ID query returned no rows")
+
+    logger = logging.getLogger(builder.log.name)
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def read_graph(path: str) -> PredictedQuantumGraphComponents:

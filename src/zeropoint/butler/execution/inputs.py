@@ -1,0 +1,155 @@
+"""What a pipeline reads and the input collections hold: in a sentence, where the two do not fit."""
+
+from __future__ import annotations
+
+import difflib
+
+from lsst.daf.butler import Butler, CollectionType, MissingDatasetTypeError
+from lsst.pipe.base import PipelineGraph
+
+from zeropoint.butler.collection_chains import refcat_run
+from zeropoint.errors import InvalidInputError
+
+__all__ = ["instruments_of", "other_instrument", "require_references", "why_empty"]
+
+
+def require_references(butler: Butler, pipeline_graph: PipelineGraph, search: tuple[str, ...]) -> None:
+    """Raise if a reference catalogue of the pipeline is not there, or not where inputs are looked for.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    pipeline_graph
+        Need not be resolved, which would fail without the catalogues.
+    search
+        Collections that inputs are looked for in.
+
+    Raises
+    ------
+    InvalidInputError
+        The message names the catalogues that there are, and what to add to the command.
+    """
+    missing: dict[str, list[str]] = {}
+    for label, task in pipeline_graph.tasks.items():
+        for edge in task.prerequisite_inputs.values():
+            name = edge.parent_dataset_type_name
+            if "skypix" in edge.raw_dimensions and not _holds(butler, search, name):
+                missing.setdefault(name, []).append(f"{label}:connections.{edge.connection_name}")
+    if not missing:
+        return
+    prefix = refcat_run("")
+    runs = sorted(butler.collections.query(f"{prefix}*", collection_types={CollectionType.RUN}))
+    there = [name for run in runs if _holds(butler, (run,), name := run.removeprefix(prefix))]
+    absent = [name for name in missing if name not in there]
+    if not absent:
+        places = ",".join(refcat_run(name) for name in missing)
+        raise InvalidInputError(
+            f"reference catalogue {_quoted(list(missing))} is in this repository, but not in the input collections: "
+            f"add {places} to -i."
+        )
+    in_inputs = [name for name in there if _holds(butler, search, name)]
+    choices = in_inputs or there
+    fields = " ".join(
+        f"-c {field}={_best(name, there, choices)}" for name in absent for field in missing[name]
+    )
+    what = f"no reference catalogue {_quoted(absent)} in this repository"
+    if there:
+        raise InvalidInputError(
+            f"{what} (there {'are' if len(there) > 1 else 'is'} {', '.join(there)}); name one with {fields}, or "
+            "ingest it with `zeropoint ingest-references`."
+        )
+    raise InvalidInputError(
+        f"{what}, nor any other; ingest one with `zeropoint ingest-references` and name it with {fields}."
+    )
+
+
+def instruments_of(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...]) -> set[str]:
+    """Return the instruments of all images that a pipeline could read.
+
+    Raises
+    ------
+    InvalidInputError
+        If the repository does not know what the pipeline reads.
+    """
+    found: set[str] = set()
+    for node in pipeline_graph.dataset_types.values():
+        is_input = pipeline_graph.producer_of(node.name) is None and not node.is_prerequisite
+        if not is_input or "instrument" not in node.dimensions:
+            continue
+        try:
+            with butler.query() as query:
+                rows = query.join_dataset_search(node.name, inputs).data_ids(["instrument"])
+                found.update(str(row["instrument"]) for row in rows)
+        except MissingDatasetTypeError:
+            raise InvalidInputError(
+                f"the repository has no dataset type {node.name}, which the pipeline reads; ingest images first."
+            ) from None
+    return found
+
+
+def other_instrument(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...]) -> str:
+    """Say that the inputs hold images of other instruments only than the pipeline's, else return nothing."""
+    if not pipeline_graph.is_fully_resolved or "instrument" not in pipeline_graph.data_id.dimensions:
+        return ""
+    expected = str(pipeline_graph.data_id["instrument"])
+    found = instruments_of(butler, pipeline_graph, inputs)
+    if not found or expected in found:
+        return ""
+    return f"the pipeline is for {expected}, the inputs hold images of {', '.join(sorted(found))}."
+
+
+def why_empty(
+    butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...], query: str, repository: str
+) -> str:
+    """Say what is missing where nothing is to be run.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    pipeline_graph
+        Resolved.
+    inputs
+        Input collections, without the runs of the output chain.
+    query
+        Data query.
+    repository
+        As the user calls it.
+    """
+    holders = {
+        name: [place for place in inputs if _holds(butler, (place,), name)]
+        for name, node in pipeline_graph.iter_overall_inputs()
+        if node is not None and not node.is_prerequisite
+    }
+    for name, places in holders.items():
+        if not places:
+            return f"nothing to run: there is no {name} in {', '.join(inputs)}; ingest images, or name other inputs."
+    if wrong := other_instrument(butler, pipeline_graph, inputs):
+        return f"nothing to run: {wrong}"
+    if not holders:
+        return f"nothing to run: the pipeline reads no datasets, and no data id fits -d {query!r}."
+    where = f"none that fits -d {query!r}" if query else "nothing that fits together"
+    held = " and ".join(f"{name} in {', '.join(places)}" for name, places in holders.items())
+    name, places = next(iter(holders.items()))
+    return (
+        f"nothing to run: there is {held}, but {where}; `butler query-datasets {repository} {name} --collections "
+        f"{','.join(places)}` lists what there is."
+    )
+
+
+def _holds(butler: Butler, places: tuple[str, ...], name: str) -> bool:
+    """Say whether any of these collections holds a dataset of this type."""
+    try:
+        return bool(butler.query_datasets(name, places, limit=1, explain=False, find_first=False))
+    except MissingDatasetTypeError:
+        return False
+
+
+def _best(name: str, there: list[str], choices: list[str]) -> str:
+    """Return the catalogue that a misspelt name means, else the first that can be read."""
+    return next(iter(difflib.get_close_matches(name, there, 1) or choices), "NAME")
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,125 @@
+"""Inputs that do not fit the pipeline: one sentence says what there is, and what to type."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import lsst.pipe.base.connectionTypes as cT
+import pytest
+from astropy.table import Table
+from lsst.daf.butler import CollectionType, DatasetType
+from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections
+
+from butler.execution.conftest import Mock
+from butler.execution.mock_repository import make_repository
+from butler.execution.quantum_tasks import DETECTOR
+from zeropoint.butler.repository import open_repository
+from zeropoint.errors import InvalidInputError
+
+
+class MatchConnections(PipelineTaskConnections, dimensions=DETECTOR):
+    numbers = cT.Input(name="raw_numbers", storageClass="ArrowAstropy", dimensions=DETECTOR, doc="input")
+    references = cT.PrerequisiteInput(
+        name="gaia",
+        storageClass="ArrowAstropy",
+        dimensions=("skypix",),
+        multiple=True,
+        minimum=0,
+        doc="references",
+    )
+    matches = cT.Output(name="mock_matches", storageClass="ArrowAstropy", dimensions=DETECTOR, doc="output")
+
+
+class MatchConfig(PipelineTaskConfig, pipelineConnections=MatchConnections):
+    pass
+
+
+class MatchTask(PipelineTask):
+    ConfigClass = MatchConfig
+    _DefaultName = "match"
+
+
+class OtherCam:
+    """As much of an instrument as a pipeline needs."""
+
+    @classmethod
+    def getName(cls) -> str:
+        return "OtherCam"
+
+    def applyConfigOverrides(self, name: str, config: object) -> None:
+        pass
+
+
+class UnknownCam(OtherCam):
+    @classmethod
+    def getName(cls) -> str:
+        return "UnknownCam"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Mock:
+    """A repository of two instruments without a reference catalogue."""
+    root = tmp_path_factory.mktemp("inputs") / "repo"
+    make_repository(root, 1, "OtherCam")
+    return Mock(root, make_repository(root, 1))
+
+
+@pytest.fixture
+def matching(two: Mock) -> str:
+    path = two.root / "match.yaml"
+    path.write_text("description: m\ntasks:\n  match: butler.execution.test_inputs.MatchTask\n")
+    return str(path)
+
+
+def _say(mock: Mock, **options: object) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        mock.run("x", **options)
+    return str(caught.value)
+
+
+def test_a_missing_reference_catalogue_is_named_with_those_there_are(two: Mock, matching: str) -> None:
+    message = _say(two, pipeline=matching)
+    assert message.startswith("no reference catalogue 'gaia' in this repository, nor any other; ingest one")
+    with open_repository(two.root, writeable=True) as butler:
+        for name in ("apass", "oddgaia"):
+            kind = DatasetType(name, ("htm7",), "ArrowAstropy", universe=butler.dimensions)
+            butler.registry.registerDatasetType(kind)
+            butler.collections.register(f"refcats/{name}", CollectionType.RUN)
+            butler.put(Table({"id": [1]}), kind, htm7=200000, run=f"refcats/{name}")
+    message = _say(two, pipeline=matching)
+    assert message.startswith("no reference catalogue 'gaia' in this repository (there are apass, oddgaia);")
+    assert "name one with -c match:connections.references=oddgaia, or ingest it" in message
+
+
+def test_a_reference_catalogue_outside_the_inputs_is_to_be_added(two: Mock, matching: str) -> None:
+    with open_repository(two.root, writeable=True) as butler:
+        kind = DatasetType("gaia", ("htm7",), "ArrowAstropy", universe=butler.dimensions)
+        butler.registry.registerDatasetType(kind)
+        butler.collections.register("refcats/gaia", CollectionType.RUN)
+        butler.put(Table({"id": [1]}), kind, htm7=200000, run="refcats/gaia")
+    assert _say(two, pipeline=matching).endswith("not in the input collections: add refcats/gaia to -i.")
+
+
+@pytest.mark.parametrize("name", ["OtherCam", "UnknownCam"])
+def test_a_pipeline_of_another_instrument_is_said_to_be_one(two: Mock, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(
+        f"description: o\ninstrument: butler.execution.test_inputs.{name}\nimports:\n  - location: {two.pipeline}\n"
+    )
+    message = _say(two, pipeline=str(path))
+    assert message == f"nothing to run: the pipeline is for {name}, the inputs hold images of MockCam."
+
+
+def test_where_no_data_fit_only_inputs_that_hold_the_data_are_named(
+    two: Mock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_repository(two.root, writeable=True) as butler:
+        butler.collections.register("empty", CollectionType.RUN)
+    inputs = ("empty", "MockCam/defaults")
+    assert two.run("x", "exposure = 1", inputs=inputs).exit_code == 0
+    with caplog.at_level(logging.WARNING):
+        message = _say(two, data_query="exposure = 9", inputs=inputs)
+    assert message.startswith("nothing to run: there is raw_numbers in MockCam/raw, but none that fits -d ")
+    assert message.endswith("raw_numbers --collections MockCam/raw` lists what there is.")
+    assert not any("no rows" in text or "doomed" in text for text in caplog.messages)
