@@ -60,6 +60,9 @@ def test_wrong_usage_exits_with_2(options: str) -> None:
 
 
 def test_pipelines_are_found_by_path_by_shipped_name_and_in_the_repository(tmp_path: Path) -> None:
+    from zeropoint.butler.repository import create_repository
+
+    create_repository(tmp_path)
     own = tmp_path / "pipelines" / "MyCam" / "calibrate.yaml"
     own.parent.mkdir(parents=True)
     own.touch()
@@ -70,6 +73,16 @@ def test_pipelines_are_found_by_path_by_shipped_name_and_in_the_repository(tmp_p
         InvalidInputError, match=r"calibrat: no such pipeline file.*calibrate.*MyCam/calibrate"
     ):
         find_pipeline("calibrat", str(tmp_path))
+
+
+def test_a_repository_that_does_not_exist_is_reported_before_a_pipeline_that_may_be_in_it(
+    tmp_path: Path,
+) -> None:
+    result = CliRunner().invoke(
+        main, ["run", "-b", str(tmp_path / "none"), "-p", "MyCam/calibrate", "-o", "x"]
+    )
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'none'}: no such repository" in result.stderr
 
 
 def test_help_of_run_loads_no_middleware() -> None:

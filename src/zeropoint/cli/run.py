@@ -202,7 +202,7 @@ def find_pipeline(name: str, repository: str) -> str:
     Raises
     ------
     InvalidInputError
-        If nothing has that name.
+        If nothing has that name, or the repository cannot be opened.
     """
     from zeropoint.errors import InvalidInputError
 
@@ -214,6 +214,10 @@ def find_pipeline(name: str, repository: str) -> str:
         for candidate in (folder / path, folder / f"{path}.yaml"):
             if candidate.is_file():
                 return f"{candidate}{hash_sign}{labels}"
+    from zeropoint.butler.repository import open_repository
+
+    # a wrong repository has no pipelines either, and is what the user has to know first
+    open_repository(repository).close()
     shipped = sorted(file.stem for file in folders[0].glob("*.yaml"))
     own = sorted(str(file.relative_to(folders[1]))[: -len(".yaml")] for file in folders[1].rglob("*.yaml"))
     raise InvalidInputError(
