@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from naive import frames
+from zeropoint.butler.instruments import check_instrument_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import load_card
 from zeropoint.instruments.reader import load_image
@@ -47,6 +48,15 @@ def test_a_generated_card_is_valid_and_usable(tmp_path: Path, cards: dict[str, A
         assert info.mjd_tai == pytest.approx(59277.21, abs=0.01)
     if "EXPTIME" not in cards:
         assert info.exposure_time == 40.0
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [("Toy", "Toy"), ("FLI ML-16803 / #2", "FLI_ML-16803_2"), ("4k: x", "Cam_4k_x"), ("/", "mycamera")],
+)
+def test_the_proposed_instrument_can_be_a_name_in_a_repository(tmp_path: Path, found: str, name: str) -> None:
+    card = load_card(made(tmp_path, frames.write(tmp_path / "a.fits", INSTRUME=found, TELESCOP=None)))
+    assert check_instrument_name(card.get("instrument"), card.source) == name
 
 
 def test_a_bare_image_gets_a_card_that_says_what_to_fill_in(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def card_template(path: str | Path) -> str:
         f"# Camera card for images like {Path(path).name} ({data.shape[1]} x {data.shape[0]} pixels).",
         "# A value is a number, {key: HEADERKEY}, {key: [FIRST, SECOND], default: ...} or",
         "# {table: FILE, column: NAME, where: {COLUMN: VALUE}}. `zeropoint card check` tries it on an image.",
-        f"instrument: {_instrument(context)}",
+        _instrument_line(context),
         f"image: {{hdu: {context.image_hdu}}}",
         "# mask: {file: '{dir}/{stem}_mask.fits', hdu: 0, kind: bits, planes: {SATURATED: [0], BAD: [1]}}",
         "# variance: {hdu: 2, kind: variance}      # or weight, or sigma",
@@ -78,11 +78,16 @@ def card_template(path: str | Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _instrument(context: ImageContext) -> str:
+def _instrument_line(context: ImageContext) -> str:
+    """Return a fixed name, as a repository needs it."""
+    meaning = "a letter and up to 31 letters, digits, _ or -"
     for key in ("INSTRUME", "TELESCOP"):
-        if context.header_value(key) is not None:
-            return f"{{key: {key}}}"
-    return "mycamera"
+        shown = " ".join(str(context.header_value(key) or "").split())
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", shown).strip("_-")
+        if name:
+            name = name if name[0].isalpha() else f"Cam_{name}"
+            return f"instrument: {name[:32]!r:<22} # {meaning}; {key} is {shown}"
+    return f"instrument: mycamera               # {meaning}"
 
 
 def _bands_line(context: ImageContext) -> str:
