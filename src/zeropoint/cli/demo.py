@@ -78,7 +78,7 @@ def _print(simulated: SimulatedExposure, result: CalibratedImage, outcome: dict[
         click.echo(f"  {reason}")
     click.echo("\nagainst the truth:")
     rows = (
-        ("zeropoint", "zeropoint_error_mmag", "{:+.2f} mmag"),
+        ("zeropoint, light within 12 pixels", "zeropoint_error_mmag", "{:+.2f} mmag"),
         ("WCS, rms East", "wcs_rms_east_mas", "{:.2f} mas"),
         ("WCS, rms North", "wcs_rms_north_mas", "{:.2f} mas"),
         ("PSF size, mean dT/T", "psf_dt_mean", "{:+.1e}"),
@@ -96,4 +96,4 @@ def _print(simulated: SimulatedExposure, result: CalibratedImage, outcome: dict[
     )
     for label, key, form in rows:
         if key in figures.values:
-            click.echo(f"  {label:<34}{form.format(figures[key])}")
+            click.echo(f"  {label:<35}{form.format(figures[key])}")

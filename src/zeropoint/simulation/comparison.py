@@ -77,6 +77,7 @@ def _wcs(simulated: SimulatedExposure, exposure: Exposure) -> dict[str, float]:
 
 
 def _zeropoint(simulated: SimulatedExposure, result: CalibratedImage) -> dict[str, float]:
+    """Fitted zeropoint against that of the light inside the calibration aperture, the mean over the image."""
     calib = result.applied_photo_calib or result.exposure.photo_calib
     assert calib is not None
     return {"zeropoint_error_mmag": 1000.0 * (calib.zeropoint - simulated.aperture_zeropoint())}

@@ -35,7 +35,9 @@ class SimulationSettings:
     exposure_time
         Seconds.
     zeropoint
-        AB magnitude that gives one electron over the exposure.
+        AB magnitude of a star all of whose light gives one electron over the exposure. A calibrated zeropoint counts the
+        light inside the calibration aperture (12 pixels) only: it is lower by the light outside, about 5 mmag with the
+        default PSF (`SimulatedExposure.aperture_zeropoint`).
     n_stars
         Stars placed in the image, down to `magnitude_faint`.
     magnitude_bright, magnitude_faint, magnitude_slope
