@@ -55,6 +55,23 @@ def test_cosmic_rays_do_not_count(sigma: float) -> None:
     assert look.fwhm_pix == pytest.approx(FWHM * sigma, rel=0.03)
 
 
+@pytest.mark.parametrize("sigma", [1.2, 1.8, 3.0])
+def test_more_cosmic_rays_than_stars_do_not_count(sigma: float) -> None:
+    image = field(sigma, n_stars=25)
+    # hits spread over a pixel or so pass for round, narrow stars
+    image += field(0.5, n_stars=20, seed=2) + field(0.6, n_stars=15, seed=3) - 800.0
+    look = first_look(exposure(image))
+    assert look.fwhm_pix == pytest.approx(FWHM * sigma, rel=0.03)
+    assert look.n_stars <= 27
+
+
+def test_narrow_stars_among_wide_galaxies_stay() -> None:
+    image = field(0.5, n_stars=30)
+    for seed, sigma in enumerate(np.geomspace(1.0, 4.5, 14)):
+        image += field(sigma, n_stars=1, seed=10 + seed) - 450.0
+    assert first_look(exposure(image)).fwhm_pix == pytest.approx(FWHM * 0.5, rel=0.03)
+
+
 def test_masked_stars_do_not_count() -> None:
     image = field(1.5, n_stars=30)
     image[250:] = field(4.0, n_stars=150)[250:]

@@ -21,6 +21,11 @@ __all__ = ["FirstLook", "first_look", "fit_round_gaussians", "settings_from_firs
 _FWHM = 2.354820045
 _HALF = 12
 
+#: Sigma, pixels, below which a local maximum may as well be a cosmic ray's hit.
+_WIDEST_HIT = 0.75
+#: Fewest wider maxima, and least ratio of the two sizes, for the wider ones to be the stars.
+_MIN_WIDER, _APART = 10, 1.4
+
 
 @dataclass(frozen=True)
 class FirstLook:
@@ -56,8 +61,10 @@ def first_look(exposure: Exposure, *, max_stars: int = 300) -> FirstLook:
     Notes
     -----
     A round Gaussian is fitted to local maxima more than 25 sigma above a blockwise median sky; the size is the
-    densest interval of log(sigma) (half-sample mode), which neither cosmic rays nor galaxies move much.  A fit,
-    unlike weighted moments, also holds for stars narrower than two pixels, and does not see faint wings.
+    densest interval of log(sigma) (half-sample mode), which neither some cosmic rays nor galaxies move much.  On
+    small images cosmic rays can outnumber the stars: what is as narrow as a hit is not taken for stars if wider
+    maxima agree better with each other.  A fit, unlike weighted moments, also holds for stars narrower than two
+    pixels, and does not see faint wings.
     """
     image = exposure.image - _coarse_sky(exposure.image)
     bad = exposure.masked("BAD", "NO_DATA", "SATURATED")
@@ -76,7 +83,8 @@ def first_look(exposure: Exposure, *, max_stars: int = 300) -> FirstLook:
     widths = sigma[(sigma > 0.4) & (sigma < 0.5 * _HALF) & (misfit < 0.15)]
     if len(widths) < 5:
         return FirstLook(float("nan"), len(widths))
-    return FirstLook(_FWHM * float(np.exp(_half_sample_mode(np.log(np.sort(widths))))), len(widths))
+    logs = _without_hits(np.log(np.sort(widths)))
+    return FirstLook(_FWHM * float(np.exp(_half_sample_mode(logs))), len(logs))
 
 
 def _bright_peaks(
@@ -181,6 +189,27 @@ def _half_sample_mode(values: npt.NDArray[np.float64]) -> float:
         start = int(np.argmin(spans))
         values = values[start : start + half]
     return float(np.median(values))
+
+
+def _without_hits(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Leave cosmic rays out of sorted log(sigma) where they outnumber the stars.
+
+    Stars all have the PSF's width, hits have any from one pixel's upwards; so where the densest interval is one of
+    hit-like widths, but the wider maxima are crowded more closely, those are the stars.
+    """
+    n_narrow = int(np.searchsorted(logs, np.log(_WIDEST_HIT)))
+    narrow, wide = logs[:n_narrow], logs[n_narrow:]
+    if len(narrow) < 2 or len(wide) < _MIN_WIDER:
+        return logs
+    apart = _half_sample_mode(wide) - _half_sample_mode(logs) > np.log(_APART)
+    return wide if apart and _crowding(wide) > _crowding(narrow) else logs
+
+
+def _crowding(values: npt.NDArray[np.float64]) -> float:
+    """Return the number of values per unit in the shortest interval that holds half of the sorted values."""
+    half = (len(values) + 1) // 2
+    span = float(np.min(values[half - 1 :] - values[: len(values) - half + 1]))
+    return half / max(span, 1e-9)
 
 
 def settings_from_first_look(look: FirstLook, pixel_scale_arcsec: float) -> dict[str, Any]:
