@@ -53,3 +53,36 @@ def test_the_table_names_failures_by_class_with_their_data_ids() -> None:
     summary = json.loads(json.dumps(report.to_dict()))
     assert summary["tasks"]["measure"]["failures"][0]["count"] == 7
     assert summary["exit_code"] == 4
+
+
+def test_failures_of_one_class_are_told_apart_by_what_their_messages_say() -> None:
+    report = _report()
+    report.tasks["measure"] = TaskTally(4)
+    messages = ("only 3 stars, 1.5 needed", "no PSF", "only 12 stars, 2e3 needed", "no PSF")
+    for i, message in enumerate(messages):
+        outcome = QuantumOutcome(
+            uuid.UUID(int=i), "measure", f"visit={i}", Status.FAILED, "RuntimeError", message
+        )
+        report.add(outcome)
+    text = "\n".join(report.lines())
+    assert "2 failed: RuntimeError: for example: only 3 stars, 1.5 needed\n    visit=0; visit=2\n" in text
+    assert "2 failed: RuntimeError: no PSF\n    visit=1; visit=3\n" in text
+
+
+def test_a_message_of_its_own_for_each_image_does_not_make_the_table_long() -> None:
+    report = _report()
+    report.tasks["measure"] = TaskTally(100)
+    for i in range(100):
+        name = chr(ord("a") + i % 10) * (i + 1)
+        report.add(
+            QuantumOutcome(uuid.UUID(int=i), "measure", f"visit={i}", Status.FAILED, "E", f"{name} is bad")
+        )
+    failures = report.to_dict()["tasks"]["measure"]["failures"]
+    assert len(failures) <= 21
+    assert failures[-1]["is_example"]
+    assert sum(kind["count"] for kind in failures) == 100
+
+
+def test_where_nothing_was_run_notes_come_first() -> None:
+    report = RunReport("REPO", "u/x", n_skipped=3, notes=["measure: the configuration differs"])
+    assert next(report.lines()) == "measure: the configuration differs"

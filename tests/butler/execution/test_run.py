@@ -214,6 +214,18 @@ def test_a_second_run_does_what_is_missing_and_says_what_was_made_otherwise(
     assert factors == pytest.approx([3.0, 2.0], rel=1e-12)
 
 
+def test_another_configuration_with_nothing_left_to_do_is_said_first(mock: Mock) -> None:
+    query = "exposure = 9 AND detector = 0"
+    mock.run("idle", query)
+    assert list(mock.run("idle", query).lines()) == ["nothing to do: all 2 quanta were done before, in idle"]
+    report = mock.run("idle", query, "measure:scale=3.0")
+    note = next(report.lines())
+    assert note.startswith("measure: the configuration differs from that of idle/")
+    assert "scale" in note
+    assert note.endswith("nothing was run: use --redo or another -o")
+    assert report.exit_code == 0
+
+
 def test_partial_outputs_count_as_failures_on_request(mock: Mock) -> None:
     report = mock.run(
         "raised",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ __all__ = ["QuantumOutcome", "RunReport", "Status", "TaskTally"]
 #: Data ids kept for each kind of failure; all are counted, and all are in the repository's logs.
 _MAX_DATA_IDS = 1000
 _SHOWN_DATA_IDS = 5
+#: Kinds of failures of a task that are told apart by their messages; further ones by their class only.
+_MAX_KINDS = 20
+#: What differs between messages that say the same of two images.
+_NUMBER = re.compile(r"[-+]?\b(\d+\.?\d*(e[-+]?\d+)?|nan|inf)\b|[-+]?\.\d+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class Status(Enum):
@@ -66,6 +71,8 @@ class _Failures:
     message: str
     count: int = 0
     data_ids: list[str] = field(default_factory=list)
+    #: ``message`` is the first one of several.
+    is_example: bool = False
 
 
 @dataclass
@@ -74,7 +81,7 @@ class TaskTally:
 
     n_quanta: int
     counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
-    failures: dict[tuple[Status, str], _Failures] = field(default_factory=dict)
+    failures: dict[tuple[Status, str, str], _Failures] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -129,8 +136,11 @@ class RunReport:
             self.unexpected = True
         if not outcome.error_type:
             return
-        key = (outcome.status, outcome.error_type)
+        key = (outcome.status, outcome.error_type, _NUMBER.sub("#", outcome.message))
+        if key not in tally.failures and len(tally.failures) >= _MAX_KINDS:
+            key = (outcome.status, outcome.error_type, "")
         kind = tally.failures.setdefault(key, _Failures(outcome.status, outcome.error_type, outcome.message))
+        kind.is_example |= outcome.message != kind.message
         kind.count += 1
         if len(kind.data_ids) < _MAX_DATA_IDS:
             kind.data_ids.append(outcome.data_id)
@@ -179,8 +189,8 @@ class RunReport:
     def lines(self) -> Iterator[str]:
         """Yield the table that is printed at the end."""
         if not self.run:
-            yield f"nothing to do: all {self.n_skipped} quanta were done before, in {self.output}"
             yield from self.notes
+            yield f"nothing to do: all {self.n_skipped} quanta were done before, in {self.output}"
             return
         yield from _table(
             [("task", "quanta", "good", "partial", "no work", "failed", "blocked", "not run", "s each")],
@@ -188,7 +198,8 @@ class RunReport:
         )
         for label, tally in self.tasks.items():
             for kind in tally.failures.values():
-                yield f"{label}: {kind.count} {kind.status.value}: {kind.error_type}: {kind.message}"
+                example = "for example: " if kind.is_example else ""
+                yield f"{label}: {kind.count} {kind.status.value}: {kind.error_type}: {example}{kind.message}"
                 yield f"    {_some(kind.data_ids, kind.count)}"
         yield from self.notes
         if self.n_skipped:
@@ -209,6 +220,7 @@ def _task_dict(tally: TaskTally) -> dict[str, Any]:
                 "status": kind.status.value,
                 "exception": kind.error_type,
                 "message": kind.message,
+                "is_example": kind.is_example,
                 "count": kind.count,
                 "data_ids": kind.data_ids,
             }

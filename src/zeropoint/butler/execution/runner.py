@@ -112,7 +112,9 @@ def run_pipeline(request: RunRequest, listener: Listener | None = None) -> RunRe
                 skip_existing_in=skip_existing_in,
             )
             if report.n_skipped:
-                report.notes += _changed_configs(butler, graph.pipeline_graph, skip_existing_in)
+                is_idle = not graph.quantum_datasets
+                changed = _changed_configs(butler, graph.pipeline_graph, skip_existing_in, is_idle)
+                report.notes = changed + report.notes
         if graph.quantum_datasets:
             _execute(butler, repository, request, graph, outputs, report, listener)
         report.seconds = time.monotonic() - started
@@ -343,9 +345,9 @@ def _require_multiprocessing(
 
 
 def _changed_configs(
-    butler: Butler, pipeline_graph: PipelineGraph, collections: tuple[str, ...]
+    butler: Butler, pipeline_graph: PipelineGraph, collections: tuple[str, ...], is_idle: bool
 ) -> list[str]:
-    """Say for which tasks the quanta that are skipped were done with another configuration."""
+    """Say for which tasks the quanta that are skipped, all if idle, were done with another configuration."""
     notes = []
     for label, node in pipeline_graph.tasks.items():
         name = node.init.config_output.dataset_type_name
@@ -354,9 +356,13 @@ def _changed_configs(
             continue
         differences: list[str] = []
         if not node.config.compare(butler.get(ref), shortcut=False, output=differences.append):
+            what = "; ".join(differences[:3])
             notes.append(
-                f"{label}: what was done before, in {ref.run}, had another configuration "
-                f"({'; '.join(differences[:3])}) and is kept; --redo, or another -o, does it again"
+                f"{label}: the configuration differs from that of {ref.run} ({what}); nothing was run: use --redo or "
+                "another -o"
+                if is_idle
+                else f"{label}: what was done before, in {ref.run}, had another configuration ({what}) and is kept; "
+                "--redo, or another -o, does it again"
             )
     return notes
 
