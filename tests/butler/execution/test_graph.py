@@ -10,7 +10,7 @@ from butler.execution.conftest import Mock
 from butler.execution.mock_repository import make_repository
 from zeropoint.butler.execution.graph import ConfigOverride, RunRequest, load_pipeline
 from zeropoint.butler.execution.runner import run_pipeline
-from zeropoint.errors import InvalidInputError
+from zeropoint.errors import InvalidInputError, OptionError
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,26 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Mock:
     ("override", "message"),
     [
         ("mesure:scale=1", r"-c mesure:scale=1: the pipeline has no task 'mesure'; did you mean measure\?"),
-        ("measure:skale=1", "cannot be configured: .*skale"),
-        ("measure:scale=abc", "cannot be configured: .*abc"),
+        ("measure:skale=1", "-c measure:skale=1: cannot be applied: .*Did you mean 'scale'"),
+        ("measure:scale=abc", "-c measure:scale=abc: cannot be applied: .*abc"),
     ],
 )
-def test_an_override_that_cannot_be_applied_is_named(mock: Mock, override: str, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        load_pipeline(mock.request("x", "", override))
+def test_an_override_that_cannot_be_applied_is_named_as_wrong_usage(
+    mock: Mock, override: str, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        load_pipeline(mock.request("x", "", "measure:seconds=1", override, "mean:saveLogOutput=True"))
+
+
+def test_a_pipeline_that_is_wrong_itself_is_not_blamed_on_an_override(mock: Mock, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "description: w\ntasks:\n  measure:\n    class: butler.execution.quantum_tasks.MeasureTask\n"
+        "    config: {skale: 1}\n"
+    )
+    with pytest.raises(InvalidInputError, match=r"wrong.yaml: cannot be configured: .*skale") as caught:
+        load_pipeline(mock.request("x", "", "measure:scale=1", pipeline=str(path)))
+    assert not isinstance(caught.value, OptionError)
 
 
 def test_overrides_are_applied_in_their_order(mock: Mock, tmp_path: Path) -> None:

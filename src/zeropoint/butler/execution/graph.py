@@ -22,7 +22,7 @@ from zeropoint.butler.execution.inputs import (
     require_references,
     why_empty,
 )
-from zeropoint.errors import InvalidInputError
+from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import ConfigFileError, reason
 
 __all__ = ["ConfigOverride", "RunRequest", "build_graph", "load_pipeline", "read_graph", "with_instrument"]
@@ -121,33 +121,55 @@ def load_pipeline(request: RunRequest) -> PipelineGraph:
 
     Raises
     ------
+    OptionError
+        If the label, field or value of an override cannot be used.
     InvalidInputError
-        If the file, a label, a task or an override cannot be used.
+        If the file, a task or a config file cannot be used.
     """
+    labels = list(_with_overrides(request, ()).task_labels)
+    for override in request.overrides:
+        if override.label not in labels:
+            close = difflib.get_close_matches(override.label, labels, 1)
+            hint = f"did you mean {close[0]}?" if close else f"labels: {', '.join(labels)}."
+            raise OptionError(f"{override.text}: the pipeline has no task {override.label!r}; {hint}")
+        if not override.field and not Path(override.value).is_file() and "://" not in override.value:
+            raise InvalidInputError(f"{override.value}: no such config file.")
+    try:
+        return _with_overrides(request, request.overrides).to_graph()
+    except ConfigFileError:
+        raise
+    except Exception as error:
+        text = reason(error)
+        if culprit := _culprit(request, text):
+            raise OptionError(f"{culprit.text}: cannot be applied: {text}") from error
+        raise InvalidInputError(f"{request.pipeline}: cannot be configured: {text}") from error
+
+
+def _with_overrides(request: RunRequest, overrides: tuple[ConfigOverride, ...]) -> Pipeline:
+    """Read the pipeline and add some overrides, which are not tried yet."""
     try:
         pipeline = Pipeline.from_uri(request.pipeline)
     except FileNotFoundError:
         raise InvalidInputError(f"{request.pipeline}: no such pipeline.") from None
     except Exception as error:
         raise InvalidInputError(f"{request.pipeline}: is not a pipeline: {_text(error)}") from error
-    labels = list(pipeline.task_labels)
-    for override in request.overrides:
-        if override.label not in labels:
-            close = difflib.get_close_matches(override.label, labels, 1)
-            hint = f"did you mean {close[0]}?" if close else f"labels: {', '.join(labels)}."
-            raise InvalidInputError(f"{override.text}: the pipeline has no task {override.label!r}; {hint}")
+    for override in overrides:
         if override.field:
             pipeline.addConfigOverride(override.label, override.field, override.value)
-        elif not Path(override.value).is_file() and "://" not in override.value:
-            raise InvalidInputError(f"{override.value}: no such config file.")
         else:
             pipeline.addConfigFile(override.label, override.value)
-    try:
-        return pipeline.to_graph()
-    except ConfigFileError:
-        raise
-    except Exception as error:
-        raise InvalidInputError(f"{request.pipeline}: cannot be configured: {reason(error)}") from error
+    return pipeline
+
+
+def _culprit(request: RunRequest, text: str) -> ConfigOverride | None:
+    """Return the field override with which a pipeline begins to fail with this text, None if it is none."""
+    for n in range(len(request.overrides) + 1):
+        try:
+            _with_overrides(request, request.overrides[:n]).to_graph()
+        except Exception as error:
+            if reason(error) == text:
+                return request.overrides[n - 1] if n and request.overrides[n - 1].field else None
+    return None
 
 
 def with_instrument(
