@@ -40,6 +40,10 @@ class VisitImageFormatter(GenericFormatter):
         self._image = in_memory_dataset
         return super().add_provenance(in_memory_dataset, provenance=provenance)
 
+    def _component_from_cache(self, component: str) -> tuple[bool, Any]:
+        """Read a PSF from the file each time: Piff takes its tree apart, so that a remembered one serves once only."""
+        return (False, None) if component == "psf" else super()._component_from_cache(component)
+
     def _update_header(self, header: astropy.io.fits.Header) -> None:
         super()._update_header(header)
         if isinstance(self._image, VisitImage):
