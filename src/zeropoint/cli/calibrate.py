@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.logs import start_logging
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -100,10 +100,7 @@ def calibrate(
     """
     if snaps and len(images) != 2:
         raise click.UsageError("--snaps takes exactly two images.")
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("zeropoint").setLevel(log_level.upper())
+    start_logging(log_level.upper())
     groups: list[tuple[Path, ...]] = [images] if snaps else [(path,) for path in images]
     _require_distinct_stems(groups)
     # read what is common to all images first: an error there is an error before any work starts

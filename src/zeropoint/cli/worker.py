@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from zeropoint.cli.logs import about_image, start_logging
 
 if TYPE_CHECKING:
     from zeropoint.recipes.session import CalibrationSession, ImageRun
@@ -77,8 +78,7 @@ def check_common(job: Job) -> CalibrationSession:
 
 def initialize_worker(log_level: str) -> None:
     """Set up a spawned process: one thread per library, logs to stderr."""
-    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("zeropoint").setLevel(log_level)
+    start_logging(log_level)
 
 
 def calibrate_one(
@@ -98,7 +98,8 @@ def calibrate_one(
     stem = file_stem(paths[0])
     base: dict[str, Any] = {"image": str(paths[0]), "stem": stem}
     try:
-        return base | calibrate_and_write(job, paths, stem, on_stage)[0]
+        with about_image(stem):
+            return base | calibrate_and_write(job, paths, stem, on_stage)[0]
     except (InvalidInputError, CalibrationFailure) as error:
         text, code = one_line(error), 4 if isinstance(error, CalibrationFailure) else 1
     except OSError as error:

@@ -123,7 +123,11 @@ def remeasure_star_background(
     )
     threshold = search.threshold
     if search.fraction > MAX_FRACTION:
-        _LOG.warning("No threshold leaves enough sky; only the stars of the PSF phase are masked.")
+        _LOG.warning(
+            "No detection threshold leaves enough sky, so the final sky is fitted with the wings of bright stars masked "
+            "no further than for the PSF: it may be too high near them, and faint fluxes there too low (the report's "
+            "empty apertures show it)."
+        )
         threshold = math.nan
     else:
         positive |= _bright_stars(significance, threshold, growth)
