@@ -17,8 +17,11 @@ from butler.frames import CARD, HEIGHT, WIDTH, card, frame
 from zeropoint.butler.cameras import register_camera
 from zeropoint.butler.ingest import ingest_images
 from zeropoint.butler.repository import create_repository, open_repository
+from zeropoint.datamodel.psf_model import PixelGridPsf
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.reader import load_image
+from zeropoint.psf.piff_io import to_lsst_psf
+from zeropoint.psf.pixel_grid_fit import polynomial_exponents
 from zeropoint.recipes.post_isr import exposure_from_visit_image, post_isr_image
 
 RUN = "TestCam/post_isr"
@@ -99,6 +102,21 @@ def test_components_are_those_of_the_image(butler: Butler, tmp_path: Path, compo
         assert type(part) is type(whole)
     else:
         assert part == whole
+
+
+def test_a_piff_model_can_be_read_again(butler: Butler, tmp_path: Path) -> None:
+    original = post_isr_image(load_image(frame(tmp_path / "a.fits"), card()))
+    stamp = np.outer(*2 * [np.exp(-0.5 * np.linspace(-3, 3, 15) ** 2)])
+    model = PixelGridPsf(
+        stamp[np.newaxis] / stamp.sum(), polynomial_exponents(0), x_ref=50.0, y_ref=40.0, norm=50.0, size=15, scale=1.0,
+        lanczos=7, average_position=(50.0, 40.0),
+    )  # fmt: skip
+    original.psf = to_lsst_psf(model, original.bbox, pixel_scale=0.36)
+    write_archive(original, str(tmp_path / "image.fits"))
+    ingest_images(butler, [tmp_path / "image.fits"], card())
+    kernel = get(butler, "psf").compute_kernel_image(x=50.0, y=40.0).array
+    for again in (get(butler, "psf"), get(butler).psf, get(butler, "psf")):
+        np.testing.assert_array_equal(again.compute_kernel_image(x=50.0, y=40.0).array, kernel)
 
 
 def test_parts_of_an_image(butler: Butler, tmp_path: Path) -> None:
