@@ -91,7 +91,7 @@ def test_nothing_is_lost_and_nothing_doubled_when_everything_is_killed(
     assert report.exit_code == 0
     assert report.n_skipped >= 6 > n_registered
     assert report.n_skipped + report.n_quanta == N_QUANTA
-    assert "was interrupted" in report.notes[0]
+    assert any("was interrupted" in note for note in report.notes)
     _require_complete(mock, "killed", stray_files)
 
 
