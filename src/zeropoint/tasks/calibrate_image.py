@@ -207,9 +207,6 @@ class CalibrateImageConfig(  # type: ignore[call-arg]  # a metaclass takes the c
     diffractionSpikeMask = pexConfig.ConfigField(
         dtype=DiffractionSpikeMaskConfig, doc="Masking of diffraction spikes; not available."
     )
-    sattle_historical = pexConfig.Field[bool](
-        doc="Part of Rubin's satellite service (see run_sattle); has no effect.", default=False
-    )
     useButlerExposureRegion = pexConfig.Field[bool](
         doc="Load references within the region that the registry has of the image, in place of its WCS?",
         default=False,
