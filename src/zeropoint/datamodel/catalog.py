@@ -231,6 +231,9 @@ class SourceCatalog:
 def column(table: SourceCatalog | Table | Any, name: str) -> np.ndarray:
     """Return a column of a catalogue or table as a plain array.
 
+    Values that an astropy table masks or an Arrow table has as null are NaN, flags False; integers with such values
+    become floating point.
+
     Raises
     ------
     KeyError
@@ -241,9 +244,18 @@ def column(table: SourceCatalog | Table | Any, name: str) -> np.ndarray:
     if hasattr(table, "column_names"):  # pyarrow
         if name not in table.column_names:
             raise KeyError(name)
-        return np.asarray(table[name].to_numpy())
+        values = table[name]
+        if values.null_count and str(values.type) == "bool":
+            values = values.fill_null(False)
+        return np.asarray(values.to_numpy(zero_copy_only=False))
     values = table[name]
-    return np.asarray(values)
+    mask = getattr(values, "mask", None)
+    plain = np.asarray(values.unmasked if hasattr(values, "unmasked") else values)
+    if mask is None or not isinstance(mask, np.ndarray) or not mask.any():
+        return plain
+    if plain.dtype == np.bool_:
+        return np.asarray(plain & ~mask)
+    return np.where(mask, np.nan, plain)
 
 
 def has_column(table: SourceCatalog | Table | Any, name: str) -> bool:

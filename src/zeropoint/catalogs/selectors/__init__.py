@@ -7,9 +7,11 @@
 from zeropoint.catalogs.selectors.astrometry import AstrometrySourceSelector, AstrometrySourceSelectorConfig
 from zeropoint.catalogs.selectors.base import (
     BaseSourceSelectorConfig,
+    Cuts,
     MatchedReferences,
     SelectionResult,
     SourceSelector,
+    reject_selectors_with_matches,
     sourceSelectorRegistry,
 )
 from zeropoint.catalogs.selectors.dia_catalog import DiaCatalogSourceSelector, DiaCatalogSourceSelectorConfig
@@ -43,6 +45,7 @@ __all__ = [
     "CentroidErrorLimit",
     "ColorLimit",
     "CullFromMaskedRegion",
+    "Cuts",
     "DiaCatalogSourceSelector",
     "DiaCatalogSourceSelectorConfig",
     "FlaggedSourceSelector",
@@ -69,5 +72,6 @@ __all__ = [
     "SelectionResult",
     "SignalToNoiseLimit",
     "SourceSelector",
+    "reject_selectors_with_matches",
     "sourceSelectorRegistry",
 ]

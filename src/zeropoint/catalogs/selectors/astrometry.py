@@ -11,11 +11,12 @@ from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
     BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
 )
-from zeropoint.catalogs.selectors.columns import required_column
+from zeropoint.catalogs.selectors.columns import fixed_column, required_column
 from zeropoint.catalogs.selectors.limits import flag_column
 from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -23,8 +24,8 @@ from zeropoint.datamodel.exposure import Exposure
 __all__ = [
     "AstrometrySourceSelector",
     "AstrometrySourceSelectorConfig",
-    "finite_columns",
-    "flux_above",
+    "require_finite",
+    "require_flux",
     "without_parent",
 ]
 
@@ -57,36 +58,40 @@ class AstrometrySourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        config = self.config
-        selected = finite_columns(table, "slot_Centroid_x", "slot_Centroid_y")
-        selected &= finite_columns(table, "slot_Centroid_xErr", "slot_Centroid_yErr")
-        selected &= flux_above(table, config)
-        selected &= without_parent(table) & _without_children(table)
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
+        config, cuts = self.config, Cuts(len(table))
+        require_finite(cuts, table, config, "slot_Centroid_x", "slot_Centroid_y")
+        require_finite(cuts, table, config, "slot_Centroid_xErr", "slot_Centroid_yErr")
+        require_flux(cuts, table, config)
+        cuts.require("blends", without_parent(table) & _without_children(table))
         if has_column(table, "detect_isPrimary"):
-            selected &= flag_column(table, "detect_isPrimary")
+            cuts.require("detect_isPrimary", flag_column(table, "detect_isPrimary"))
+        for name in config.badFlags:
+            cuts.require("badFlags", ~flag_column(table, name))
         for name in (
-            *config.badFlags,
             "slot_Centroid_flag",
             "base_PixelFlags_flag_saturated",
             "base_PixelFlags_flag_interpolatedCenter",
             "base_PixelFlags_flag_edge",
         ):
-            selected &= ~flag_column(table, name)
-        return selected
+            cuts.require(name, ~flag_column(table, name))
+        return cuts
 
 
-def finite_columns(table: AnyTable, *names: str) -> BoolArray:
-    """Return True where all of the columns are finite."""
-    return np.logical_and.reduce([np.isfinite(column(table, name)) for name in names])
+def require_finite(cuts: Cuts, table: AnyTable, config: Any, *names: str) -> None:
+    """Require finite values of columns, in place."""
+    for name in names:
+        cuts.require(f"finite {name}", np.isfinite(fixed_column(table, name, config)))
 
 
-def flux_above(table: AnyTable, config: Any) -> BoolArray:
-    """Return True where a flux slot is unflagged and its signal-to-noise above a limit.
+def require_flux(cuts: Cuts, table: AnyTable, config: Any) -> None:
+    """Require that a flux slot is unflagged and its signal-to-noise above a limit, in place.
 
     Parameters
     ----------
+    cuts
+        Criteria so far.
     table
         Table with ``slot_<sourceFluxType>Flux_instFlux``, ``_instFluxErr`` and perhaps ``_flag``.
     config
@@ -94,15 +99,14 @@ def flux_above(table: AnyTable, config: Any) -> BoolArray:
         if 0 or less, only the flag counts.
     """
     slot = f"slot_{config.sourceFluxType}Flux"
-    selected = ~flag_column(table, f"{slot}_flag")
+    cuts.require(f"{slot}_flag", ~flag_column(table, f"{slot}_flag"))
     if config.minSnr > 0:
         flux, error = (
             np.asarray(required_column(table, f"{slot}_{name}", config, "sourceFluxType"), np.float64)
             for name in ("instFlux", "instFluxErr")
         )
         with np.errstate(divide="ignore", invalid="ignore"):
-            selected &= flux / error > config.minSnr
-    return selected
+            cuts.require("minSnr", (flux / error > config.minSnr) & (error >= 0))
 
 
 def without_parent(table: AnyTable) -> BoolArray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import lsst.pex.config as pexConfig
@@ -18,9 +19,11 @@ __all__ = [
     "AnyTable",
     "BaseSourceSelectorConfig",
     "BoolArray",
+    "Cuts",
     "MatchedReferences",
     "SelectionResult",
     "SourceSelector",
+    "reject_selectors_with_matches",
     "sourceSelectorRegistry",
 ]
 
@@ -46,14 +49,52 @@ class SelectionResult:
     ----------
     selected : bool, shape (n_rows,)
         True where the row is selected.
+    rejected
+        Criterion (the config field that sets it) -> how many rows fail it, whatever the others say.
     """
 
     selected: BoolArray
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_selected(self) -> int:
         """Number of selected rows."""
         return int(np.count_nonzero(self.selected))
+
+
+class Cuts:
+    """Criteria applied one after the other, and what each rejects.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of the table.
+
+    Attributes
+    ----------
+    selected : bool, shape (n_rows,)
+        Rows that have passed so far.
+    rejected : dict
+        Criterion -> how many rows fail it.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.selected: BoolArray = np.ones(n_rows, np.bool_)
+        self.rejected: dict[str, int] = {}
+
+    def require(self, criterion: str, passed: np.ndarray) -> None:
+        """Drop the rows that fail a criterion, in place.
+
+        Parameters
+        ----------
+        criterion
+            The config field that sets it; one that occurs twice counts the rows that fail either time, at least.
+        passed : bool, shape (n_rows,)
+            True where a row passes.
+        """
+        failed = int(np.count_nonzero(~np.asarray(passed, np.bool_)))
+        self.rejected[criterion] = max(failed, self.rejected.get(criterion, 0))
+        self.selected &= passed
 
 
 @dataclass(frozen=True)
@@ -98,12 +139,12 @@ class SourceSelector(ABC):
         exposure: Exposure | None = None,
         matches: MatchedReferences | None = None,
     ) -> SelectionResult:
-        """Select rows; nothing is modified.
+        """Select rows; nothing is modified, and the order of the rows does not matter.
 
         Parameters
         ----------
         table
-            Source catalogue, astropy table or Arrow table.
+            Source catalogue, astropy table or Arrow table. Masked or null values count as NaN, such flags as not set.
         exposure
             The image the sources lie on, for selectors that look at its mask or WCS.
         matches
@@ -117,17 +158,62 @@ class SourceSelector(ABC):
         Raises
         ------
         InvalidInputError
-            If a column that the configuration names (other than an optional flag) is missing.
-        KeyError
-            If one of a fixed name is.
+            If a column is missing, other than an optional flag.
+        ValueError
+            If the selector needs matches or an exposure and there are none.
         """
         if self.usesMatches and matches is None:
-            raise ValueError(f"{type(self).__name__} needs matches to reference objects.")
-        selected = self.select(table, exposure=exposure, matches=matches)
-        return SelectionResult(np.ascontiguousarray(selected, dtype=np.bool_))
+            raise ValueError(f"{self.place} ({type(self).__name__}) needs matches to reference objects.")
+        cuts = self.select(table, exposure=exposure, matches=matches)
+        return SelectionResult(np.ascontiguousarray(cuts.selected, dtype=np.bool_), cuts.rejected)
 
     @abstractmethod
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
+
+    @property
+    def place(self) -> str:
+        """The place of this selector's configuration in the whole, for messages."""
+        return str(getattr(self.config, "_name", "")) or type(self).__name__
+
+    def why_none(self, result: SelectionResult) -> str:
+        """Return a sentence on a selection that is empty: which setting rejects how many rows.
+
+        Parameters
+        ----------
+        result
+            What `run` returned.
+        """
+        n = len(result.selected)
+        if n == 0:
+            return f"{self.place} was given an empty table."
+        counts = sorted(((-count, name) for name, count in result.rejected.items() if count > 0))
+        reasons = ", ".join(f"{name} {-count}" for count, name in counts)
+        return f"{self.place} selects none of {n} rows" + (f" (rejected by {reasons})." if reasons else ".")
+
+
+def reject_selectors_with_matches(config: pexConfig.Config, *names: str) -> None:
+    """Check that selectors of a configuration need no matches, where none exist.
+
+    Parameters
+    ----------
+    config
+        Configuration of a step that selects before anything is matched.
+    *names
+        Its fields: choices from the registry, or steps that can be retargeted.
+
+    Raises
+    ------
+    lsst.pex.config.FieldValidationError
+        If one of them is set to a selector with ``usesMatches``.
+    """
+    for name in names:
+        target = getattr(config, name).target
+        if getattr(target, "usesMatches", False):
+            raise pexConfig.FieldValidationError(
+                getattr(type(config), name),
+                config,
+                f"{target.__name__} needs matches to reference objects, which do not exist at this step.",
+            )

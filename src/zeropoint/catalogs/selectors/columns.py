@@ -11,7 +11,7 @@ from zeropoint.catalogs.selectors.base import AnyTable
 from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["configured_column", "required_column"]
+__all__ = ["configured_column", "fixed_column", "required_column"]
 
 #: Most column names that a message lists.
 _MAX_SHOWN = 8
@@ -44,6 +44,22 @@ def required_column(table: AnyTable, name: str, config: Any, field: str) -> np.n
         raise InvalidInputError(
             f"The {_kind(table, place)} has no column {name!r} (it has {_alike(table, name)}), which {place} "
             "asks for: set it to a column that exists, or turn this criterion off."
+        )
+    return column(table, name)
+
+
+def fixed_column(table: AnyTable, name: str, config: Any) -> np.ndarray:
+    """Return a column whose name no field sets.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such column; the message has the place of the configuration.
+    """
+    if not has_column(table, name):
+        raise InvalidInputError(
+            f"The {_kind(table, config._name)} has no column {name!r} (it has {_alike(table, name)}), which "
+            f"{config._name or type(config).__name__} needs."
         )
     return column(table, name)
 

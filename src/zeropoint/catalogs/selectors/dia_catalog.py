@@ -11,11 +11,13 @@ from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
     BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
 )
-from zeropoint.catalogs.selectors.limits import ab_magnitude, flag_column
+from zeropoint.catalogs.selectors.columns import fixed_column
+from zeropoint.catalogs.selectors.limits import ab_magnitude, flag_column, reject_empty_interval
 from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import Exposure
 
@@ -44,6 +46,19 @@ class DiaCatalogSourceSelectorConfig(BaseSourceSelectorConfig):
     grMin = pexConfig.Field[float](default=0.0, doc="Smallest g - r of the reference, inclusive.")
     grMax = pexConfig.Field[float](default=3.0, doc="Largest g - r of the reference, inclusive.")
 
+    def validate(self) -> None:
+        """Check that something can be selected."""
+        super().validate()
+        reject_empty_interval(self, "grMin", "grMax", closed=True)
+        if self.fluxMax > 0:
+            reject_empty_interval(self, "fluxLim", "fluxMax", closed=True)
+        if not (self.selectStar or self.selectGalaxy):
+            raise pexConfig.FieldValidationError(
+                type(self).selectStar,
+                self,
+                "selectStar and selectGalaxy are both False: nothing would be selected.",
+            )
+
 
 class DiaCatalogSourceSelector(SourceSelector):
     """Select sources whose matched reference is of the right kind, constant, and of the right color.
@@ -56,20 +71,23 @@ class DiaCatalogSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
         assert matches is not None  # `run` has checked
-        config = self.config
-        flux = column(table, "slot_PsfFlux_instFlux")
-        good_source = flux >= config.fluxLim
-        if config.fluxMax > 0:
-            good_source &= flux <= config.fluxMax
+        config, cuts = self.config, Cuts(len(table))
+        flux = fixed_column(table, "slot_PsfFlux_instFlux", config)
+        with np.errstate(invalid="ignore"):
+            cuts.require("fluxLim", flux >= config.fluxLim)
+            if config.fluxMax > 0:
+                cuts.require("fluxMax", flux <= config.fluxMax)
         for name in config.badFlags:
-            good_source &= ~flag_column(table, name)
-        good_match = good_source[matches.match_src] & self._good_reference(matches)[matches.match_ref]
-        selected = np.zeros(len(table), np.bool_)
-        selected[matches.match_src[good_match]] = True
-        return selected
+            cuts.require("badFlags", ~flag_column(table, name))
+        matched, fitting = np.zeros(len(table), np.bool_), np.zeros(len(table), np.bool_)
+        matched[matches.match_src] = True
+        fitting[matches.match_src[self._good_reference(matches)[matches.match_ref]]] = True
+        cuts.require("matches", matched)
+        cuts.require("kind, variability or color of the reference", fitting | ~matched)
+        return cuts
 
     def _good_reference(self, matches: MatchedReferences) -> BoolArray:
         """Return which rows of the reference table are of the right kind, variability and color."""

@@ -8,7 +8,7 @@ import numpy as np
 from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
-    BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
@@ -32,9 +32,11 @@ class FlaggedSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        return np.asarray(configured_column(table, self.config, "field"), np.bool_)
+    ) -> Cuts:
+        """Return the criterion, applied to the rows of ``table``."""
+        cuts = Cuts(len(table))
+        cuts.require("field", np.asarray(configured_column(table, self.config, "field"), np.bool_))
+        return cuts
 
 
 sourceSelectorRegistry.register("flagged", FlaggedSourceSelector)

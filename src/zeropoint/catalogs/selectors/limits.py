@@ -1,7 +1,8 @@
 """Single criteria of source selection: a config for each, and a pure function that applies it to a table.
 
 A NaN never satisfies a limit.  Limits are strict: ``minimum < value < maximum``.  A column that a config names and
-the table lacks is an `InvalidInputError`, except for the flags of fluxes and the primary flag.
+the table lacks is an `InvalidInputError`, except for the flags of fluxes and the primary flag.  Limits that nothing
+can satisfy are a `~lsst.pex.config.FieldValidationError` when the configuration is validated.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
     "flux_limit",
     "magnitude_error_limit",
     "magnitude_limit",
+    "reject_empty_interval",
     "require_finite_ra_dec",
     "require_flags",
     "require_isolated",
@@ -62,6 +64,11 @@ class BaseLimit(pexConfig.Config):
 
     minimum = pexConfig.Field[float](optional=True, doc="Select objects with a value greater than this.")
     maximum = pexConfig.Field[float](optional=True, doc="Select objects with a value less than this.")
+
+    def validate(self) -> None:
+        """Check that a value can lie within the limits."""
+        super().validate()
+        reject_empty_interval(self, "minimum", "maximum")
 
 
 class ColorLimit(BaseLimit):
@@ -103,6 +110,17 @@ class RequireFlags(pexConfig.Config):
 
     good = pexConfig.ListField[str](default=[], doc="Flags that must all be set.")
     bad = pexConfig.ListField[str](default=[], doc="Flags none of which may be set.")
+
+    def validate(self) -> None:
+        """Check that no flag must be set and not set."""
+        super().validate()
+        both = sorted(set(self.good) & set(self.bad))
+        if both:
+            raise pexConfig.FieldValidationError(
+                type(self).bad,
+                self,
+                f"{', '.join(both)} cannot be in good as well: nothing would be selected.",
+            )
 
 
 class RequireUnresolved(BaseLimit):
@@ -157,6 +175,39 @@ class CentroidErrorLimit(BaseLimit):
     def setDefaults(self) -> None:
         """At most three pixels."""
         self.maximum = 3.0
+
+
+def reject_empty_interval(config: pexConfig.Config, low: str, high: str, *, closed: bool = False) -> None:
+    """Check that two fields leave room for a value.
+
+    Parameters
+    ----------
+    config
+        Configuration.
+    low, high
+        Its fields with the lower and the upper limit; None is no limit.
+    closed
+        Whether a value equal to both passes.
+
+    Raises
+    ------
+    lsst.pex.config.FieldValidationError
+        If a limit is NaN, or the lower one is not below the upper one.
+    """
+    values = {name: getattr(config, name) for name in (low, high)}
+    for name, value in values.items():
+        if value is not None and np.isnan(value):
+            raise pexConfig.FieldValidationError(
+                getattr(type(config), name), config, f"{name} is NaN, which no value satisfies."
+            )
+    least, most = values[low], values[high]
+    if least is None or most is None or least < most or (closed and least == most):
+        return
+    raise pexConfig.FieldValidationError(
+        getattr(type(config), low),
+        config,
+        f"{low} ({least:g}) must be {'at most' if closed else 'below'} {high} ({most:g}): nothing would be selected.",
+    )
 
 
 # -- functions ------------------------------------------------------------------------------------------
@@ -220,12 +271,16 @@ def magnitude_limit(table: AnyTable, config: MagnitudeLimit) -> BoolArray:
 
 
 def signal_to_noise_limit(table: AnyTable, config: SignalToNoiseLimit) -> BoolArray:
-    """Return True where the flux is unflagged and flux/error is a number within the limits."""
+    """Return True where the flux is unflagged and flux/error is a number within the limits.
+
+    A negative error fails; an error of 0 is an infinite ratio.
+    """
     flux = np.asarray(configured_column(table, config, "fluxField"), np.float64)
     error = np.asarray(configured_column(table, config, "errField"), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flux / error
-    selected = within(ratio, config.minimum, config.maximum) & ~np.isnan(ratio)
+        known = ~np.isnan(ratio) & (error >= 0)
+    selected = within(ratio, config.minimum, config.maximum) & known
     return selected & ~flux_flagged(table, config.fluxField)
 
 

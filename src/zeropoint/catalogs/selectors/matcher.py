@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import lsst.pex.config as pexConfig
 
-from zeropoint.catalogs.selectors.astrometry import finite_columns, flux_above, without_parent
+from zeropoint.catalogs.selectors.astrometry import require_finite, require_flux, without_parent
 from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
-    BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
@@ -39,16 +39,17 @@ class MatcherSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        config = self.config
-        selected = finite_columns(table, "slot_Centroid_x", "slot_Centroid_y")
-        selected &= ~flag_column(table, "slot_Centroid_flag") & without_parent(table)
-        selected &= flux_above(table, config)
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
+        config, cuts = self.config, Cuts(len(table))
+        require_finite(cuts, table, config, "slot_Centroid_x", "slot_Centroid_y")
+        cuts.require("slot_Centroid_flag", ~flag_column(table, "slot_Centroid_flag"))
+        cuts.require("children", without_parent(table))
+        require_flux(cuts, table, config)
         if config.excludePixelFlags:
             for name in ("edge", "interpolatedCenter", "saturated"):
-                selected &= ~flag_column(table, f"base_PixelFlags_flag_{name}")
-        return selected
+                cuts.require("excludePixelFlags", ~flag_column(table, f"base_PixelFlags_flag_{name}"))
+        return cuts
 
 
 sourceSelectorRegistry.register("matcher", MatcherSourceSelector)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
-    BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
@@ -28,9 +26,9 @@ class NullSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        return np.ones(len(table), np.bool_)
+    ) -> Cuts:
+        """Return no criterion at all."""
+        return Cuts(len(table))
 
 
 sourceSelectorRegistry.register("null", NullSourceSelector)

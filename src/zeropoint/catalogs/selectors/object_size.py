@@ -11,12 +11,13 @@ from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
     BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
 )
-from zeropoint.catalogs.selectors.columns import configured_column, required_column
-from zeropoint.catalogs.selectors.limits import flag_column
+from zeropoint.catalogs.selectors.columns import configured_column, fixed_column, required_column
+from zeropoint.catalogs.selectors.limits import flag_column, reject_empty_interval
 from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.fields import fit_chebyshev
@@ -89,12 +90,12 @@ class ObjectSizeStarSelectorConfig(BaseSourceSelectorConfig):
     )
 
     def validate(self) -> None:
-        """Check that the width window is not empty."""
+        """Check that no window is empty."""
         super().validate()
-        if self.widthMin > self.widthMax:
-            raise pexConfig.FieldValidationError(
-                type(self).widthMin, self, f"widthMin ({self.widthMin}) > widthMax ({self.widthMax})"
-            )
+        reject_empty_interval(self, "widthMin", "widthMax", closed=True)
+        for low, high in (("fluxMin", "fluxMax"), ("signalToNoiseMin", "signalToNoiseMax")):
+            if not getattr(self, high) <= 0.0:  # 0 is no limit; NaN is none, and refused
+                reject_empty_interval(self, low, high, closed=True)
 
 
 class ObjectSizeStarSelector(SourceSelector):
@@ -108,8 +109,8 @@ class ObjectSizeStarSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``.
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``.
 
         Raises
         ------
@@ -118,64 +119,76 @@ class ObjectSizeStarSelector(SourceSelector):
         ObjectSizeNoGoodSourcesError
             If no source passes the cuts.
         """
-        n = len(table)
-        if n == 0:
-            raise ObjectSizeNoSourcesError("The star selector was given no sources.")
+        cuts = Cuts(len(table))
+        if len(table) == 0:
+            raise ObjectSizeNoSourcesError(f"{self.place}, the star selector, was given no sources.")
         width = self._widths(table, exposure)
-        good = self._good(table, width)
-        rows = np.flatnonzero(good)
-        tolerance = self.config.widthStdAllowed
-        members = smallest_cluster(width[rows], cluster_sizes(width[rows], tolerance), tolerance)
-        flat = width[rows]
+        self._cut(cuts, table, width)
+        rows = np.flatnonzero(cuts.selected)
         if has_column(table, "slot_Centroid_x") and has_column(table, "slot_Centroid_y"):
-            x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64)[rows] for axis in "xy")
-            flat, members = flatten_sizes(flat, members, x, y, tolerance)
-        members = tighten_cluster(flat, members, self.config.nSigmaClip, tolerance)
-        selected = np.zeros(n, np.bool_)
-        selected[rows[members]] = True
-        _log.debug("Selected %d stars of %d good and %d sources.", members.sum(), rows.size, n)
-        return selected
+            x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64) for axis in "xy")
+            # one order of summation, so that rounding does not depend on that of the rows
+            rows = rows[np.lexsort((y[rows], x[rows], width[rows]))]
+            members = self._cluster(width[rows], x[rows], y[rows])
+        else:
+            members = self._cluster(width[rows], None, None)
+        stars = np.zeros(len(table), np.bool_)
+        stars[rows[members]] = True
+        _log.debug("Selected %d stars of %d good and %d sources.", members.sum(), rows.size, len(table))
+        cuts.require("widths unlike the stars'", stars)
+        return cuts
+
+    def _cluster(self, width: np.ndarray, x: np.ndarray | None, y: np.ndarray | None) -> BoolArray:
+        """Return which of the good sources belong to the stars' cluster."""
+        tolerance = self.config.widthStdAllowed
+        members = smallest_cluster(width, cluster_sizes(width, tolerance), tolerance)
+        if x is not None and y is not None:
+            width, members = flatten_sizes(width, members, x, y, tolerance)
+        return tighten_cluster(width, members, self.config.nSigmaClip, tolerance)
 
     def _widths(self, table: AnyTable, exposure: Exposure | None) -> np.ndarray:
         """Return the width of each source, free of the WCS's distortion where there is a WCS."""
         xx, yy, xy = (
-            np.asarray(column(table, f"slot_Shape_{name}"), np.float64) for name in ("xx", "yy", "xy")
+            np.asarray(fixed_column(table, f"slot_Shape_{name}", self.config), np.float64)
+            for name in ("xx", "yy", "xy")
         )
         if exposure is None or exposure.wcs is None:
             with np.errstate(invalid="ignore"):
                 return np.asarray(np.sqrt(0.5 * (xx + yy)))
-        x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64) for axis in "xy")
+        x, y = (
+            np.asarray(fixed_column(table, f"slot_Centroid_{axis}", self.config), np.float64) for axis in "xy"
+        )
         return undistorted_widths(xx, yy, xy, x=x, y=y, wcs=exposure.wcs, shape=exposure.shape)
 
-    def _good(self, table: AnyTable, width: np.ndarray) -> BoolArray:
-        """Return the sources that pass all cuts, or say which cut rejects them all."""
+    def _cut(self, cuts: Cuts, table: AnyTable, width: np.ndarray) -> None:
+        """Apply all cuts, or say which of them reject everything."""
         config = self.config
         flux = np.asarray(configured_column(table, config, "sourceFluxField"), np.float64)
         name = config.sourceFluxField + "Err"
         error = np.asarray(required_column(table, name, config, "sourceFluxField"), np.float64)
-        cuts: dict[str, BoolArray] = {"flag": np.ones(len(width), np.bool_)}
+        bad = np.zeros(len(width), np.bool_)
         for name in config.badFlags:
-            cuts["flag"] &= ~flag_column(table, name)
-        cuts["finite flux and width"] = np.isfinite(width) & np.isfinite(flux)
+            bad |= flag_column(table, name)
+        cuts.require("badFlags", ~bad)
+        cuts.require("finite flux and width", np.isfinite(width) & np.isfinite(flux))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = flux / error
             if config.doFluxLimit:
-                cuts["flux"] = _closed(flux, config.fluxMin, config.fluxMax)
+                cuts.require("fluxMin, fluxMax", _closed(flux, config.fluxMin, config.fluxMax))
             if config.doSignalToNoiseLimit:
-                cuts["signal-to-noise"] = _closed(ratio, config.signalToNoiseMin, config.signalToNoiseMax)
-            cuts["widthMin"] = width >= config.widthMin
-            cuts["widthMax"] = width <= config.widthMax
-        good = np.logical_and.reduce(list(cuts.values()))
-        if not good.any():
-            counts = ", ".join(f"{name} {int(np.count_nonzero(~passed))}" for name, passed in cuts.items())
+                passed = _closed(ratio, config.signalToNoiseMin, config.signalToNoiseMax) & (error >= 0)
+                cuts.require("signalToNoiseMin, signalToNoiseMax", passed)
+            cuts.require("widthMin", width >= config.widthMin)
+            cuts.require("widthMax", width <= config.widthMax)
+        if not cuts.selected.any():
+            counts = ", ".join(f"{name} {count}" for name, count in cuts.rejected.items())
             median = float(np.median(width[np.isfinite(width)])) if np.isfinite(width).any() else float("nan")
             raise ObjectSizeNoGoodSourcesError(
-                f"No source of {len(width)} passes the star selector's cuts (rejected by {counts}; median "
-                f"width {median:.2f} pixels).  Lower widthMin for undersampled images, or signalToNoiseMin "
+                f"No source of {len(width)} passes the cuts of the star selector {self.place} (rejected by {counts}; "
+                f"median width {median:.2f} pixels).  Lower widthMin for undersampled images, or signalToNoiseMin "
                 "for shallow ones.",
                 n_input_sources=len(width),
             )
-        return good
 
 
 def _closed(values: np.ndarray, minimum: float, maximum: float) -> BoolArray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import lsst.pex.config as pexConfig
-import numpy as np
 
 from zeropoint.catalogs.selectors import limits
 from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
-    BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
@@ -51,27 +50,28 @@ class ReferenceSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        config = self.config
-        selected = np.ones(len(table), np.bool_)
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
+        config, cuts = self.config, Cuts(len(table))
         if config.doMagLimit:
-            selected &= limits.magnitude_limit(table, config.magLimit)
+            cuts.require("magLimit", limits.magnitude_limit(table, config.magLimit))
         if config.doFlags:
-            selected &= limits.require_flags(table, config.flags)
+            cuts.require("flags", limits.require_flags(table, config.flags))
         if config.doUnresolved:
-            selected &= limits.require_unresolved(table, config.unresolved)
+            cuts.require("unresolved", limits.require_unresolved(table, config.unresolved))
         if config.doSignalToNoise:
-            selected &= limits.signal_to_noise_limit(table, config.signalToNoise)
+            cuts.require("signalToNoise", limits.signal_to_noise_limit(table, config.signalToNoise))
         if config.doMagError:
-            selected &= limits.magnitude_error_limit(table, config.magError)
+            cuts.require("magError", limits.magnitude_error_limit(table, config.magError))
         if config.doRequireFiniteRaDec:
-            selected &= limits.require_finite_ra_dec(table, config.requireFiniteRaDec)
+            cuts.require("requireFiniteRaDec", limits.require_finite_ra_dec(table, config.requireFiniteRaDec))
         for label in sorted(config.colorLimits):
-            selected &= limits.color_limit(table, config.colorLimits[label])
+            passed = limits.color_limit(table, config.colorLimits[label])
+            cuts.require(f"colorLimits[{label!r}]", passed)
         if config.doCullFromMaskedRegion:
-            selected &= limits.cull_from_masked_region(table, config.cullFromMaskedRegion, exposure)
-        return selected
+            passed = limits.cull_from_masked_region(table, config.cullFromMaskedRegion, exposure)
+            cuts.require("cullFromMaskedRegion", passed)
+        return cuts
 
 
 sourceSelectorRegistry.register("references", ReferenceSourceSelector)

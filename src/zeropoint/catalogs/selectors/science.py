@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import lsst.pex.config as pexConfig
-import numpy as np
 
 from zeropoint.catalogs.selectors import limits
 from zeropoint.catalogs.selectors.base import (
     AnyTable,
     BaseSourceSelectorConfig,
-    BoolArray,
+    Cuts,
     MatchedReferences,
     SourceSelector,
     sourceSelectorRegistry,
@@ -67,29 +66,28 @@ class ScienceSourceSelector(SourceSelector):
 
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
-    ) -> BoolArray:
-        """Return one boolean a row of ``table``."""
-        config = self.config
-        selected = np.ones(len(table), np.bool_)
+    ) -> Cuts:
+        """Return the criteria, applied to the rows of ``table``."""
+        config, cuts = self.config, Cuts(len(table))
         if config.doFluxLimit:
-            selected &= limits.flux_limit(table, config.fluxLimit)
+            cuts.require("fluxLimit", limits.flux_limit(table, config.fluxLimit))
         if config.doFlags:
-            selected &= limits.require_flags(table, config.flags)
+            cuts.require("flags", limits.require_flags(table, config.flags))
         if config.doUnresolved:
-            selected &= limits.require_unresolved(table, config.unresolved)
+            cuts.require("unresolved", limits.require_unresolved(table, config.unresolved))
         if config.doSignalToNoise:
-            selected &= limits.signal_to_noise_limit(table, config.signalToNoise)
+            cuts.require("signalToNoise", limits.signal_to_noise_limit(table, config.signalToNoise))
         if config.doIsolated:
-            selected &= limits.require_isolated(table, config.isolated)
+            cuts.require("isolated", limits.require_isolated(table, config.isolated))
         if config.doRequireFiniteRaDec:
-            selected &= limits.require_finite_ra_dec(table, config.requireFiniteRaDec)
+            cuts.require("requireFiniteRaDec", limits.require_finite_ra_dec(table, config.requireFiniteRaDec))
         if config.doRequirePrimary:
-            selected &= limits.require_primary(table, config.requirePrimary)
+            cuts.require("requirePrimary", limits.require_primary(table, config.requirePrimary))
         if config.doCentroidErrorLimit:
-            selected &= limits.centroid_error_limit(table, config.centroidErrorLimit)
+            cuts.require("centroidErrorLimit", limits.centroid_error_limit(table, config.centroidErrorLimit))
         if config.doSkySources:
-            selected |= limits.require_flags(table, config.skyFlag)
-        return selected
+            cuts.selected |= limits.require_flags(table, config.skyFlag)
+        return cuts
 
 
 sourceSelectorRegistry.register("science", ScienceSourceSelector)
