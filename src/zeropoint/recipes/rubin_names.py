@@ -6,6 +6,8 @@ import importlib
 
 import lsst.pex.config as pexConfig
 
+from zeropoint.catalogs.selectors import SourceSelector, sourceSelectorRegistry
+
 __all__ = ["EQUIVALENTS", "advice", "import_line", "is_missing_module", "locate", "steps_by_name"]
 
 #: Name of Rubin's class -> module of ours; the class there has the name without ``Task``, except in `_RENAMED`.
@@ -15,12 +17,16 @@ EQUIVALENTS = {
     "ApplyApCorrConfig": "zeropoint.measurement.apply_aperture_corrections",
     "ApplyApCorrTask": "zeropoint.measurement.apply_aperture_corrections",
     "AstrometryConfig": "zeropoint.astrometry.solve",
+    "AstrometrySourceSelectorConfig": "zeropoint.catalogs.selectors",
     "AstrometrySourceSelectorTask": "zeropoint.catalogs.selectors",
     "AstrometryTask": "zeropoint.astrometry.solve",
+    "BaseLimit": "zeropoint.catalogs.selectors",
+    "BaseSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "CalibrateImageConfig": "zeropoint.tasks.calibrate_image",
     "CalibrateImageTask": "zeropoint.tasks.calibrate_image",
     "CatalogCalculationConfig": "zeropoint.measurement.catalog_calculation",
     "CatalogCalculationTask": "zeropoint.measurement.catalog_calculation",
+    "CentroidErrorLimit": "zeropoint.catalogs.selectors",
     "ColorLimit": "zeropoint.catalogs.selectors",
     "Colorterm": "zeropoint.photometry.color_terms",
     "ColortermDict": "zeropoint.photometry.color_terms",
@@ -29,6 +35,9 @@ EQUIVALENTS = {
     "ComputeExposureSummaryStatsTask": "zeropoint.quality.summary",
     "ComputeRoughPsfShapeletsConfig": "zeropoint.psf.shapelets",
     "ComputeRoughPsfShapeletsTask": "zeropoint.psf.shapelets",
+    "CullFromMaskedRegion": "zeropoint.catalogs.selectors",
+    "DiaCatalogSourceSelectorConfig": "zeropoint.catalogs.selectors",
+    "DiaCatalogSourceSelectorTask": "zeropoint.catalogs.selectors",
     "DirectMatchConfig": "zeropoint.photometry.direct_match",
     "DirectMatchTask": "zeropoint.photometry.direct_match",
     "FindCosmicRaysConfig": "zeropoint.pixels.cosmic_rays",
@@ -36,6 +45,7 @@ EQUIVALENTS = {
     "FitAffineWcsTask": "zeropoint.astrometry.affine",
     "FitTanSipWcsConfig": "zeropoint.astrometry.tan_sip",
     "FitTanSipWcsTask": "zeropoint.astrometry.tan_sip",
+    "FlaggedSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "FlaggedSourceSelectorTask": "zeropoint.catalogs.selectors",
     "FluxLimit": "zeropoint.catalogs.selectors",
     "InstallGaussianPsfConfig": "zeropoint.pixels.simple_psf",
@@ -44,11 +54,12 @@ EQUIVALENTS = {
     "InterpImageTask": "zeropoint.pixels.interpolation",
     "LoadReferenceObjectsConfig": "zeropoint.catalogs.references",
     "MagnitudeErrorLimit": "zeropoint.catalogs.selectors",
-    "MagnitudeLimit": "zeropoint.catalogs.selectors.limits",
+    "MagnitudeLimit": "zeropoint.catalogs.selectors",
     "MakePsfCandidatesConfig": "zeropoint.psf.candidates",
     "MakePsfCandidatesTask": "zeropoint.psf.candidates",
     "MatchPessimisticBConfig": "zeropoint.astrometry.matcher",
     "MatchPessimisticBTask": "zeropoint.astrometry.matcher",
+    "MatcherSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "MatcherSourceSelectorTask": "zeropoint.catalogs.selectors",
     "MeasureApCorrConfig": "zeropoint.measurement.aperture_corrections",
     "MeasureApCorrTask": "zeropoint.measurement.aperture_corrections",
@@ -56,12 +67,15 @@ EQUIVALENTS = {
     "MeasurePsfTask": "zeropoint.psf.measure_psf",
     "NormalizedCalibrationFluxConfig": "zeropoint.measurement.normalized_flux",
     "NormalizedCalibrationFluxTask": "zeropoint.measurement.normalized_flux",
+    "NullSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "NullSourceSelectorTask": "zeropoint.catalogs.selectors",
+    "ObjectSizeStarSelectorConfig": "zeropoint.catalogs.selectors",
     "ObjectSizeStarSelectorTask": "zeropoint.catalogs.selectors",
     "PhotoCalConfig": "zeropoint.photometry.photocal",
     "PhotoCalTask": "zeropoint.photometry.photocal",
     "PiffPsfDeterminerConfig": "zeropoint.psf.piff_determiner",
     "PiffPsfDeterminerTask": "zeropoint.psf.piff_determiner",
+    "ReferenceSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "ReferenceSourceSelectorTask": "zeropoint.catalogs.selectors",
     "RepairConfig": "zeropoint.pixels.repair",
     "RepairTask": "zeropoint.pixels.repair",
@@ -72,6 +86,7 @@ EQUIVALENTS = {
     "RequireUnresolved": "zeropoint.catalogs.selectors",
     "ReserveSourcesConfig": "zeropoint.catalogs.reserve",
     "ReserveSourcesTask": "zeropoint.catalogs.reserve",
+    "ScienceSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "ScienceSourceSelectorTask": "zeropoint.catalogs.selectors",
     "SetPrimaryFlagsConfig": "zeropoint.measurement.primary_flags",
     "SetPrimaryFlagsTask": "zeropoint.measurement.primary_flags",
@@ -173,11 +188,16 @@ def steps_by_name(field: pexConfig.ConfigurableField) -> dict[str, type]:
     Parameters
     ----------
     field
-        The field of the sub-step; its default is always among them.
+        The field of the sub-step; its default is always among them. One that holds a source selector takes any of the
+        registry, also by its name there.
     """
     default = field.target
     rubin = _rubin_name(default)
     steps: dict[str, type] = {default.__name__: default}
+    if issubclass(default, SourceSelector):
+        for name, selector in sourceSelectorRegistry.items():
+            steps |= {name: selector, selector.__name__: selector, f"{selector.__name__}Task": selector}
+        return steps
     if rubin is not None:
         for name in _ALTERNATIVES.get(rubin, (rubin,)):
             ours = _our_name(name)

@@ -7,7 +7,7 @@ Rubin's defaults fit Rubin's camera.  These few fields are set for each image, u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,13 @@ import numpy as np
 from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.exposure import Exposure, PointingUncertainty
 from zeropoint.datamodel.wcs import SkyWcs
-from zeropoint.instruments.first_look import first_look, settings_from_first_look
+from zeropoint.instruments.first_look import FirstLook, first_look, settings_from_first_look
 
 __all__ = [
     "DERIVABLE_FIELDS",
     "DerivedSettings",
     "adapted_loader",
+    "derivable",
     "derive_settings",
     "field_history",
     "search_settings",
@@ -30,7 +31,7 @@ __all__ = [
 
 _PART = re.compile(r"""(\w+)|\["(\w+)"\]""")
 
-#: Every field that may be derived, as it is written in ``derived_fields_keep``.
+#: Every field that may be derived, as CalibrateImage calls it and as it is written in ``derived_fields_keep``.
 DERIVABLE_FIELDS = (
     "photometry.match.matchRadius",
     "astrometry.maxMeanDistanceArcsec",
@@ -47,6 +48,29 @@ DERIVABLE_FIELDS = (
     "photometry_ref_loader.pixelMargin",
     "astrometry_ref_loader.anyFilterMapsToThis",
 )
+_SAME_NAMES = {name: name for name in DERIVABLE_FIELDS}
+#: A field that needs the size of the stars.
+_STAR_SIZE = "install_simple_psf.fwhm"
+
+
+def derivable(**steps: str) -> dict[str, str]:
+    """Return another recipe's names of the fields that may be derived.
+
+    Parameters
+    ----------
+    **steps
+        Step of CalibrateImage = name of the same step in the other recipe; fields of other steps are left out.
+
+    Returns
+    -------
+    names
+        Field of CalibrateImage -> field of the other recipe.
+    """
+    return {
+        name: steps[step] + name.removeprefix(step)
+        for name in DERIVABLE_FIELDS
+        if (step := name.partition(".")[0]) in steps
+    }
 
 
 @dataclass
@@ -82,7 +106,12 @@ def field_history(config: pexConfig.Config, name: str) -> list[Any] | None:
 
 
 def derive_settings(
-    exposure: Exposure, references: ReferenceObjectLoader, *, look: bool, keep: Iterable[str] = ()
+    exposure: Exposure,
+    references: ReferenceObjectLoader | None,
+    *,
+    look: bool,
+    keep: Iterable[str] = (),
+    names: Mapping[str, str] = _SAME_NAMES,
 ) -> DerivedSettings:
     """Return the settings that follow from an image.
 
@@ -91,27 +120,34 @@ def derive_settings(
     exposure
         Post-ISR image with its initial WCS and pointing uncertainty.
     references
-        Loader of the astrometric references, as configured.
+        Loader of the astrometric references, as configured; None if there are none.
     look
-        Measure the star size?
+        Derive what follows from star size and pixel scale?
     keep
-        Fields to leave alone.
+        Fields to leave alone, under the recipe's names.
+    names
+        The recipe's names of `DERIVABLE_FIELDS` (see `derivable`); those that it lacks are not derived.
     """
     assert exposure.wcs is not None
     result = DerivedSettings()
     kept = set(keep)
 
     def add(values: dict[str, Any]) -> str:
-        new = {name: value for name, value in values.items() if name not in kept}
+        new = {names[name]: value for name, value in values.items() if name in names}
+        new = {name: value for name, value in new.items() if name not in kept}
         result.values.update(new)
         return ", ".join(f"{name}={value}" for name, value in new.items())
 
-    if look:
+    if look and _STAR_SIZE in names:
         _look(exposure, result, add)
+    elif look:
+        add(settings_from_first_look(FirstLook(float("nan"), 0), _middle_scale(exposure)))
     if exposure.pointing is not None:
         shown = add(search_settings(exposure.pointing, exposure.wcs, exposure.shape))
         if shown:
             result.notes.append(f"the initial WCS is uncertain by {_stated(exposure.pointing)}; set: {shown}")
+    if references is None:
+        return result
     band = exposure.visit_info.band
     shown = add(_band_settings(references, band))
     if shown:
@@ -123,9 +159,14 @@ def derive_settings(
     return result
 
 
-def _look(exposure: Exposure, result: DerivedSettings, add: Any) -> None:
+def _middle_scale(exposure: Exposure) -> float:
+    """Return the pixel scale in the middle of an image, arcsec."""
     assert exposure.wcs is not None
-    scale = float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
+    return float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
+
+
+def _look(exposure: Exposure, result: DerivedSettings, add: Any) -> None:
+    scale = _middle_scale(exposure)
     look = first_look(exposure)
     shown = add(settings_from_first_look(look, scale))
     if not np.isfinite(look.fwhm_pix):

@@ -16,9 +16,10 @@ from zeropoint.datamodel.psf_model import GaussianPsf
 from zeropoint.detection.source_detection import DetectionResult
 from zeropoint.errors import AllCentroidsFlaggedError, NoStarsForShapeletsError, ObjectSizeNoSourcesError
 from zeropoint.psf.shapelets import ShapeletsResult
-from zeropoint.recipes.calibrate_image.catalogs import rows_from_footprints
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
-from zeropoint.recipes.calibrate_image.record import CalibratedImage, StageTimer
+from zeropoint.recipes.calibrate_image.record import CalibratedImage
+from zeropoint.recipes.catalogs import rows_from_footprints
+from zeropoint.recipes.record import StageTimer
 
 __all__ = ["AdaptiveThreshold", "PsfPhase"]
 

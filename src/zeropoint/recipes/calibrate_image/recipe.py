@@ -25,7 +25,6 @@ from zeropoint.kernels.statistics import count_bits, good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
 from zeropoint.recipes.calibrate_image.catalogs import (
     copy_psf_star_columns,
-    denormalize_matches,
     psf_schema_start,
     star_schema_start,
 )
@@ -37,9 +36,11 @@ from zeropoint.recipes.calibrate_image.derived import (
     field_history,
 )
 from zeropoint.recipes.calibrate_image.psf_phase import PsfPhase
-from zeropoint.recipes.calibrate_image.record import CalibratedImage, StageTimer
+from zeropoint.recipes.calibrate_image.record import CalibratedImage
 from zeropoint.recipes.calibrate_image.star_phase import StarPhase
+from zeropoint.recipes.catalogs import denormalize_matches
 from zeropoint.recipes.overrides import apply_overrides
+from zeropoint.recipes.record import StageTimer
 
 __all__ = ["CalibrateImage"]
 

@@ -10,10 +10,11 @@ from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.detection.source_detection import DetectionResult
 from zeropoint.detection.star_detection import detect_stars_adaptively
-from zeropoint.recipes.calibrate_image.catalogs import assemble_stars, rows_from_footprints
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
 from zeropoint.recipes.calibrate_image.psf_phase import AdaptiveThreshold
-from zeropoint.recipes.calibrate_image.record import CalibratedImage, StageTimer
+from zeropoint.recipes.calibrate_image.record import CalibratedImage
+from zeropoint.recipes.catalogs import assemble_rows, rows_from_footprints
+from zeropoint.recipes.record import StageTimer
 from zeropoint.recipes.star_background import remeasure_star_background
 
 __all__ = ["StarPhase"]
@@ -117,7 +118,7 @@ class StarPhase:
             keep = np.sort(rng.choice(len(footprints), c.downsample_max_footprints, replace=False))
             footprints = footprints.take(keep)
         parents = rows_from_footprints(self.schema, footprints, ids)
-        return assemble_stars(parents, sky, self.deblend.run(result.exposure, parents), ids)
+        return assemble_rows(parents, ids, sky=sky, deblended=self.deblend.run(result.exposure, parents))
 
     def _count(self, result: CalibratedImage, catalog: SourceCatalog) -> None:
         real = ~catalog["sky_source"]
