@@ -25,6 +25,7 @@ __all__ = [
     "NoPsfStarsToStarsMatchError",
     "NoReferenceSourcesError",
     "NoStarsForShapeletsError",
+    "NoStarsSelectedError",
     "NonfinitePsfShapeError",
     "NormalizedCalibrationFluxError",
     "ObjectSizeNoGoodSourcesError",
@@ -112,6 +113,10 @@ class ObjectSizeNoSourcesError(CalibrationFailure):
 
 class ObjectSizeNoGoodSourcesError(CalibrationFailure):
     """No source passed the star selector's cuts; metadata: n_input_sources."""
+
+
+class NoStarsSelectedError(CalibrationFailure):
+    """A selector left no source that a step could use; metadata: n_input_sources."""
 
 
 class NonfinitePsfShapeError(CalibrationFailure):

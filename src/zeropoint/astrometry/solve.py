@@ -16,7 +16,11 @@ from zeropoint.astrometry.sky_coords import clear_sky_coords, update_sky_coords
 from zeropoint.astrometry.tan_sip import FitTanSipWcs
 from zeropoint.astrometry.wcs_fit import MatchedStars, WcsFitResult, separation_arcsec
 from zeropoint.catalogs.references import ReferenceCatalog
-from zeropoint.catalogs.selectors import ReferenceSourceSelector, sourceSelectorRegistry
+from zeropoint.catalogs.selectors import (
+    ReferenceSourceSelector,
+    reject_selectors_with_matches,
+    sourceSelectorRegistry,
+)
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
@@ -124,6 +128,11 @@ class AstrometryConfig(pexConfig.Config):
         ]
         self.referenceSelector.doCullFromMaskedRegion = True
         self.referenceSelector.cullFromMaskedRegion.badMaskNames = ["NO_DATA", "NOT_DEBLENDED"]
+
+    def validate(self) -> None:
+        """Reject selectors that need the matches that they are to make."""
+        super().validate()
+        reject_selectors_with_matches(self, "sourceSelector", "referenceSelector")
 
 
 @dataclass(frozen=True)
@@ -293,12 +302,13 @@ class Astrometry:
     def _inputs(self, exposure: Exposure, catalog: SourceCatalog, references: ReferenceCatalog) -> _Inputs:
         """Select sources and references and pull out their columns."""
         flux_field = f"slot_{self.config.sourceFluxType}Flux_instFlux"
-        selected = self.source_selector.run(catalog, exposure=exposure).selected
+        selection = self.source_selector.run(catalog, exposure=exposure)
         finite = np.isfinite(catalog["slot_Centroid_x"]) & np.isfinite(catalog["slot_Centroid_y"])
-        source_rows = np.flatnonzero(selected & finite)
+        source_rows = np.flatnonzero(selection.selected & finite)
         if len(source_rows) == 0:
             raise AstrometryError(
-                f"None of {len(catalog)} sources is good enough for astrometry (signal-to-noise, flags).",
+                f"None of {len(catalog)} sources is good enough for astrometry: "
+                f"{self.source_selector.why_none(selection)}",
                 lenSourceSelectionCat=0,
                 n_sources=len(catalog),
             )
@@ -320,7 +330,13 @@ class Astrometry:
         self, exposure: Exposure, references: ReferenceCatalog, source_mag: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         table = references.table
-        selected = self.reference_selector.run(table, exposure=exposure).selected
+        selection = self.reference_selector.run(table, exposure=exposure)
+        selected = selection.selected
+        if len(table) > 0 and not selected.any():
+            raise AstrometryError(
+                f"No reference is good enough for astrometry: {self.reference_selector.why_none(selection)}",
+                n_references=len(table),
+            )
         mag = _magnitude(np.asarray(table[references.flux_field], np.float64), AB_FLUX_NJY)
         if self.config.doFiducialZeroPointCull:
             selected = selected & self._fiducial_cull(exposure, source_mag, mag)

@@ -9,10 +9,15 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from zeropoint.catalogs.references import ReferenceCatalog
-from zeropoint.catalogs.selectors import ReferenceSourceSelector, ScienceSourceSelector
+from zeropoint.catalogs.selectors import (
+    ReferenceSourceSelector,
+    ScienceSourceSelector,
+    reject_selectors_with_matches,
+)
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.wcs import unit_vectors
+from zeropoint.errors import MatcherFailure
 
 __all__ = ["DirectMatch", "DirectMatchConfig", "DirectMatchResult", "match_positions"]
 
@@ -29,6 +34,11 @@ class DirectMatchConfig(pexConfig.Config):
     referenceSelection = pexConfig.ConfigurableField(
         target=ReferenceSourceSelector, doc="Which references to match."
     )
+
+    def validate(self) -> None:
+        """Reject selectors that need the matches that they are to make."""
+        super().validate()
+        reject_selectors_with_matches(self, "sourceSelection", "referenceSelection")
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,23 @@ class DirectMatch:
             With ``coord_ra``, ``coord_dec``.
         references
             References around the image.
+
+        Raises
+        ------
+        MatcherFailure
+            If a selection leaves nothing to match; metadata goodSrc, goodRef.
         """
-        sources = np.flatnonzero(self.source_selection.run(catalog, exposure=exposure).selected)
         table = references.table
-        objects = np.flatnonzero(self.reference_selection.run(table, exposure=exposure).selected)
+        chosen = self.source_selection.run(catalog, exposure=exposure)
+        wanted = self.reference_selection.run(table, exposure=exposure)
+        for selector, selection in ((self.source_selection, chosen), (self.reference_selection, wanted)):
+            if len(selection.selected) > 0 and selection.n_selected == 0:
+                raise MatcherFailure(
+                    f"Nothing to match: {selector.why_none(selection)}",
+                    goodSrc=chosen.n_selected,
+                    goodRef=wanted.n_selected,
+                )
+        sources, objects = np.flatnonzero(chosen.selected), np.flatnonzero(wanted.selected)
         src, ref, distance = match_positions(
             catalog["coord_ra"][sources],
             catalog["coord_dec"][sources],

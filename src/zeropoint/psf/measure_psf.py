@@ -16,7 +16,7 @@ from zeropoint.catalogs.selectors import sourceSelectorRegistry
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.psf_model import PsfModel
-from zeropoint.errors import NonfinitePsfShapeError
+from zeropoint.errors import NonfinitePsfShapeError, NoStarsSelectedError
 from zeropoint.psf import piff_determiner as _piff_determiner  # noqa: F401  (registers "piff")
 from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
 from zeropoint.psf.registry import PsfDeterminer, psfDeterminerRegistry
@@ -143,7 +143,12 @@ class MeasurePsf:
         CalibrationFailure
             From the selector (no stars) or the determiner (too few).
         """
-        selected = self.star_selector.run(catalog, exposure=exposure, matches=matches).selected
+        selection = self.star_selector.run(catalog, exposure=exposure, matches=matches)
+        selected = selection.selected
+        if not selected.any():
+            raise NoStarsSelectedError(
+                f"No star for the PSF: {self.star_selector.why_none(selection)}", n_input_sources=len(catalog)
+            )
         candidates = self.make_candidates.run(exposure, catalog, selected)
         reserved = self.reserve.run(len(candidates), exp_id=exp_id).reserved
         self._flag(catalog, "calib_psf_candidate", candidates.rows)

@@ -11,7 +11,7 @@ from lsst.images import ObservationSummaryStats
 from scipy.spatial import cKDTree
 
 from zeropoint.astrometry.solve import AstrometryResult
-from zeropoint.catalogs.selectors import sourceSelectorRegistry
+from zeropoint.catalogs.selectors import reject_selectors_with_matches, sourceSelectorRegistry
 from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
@@ -77,6 +77,11 @@ class ComputeExposureSummaryStatsConfig(pexConfig.Config):
         selector.signalToNoise.minimum, selector.signalToNoise.maximum = 50.0, 1000.0
         selector.signalToNoise.fluxField = "slot_PsfFlux_instFlux"
         selector.signalToNoise.errField = "slot_PsfFlux_instFluxErr"
+
+    def validate(self) -> None:
+        """Reject selectors that need reference matches."""
+        super().validate()
+        reject_selectors_with_matches(self, "starSelector")
 
 
 class ComputeExposureSummaryStats:
