@@ -58,7 +58,7 @@ def fixed_column(table: AnyTable, name: str, config: Any) -> np.ndarray:
     """
     if not has_column(table, name):
         raise InvalidInputError(
-            f"The {_kind(table, config._name)} has no column {name!r} (it has {_alike(table, name)}), which "
+            f"The {_kind(table, config._name or '')} has no column {name!r} (it has {_alike(table, name)}), which "
             f"{config._name or type(config).__name__} needs."
         )
     return column(table, name)

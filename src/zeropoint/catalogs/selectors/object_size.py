@@ -123,7 +123,7 @@ class ObjectSizeStarSelector(SourceSelector):
         if len(table) == 0:
             raise ObjectSizeNoSourcesError(f"{self.place}, the star selector, was given no sources.")
         width = self._widths(table, exposure)
-        self._cut(cuts, table, width)
+        self.cut(cuts, table, width)
         rows = np.flatnonzero(cuts.selected)
         if has_column(table, "slot_Centroid_x") and has_column(table, "slot_Centroid_y"):
             x, y = (np.asarray(column(table, f"slot_Centroid_{axis}"), np.float64) for axis in "xy")
@@ -160,8 +160,23 @@ class ObjectSizeStarSelector(SourceSelector):
         )
         return undistorted_widths(xx, yy, xy, x=x, y=y, wcs=exposure.wcs, shape=exposure.shape)
 
-    def _cut(self, cuts: Cuts, table: AnyTable, width: np.ndarray) -> None:
-        """Apply all cuts, or say which of them reject everything."""
+    def cut(self, cuts: Cuts, table: AnyTable, width: np.ndarray) -> None:
+        """Apply all cuts that precede clustering, in place.
+
+        Parameters
+        ----------
+        cuts
+            Criteria so far.
+        table
+            The sources.
+        width : float64, shape (n_rows,)
+            Their widths, pixels.
+
+        Raises
+        ------
+        ObjectSizeNoGoodSourcesError
+            If no source passes.
+        """
         config = self.config
         flux = np.asarray(configured_column(table, config, "sourceFluxField"), np.float64)
         name = config.sourceFluxField + "Err"
