@@ -96,6 +96,8 @@ class MeasurementPlugin(ABC):
     ConfigClass: ClassVar[type[PluginConfig]] = PluginConfig
     #: Plugins run in increasing order, then by name.
     execution_order: ClassVar[float] = FLUX_ORDER
+    #: Whether the plugin may look at the PSF.
+    needs_psf: ClassVar[bool] = True
 
     def __init__(self, config: PluginConfig, name: str, schema: Schema, slots: SlotsConfig) -> None:
         self.config = config

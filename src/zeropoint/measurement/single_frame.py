@@ -97,9 +97,14 @@ class SingleFrameMeasurement:
         slots.add_aliases(self.schema)
         self.plugins = self._build(self.config.plugins, "", slots.centroid)
         self.undeblended = self._build(self.config.undeblended, self.config.undeblendedPrefix, None)
-        self.schema.add(flag_spec(INVALID_PSF, "PSF could not be evaluated here"))
-        names = [name for plugin in (*self.plugins, *self.undeblended) for name in plugin.columns]
-        self._columns = [self.schema.columns[name] for name in (*names, INVALID_PSF)]
+        every = (*self.plugins, *self.undeblended)
+        names = [name for plugin in every for name in plugin.columns]
+        #: Whether a plugin of this step looks at the PSF; a step that does not leaves the flag to the others.
+        self._needs_psf = any(plugin.needs_psf for plugin in every)
+        if self._needs_psf:
+            self.schema.add(flag_spec(INVALID_PSF, "PSF could not be evaluated here"))
+            names.append(INVALID_PSF)
+        self._columns = [self.schema.columns[name] for name in names]
 
     def _build(self, choice: pexConfig.Config, prefix: str, first: str | None) -> list[MeasurementPlugin]:
         """Build the chosen plugins: the centroid slot's first, then by execution order and name."""
@@ -146,7 +151,9 @@ class SingleFrameMeasurement:
                 exposure, catalog.footprints, self.config.noiseReplacer, seed=seed
             )
             work = noise.copy()
-        grid = None if exposure.psf is None else PsfShapeGrid(exposure.psf, exposure.shape)
+        grid = None
+        if self._needs_psf and exposure.psf is not None:
+            grid = PsfShapeGrid(exposure.psf, exposure.shape)
         for start in range(0, len(catalog), BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, len(catalog)))
             block = _view(catalog, rows)
@@ -159,7 +166,8 @@ class SingleFrameMeasurement:
                     plugin.measure(context)
                 if plugin.name == slot:
                     context.update_centroids()
-            block[INVALID_PSF] = context.invalid_psf
+            if self._needs_psf:
+                block[INVALID_PSF] = context.invalid_psf
             if self.undeblended:
                 self._measure_undeblended(exposure, block, grid)
         log.debug("Measured %d sources with %d plugins", len(catalog), len(self.plugins))
@@ -175,7 +183,8 @@ class SingleFrameMeasurement:
         for plugin in self.undeblended:
             if plugin.config.doMeasure:
                 plugin.measure(context)
-        block[INVALID_PSF] = block[INVALID_PSF] | context.invalid_psf
+        if self._needs_psf:
+            block[INVALID_PSF] = block[INVALID_PSF] | context.invalid_psf
 
 
 def _view(catalog: SourceCatalog, rows: np.ndarray) -> SourceCatalog:
