@@ -14,7 +14,6 @@ from zeropoint.measurement.aperture_corrections import (
     MeasureApCorr,
     MeasureApCorrConfig,
     ap_corr_names,
-    fit_ratio,
 )
 from zeropoint.measurement.apply_aperture_corrections import ApplyApCorr, ApplyApCorrConfig
 from zeropoint.measurement.catalog_calculation import CatalogCalculation
@@ -23,6 +22,7 @@ from zeropoint.measurement.normalized_flux import (
     NormalizedCalibrationFluxConfig,
 )
 from zeropoint.measurement.primary_flags import SetPrimaryFlags
+from zeropoint.measurement.ratio_fit import fit_ratio
 
 SIDE = 200
 TOPHAT = "base_CompensatedTophatFlux_12"

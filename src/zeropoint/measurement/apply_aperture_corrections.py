@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog, has_column
 from zeropoint.datamodel.fields import ChebyshevPolynomial
-from zeropoint.measurement.aperture_corrections import ap_corr_names
+from zeropoint.measurement.aperture_corrections import ap_corr_names, require_fluxes
 from zeropoint.measurement.base import flag_spec
 
 __all__ = ["ApplyApCorr", "ApplyApCorrConfig", "ApplyApCorrResult"]
@@ -30,6 +30,12 @@ class ApplyApCorrConfig(pexConfig.Config):
     )
     proxies = pexConfig.DictField(
         keytype=str, itemtype=str, default={}, doc="Flux -> the flux whose correction it gets."
+    )
+    additional_fluxes = pexConfig.ListField(
+        dtype=str,
+        default=[],
+        doc="Fluxes to correct besides those whose plugins ask for it; those of the step that measures the "
+        "corrections.",
     )
     xColumn = pexConfig.Field(dtype=str, default="slot_Centroid_x", doc="Column of x.")
     yColumn = pexConfig.Field(dtype=str, default="slot_Centroid_y", doc="Column of y.")
@@ -58,8 +64,9 @@ class ApplyApCorr:
     def __init__(self, config: ApplyApCorrConfig | None = None, *, schema: Schema | None = None) -> None:
         self.config = ApplyApCorrConfig() if config is None else config
         schema = Schema() if schema is None else schema
+        require_fluxes(schema, self.config, "additional_fluxes")
         ignored = set(self.config.ignoreList)
-        known = [name for name in ap_corr_names(schema) if name not in ignored]
+        known = [name for name in ap_corr_names(schema, self.config.additional_fluxes) if name not in ignored]
         proxies = [name for name in sorted(self.config.proxies) if f"{name}_instFlux" in schema]
         #: Flux -> flux whose correction it gets.
         self.models = {name: name for name in known} | {name: self.config.proxies[name] for name in proxies}

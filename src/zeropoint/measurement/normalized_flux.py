@@ -9,7 +9,7 @@ from typing import ClassVar
 import lsst.pex.config as pexConfig
 import numpy as np
 
-from zeropoint.catalogs.selectors import sourceSelectorRegistry
+from zeropoint.catalogs.selectors import reject_selectors_with_matches, sourceSelectorRegistry
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.fields import ChebyshevPolynomial
@@ -60,6 +60,11 @@ class NormalizedCalibrationFluxConfig(pexConfig.Config):
         fallback.doFlags = True
         fallback.flags.good = ["calib_psf_used"]
         fallback.flags.bad = []
+
+    def validate(self) -> None:
+        """Reject selectors that need reference matches."""
+        super().validate()
+        reject_selectors_with_matches(self, "fallback_source_selector")
 
 
 @dataclass(frozen=True)
@@ -162,13 +167,15 @@ class NormalizedCalibrationFlux:
             log.warning("%s Taking the median ratio of the PSF stars.", error)
         raw_bad, ref_bad = catalog[f"{raw}_flag"], catalog[f"{reference}_flag"]
         flux, ref_flux = catalog[f"{raw}_instFlux"], catalog[f"{reference}_instFlux"]
-        selected = self.fallback_selector.run(catalog, exposure=exposure).selected
+        selection = self.fallback_selector.run(catalog, exposure=exposure)
+        selected = selection.selected
         with np.errstate(invalid="ignore"):
             good = selected & ~raw_bad & ~ref_bad & np.isfinite(ref_flux) & (flux > 0)
         if not good.any():
             raise NormalizedCalibrationFluxError(
                 f"No star to scale {raw} to {reference}: {int(selected.sum())} selected, "
-                f"{int((selected & raw_bad).sum())} and {int((selected & ref_bad).sum())} of them flagged.",
+                f"{int((selected & raw_bad).sum())} and {int((selected & ref_bad).sum())} of them flagged."
+                + ("" if selected.any() else f" {self.fallback_selector.why_none(selection)}"),
                 n_init_sources=int(selected.sum()),
                 n_calib_flux_flag=int((selected & raw_bad).sum()),
                 n_ref_flux_flag=int((selected & ref_bad).sum()),
