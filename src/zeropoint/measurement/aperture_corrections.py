@@ -251,16 +251,15 @@ class MeasureApCorr:
             good = selected & ~catalog[f"{name}_flag"] & np.isfinite(flux) & (flux > 0)
         rows = np.flatnonzero(good & np.isfinite(x) & np.isfinite(y))
         ratio = catalog[f"{reference}_instFlux"][rows] / flux[rows]
-        error: np.ndarray | None = _ratio_error(catalog, reference, name, rows, ratio)
+        error = _ratio_error(catalog, reference, name, rows, ratio)
         known = np.isfinite(error)
-        if known.any():  # a star without an error cannot be weighted against the others
+        weighted = bool(known.any())
+        if weighted:  # a star without an error cannot be weighted against the others
             rows, ratio, error = rows[known], ratio[known], error[known]
-        else:
-            error = None
         if len(rows) - 1 < self.config.minDegreesOfFreedom:
             self._fail(name, len(rows), len(rows) - 1, why=why)
             return None
-        fit = fit_ratio(x[rows], y[rows], ratio, exposure.shape, self.config, error)
+        fit = fit_ratio(x[rows], y[rows], ratio, exposure.shape, self.config, error if weighted else None)
         if isinstance(fit, TooFewRatios):
             self._fail(name, len(rows), fit.n_left - 1, iteration=fit.iteration)
             return None
