@@ -12,9 +12,16 @@ from zeropoint.datamodel.psf_model import PsfModel
 from zeropoint.psf.candidates import PsfCandidates
 from zeropoint.psf.moment_residuals import MomentResiduals, moment_residuals
 from zeropoint.psf.outliers import MAD_TO_SIGMA
-from zeropoint.psf.stars import make_psf_stars
+from zeropoint.psf.stars import PsfStars, make_psf_stars
 
-__all__ = ["PsfResiduals", "ResidualStatistics", "psf_residuals", "residual_statistics"]
+__all__ = [
+    "PsfResiduals",
+    "ResidualStatistics",
+    "StarFits",
+    "fit_stars",
+    "psf_residuals",
+    "residual_statistics",
+]
 
 #: Planes whose pixels are filled from the model.
 BAD_PLANES = ("BAD", "COSMIC_RAY", "INTERPOLATED", "SATURATED", "SUSPECT", "NO_DATA")
@@ -78,10 +85,42 @@ class ResidualStatistics:
         return all(abs(mean) <= 3.0 * err for mean, err in pairs)
 
 
-def psf_residuals(
+@dataclass(frozen=True)
+class StarFits:
+    """A PSF fitted to stars: flux and centre.
+
+    Parameters
+    ----------
+    stars
+        The stars with at least half good pixels.
+    good : bool, shape (n, side, side)
+        Usable pixels.
+    flux, dx, dy : float64, shape (n,)
+        Flux, and centre from the stamp's middle pixel.
+    model, variance : float64, shape (n, side, side)
+        The PSF at its place, scaled to the flux, and the noise variance it implies.
+    """
+
+    stars: PsfStars
+    good: npt.NDArray[np.bool_]
+    flux: npt.NDArray[np.float64]
+    dx: npt.NDArray[np.float64]
+    dy: npt.NDArray[np.float64]
+    model: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+
+    @property
+    def reduced_chi2(self) -> npt.NDArray[np.float64]:
+        """Chi-square per degree of freedom of each stamp under its true noise."""
+        deviation = np.where(self.good, self.stars.image - self.model, 0.0)
+        dof = np.maximum(self.good.sum(axis=(1, 2)) - 3, 1)
+        return np.asarray((deviation * deviation / self.variance).sum(axis=(1, 2)) / dof)
+
+
+def fit_stars(
     psf: PsfModel, candidates: PsfCandidates, *, bad_planes: tuple[str, ...] = BAD_PLANES
-) -> PsfResiduals:
-    """Compare stars with the model at their places.
+) -> StarFits:
+    """Fit flux and centre of stars to a PSF model.
 
     Parameters
     ----------
@@ -94,8 +133,8 @@ def psf_residuals(
 
     Returns
     -------
-    residuals
-        `PsfResiduals`. Flux and centre of each star are fitted first.
+    fits
+        `StarFits`, on stamps of the smaller of the model's and the candidates' sides.
     """
     side = min(psf.size, candidates.side)
     stars = make_psf_stars(
@@ -116,11 +155,10 @@ def psf_residuals(
     flux = np.ones(n)
     for _ in range(_STEPS):
         weight = np.where(good, model * model, 0.0)  # a Gaussian-like window of the star's own size
-        power = weight * good
         by_x = (stamps(_SHIFT) - model) / _SHIFT
         by_y = (stamps(0.0, _SHIFT) - model) / _SHIFT
         design = np.stack([model, by_x, by_y], axis=1).reshape(n, 3, -1)
-        weighted = design * power.reshape(n, 1, -1)
+        weighted = design * weight.reshape(n, 1, -1)
         normal = weighted @ design.transpose(0, 2, 1)
         right = weighted @ stars.image.reshape(n, -1, 1)
         ok = np.abs(np.linalg.det(normal)) > 0
@@ -135,17 +173,38 @@ def psf_residuals(
     variance = stars.sky_variance[:, None, None] + stars.variance_slope[:, None, None] * np.maximum(
         scaled, 0.0
     )
-    residuals = moment_residuals(stars.image, variance, good, scaled, dx, dy)
-    deviation = np.where(good, stars.image - scaled, 0.0)
-    dof = np.maximum(good.sum(axis=(1, 2)) - 3, 1)
+    return StarFits(stars=stars, good=good, flux=flux, dx=dx, dy=dy, model=scaled, variance=variance)
+
+
+def psf_residuals(
+    psf: PsfModel, candidates: PsfCandidates, *, bad_planes: tuple[str, ...] = BAD_PLANES
+) -> PsfResiduals:
+    """Compare stars with the model at their places.
+
+    Parameters
+    ----------
+    psf
+        The model.
+    candidates
+        Stamps.
+    bad_planes
+        Mask planes whose pixels do not count.
+
+    Returns
+    -------
+    residuals
+        `PsfResiduals`. Flux and centre of each star are fitted first.
+    """
+    fits = fit_stars(psf, candidates, bad_planes=bad_planes)
+    stars, good, scaled, variance = fits.stars, fits.good, fits.model, fits.variance
     return PsfResiduals(
         index=stars.index,
         x=stars.x,
         y=stars.y,
-        flux=flux,
+        flux=fits.flux,
         signal_to_noise=np.sqrt((good * scaled * scaled / variance).sum(axis=(1, 2))),
-        residuals=residuals,
-        reduced_chi2=(deviation * deviation / variance).sum(axis=(1, 2)) / dof,
+        residuals=moment_residuals(stars.image, variance, good, scaled, fits.dx, fits.dy),
+        reduced_chi2=fits.reduced_chi2,
     )
 
 
