@@ -13,7 +13,10 @@ from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog, column, has_column
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.ids import CatalogIdGenerator
+from zeropoint.datamodel.wcs import angular_separation
 from zeropoint.detection.deblend import DeblendResult
+from zeropoint.detection.source_detection import DetectionResult
+from zeropoint.photometry.photocal import PhotoCalResult
 
 __all__ = [
     "COORD_ERRORS",
@@ -22,6 +25,8 @@ __all__ = [
     "denormalize_matches",
     "minimal_schema",
     "nearest_rows",
+    "photometry_matches",
+    "rows_from_detection",
     "rows_from_footprints",
 ]
 
@@ -51,6 +56,14 @@ def rows_from_footprints(
     """Return a catalogue with one row per footprint; ids count from ``first``."""
     catalog = SourceCatalog(schema, len(footprints), footprints=footprints)
     catalog["id"] = ids.arange(first, first + len(footprints))
+    return catalog
+
+
+def rows_from_detection(schema: Schema, detection: DetectionResult, ids: CatalogIdGenerator) -> SourceCatalog:
+    """Return a catalogue with one row per detected footprint of either polarity; ids count from 1."""
+    catalog = rows_from_footprints(schema, detection.footprints, ids)
+    if "is_negative" in schema:
+        catalog["is_negative"] = detection.is_negative
     return catalog
 
 
@@ -187,3 +200,24 @@ def denormalize_matches(
     for name, values in (extra or {}).items():
         table[name] = values
     return table
+
+
+def photometry_matches(references: ReferenceCatalog, sources: SourceCatalog, fit: PhotoCalResult) -> Table:
+    """Return the matches of a photometric fit, with ``used`` and ``residual`` (mag).
+
+    Parameters
+    ----------
+    references, sources
+        What was matched.
+    fit
+        The fit.
+    """
+    table = references.table
+    distance = angular_separation(
+        table["coord_ra"][fit.match_ref],
+        table["coord_dec"][fit.match_ref],
+        sources["coord_ra"][fit.match_src],
+        sources["coord_dec"][fit.match_src],
+    )
+    extra = {"used": fit.used, "residual": fit.residual}
+    return denormalize_matches(references, sources, fit.match_ref, fit.match_src, distance, extra)

@@ -15,7 +15,7 @@ from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.exposure import Exposure, PhotoCalib
 from zeropoint.errors import CalibrationFailure
 
-__all__ = ["ImageRecord", "Stage", "StageTimer"]
+__all__ = ["ImageRecord", "Stage", "StageTimer", "keep_failure"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,6 +102,26 @@ class StageTimer:
         self._result.stages.append(stage)
         shown = ", ".join(f"{key} {_short(value)}" for key, value in numbers.items())
         _LOG.info("%s: %s: %s (%.2f s)", self._label, name, shown or "done", stage.wall_seconds)
+
+
+def keep_failure(record: ImageRecord, failure: CalibrationFailure, summarize: Callable[[], None]) -> None:
+    """Attach a record and the failure that ended it to each other, in place, and summarise what there is.
+
+    Parameters
+    ----------
+    record
+        What was established; of what was not, the recipe has removed the rest.
+    failure
+        Why processing ended.
+    summarize
+        Fills ``record.summary`` as far as possible.
+    """
+    record.failure = failure
+    try:
+        summarize()
+    except Exception:  # the summary must not hide the reason of the failure
+        _LOG.debug("summary statistics of a failed image", exc_info=True)
+    failure.record = record
 
 
 def _short(value: Any) -> str:

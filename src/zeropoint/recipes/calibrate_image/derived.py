@@ -18,6 +18,8 @@ from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.exposure import Exposure, PointingUncertainty
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.instruments.first_look import FirstLook, first_look, settings_from_first_look
+from zeropoint.recipes.overrides import apply_overrides
+from zeropoint.recipes.record import ImageRecord
 
 __all__ = [
     "DERIVABLE_FIELDS",
@@ -25,6 +27,7 @@ __all__ = [
     "adapted_loader",
     "derivable",
     "derive_settings",
+    "derived_config",
     "field_history",
     "search_settings",
 ]
@@ -157,6 +160,44 @@ def derive_settings(
             f"{', '.join(source.bands)}); set: {shown}"
         )
     return result
+
+
+def derived_config[C: pexConfig.Config](
+    config: C,
+    record: ImageRecord,
+    references: ReferenceObjectLoader | None,
+    names: Mapping[str, str] = _SAME_NAMES,
+) -> C:
+    """Return a recipe's configuration for one image; what was derived is recorded in place.
+
+    Parameters
+    ----------
+    config
+        The recipe's own, with ``do_first_look`` and ``derived_fields_keep``; returned where nothing is derived, and
+        never changed.
+    record
+        Its exposure is looked at; settings, notes and caveats are added to it.
+    references, names
+        As for `derive_settings`.
+    """
+    missing = [name for name in names.values() if field_history(config, name) is None]
+    settings = derive_settings(
+        record.exposure,
+        references,
+        look=config.do_first_look,
+        keep=[*config.derived_fields_keep, *missing],
+        names=names,
+    )
+    record.derived = settings.values
+    record.notes += settings.notes
+    record.caveats += settings.caveats
+    for name, value in settings.values.items():
+        record.metadata[f"derived.{name}"] = "None" if value is None else value
+    if not settings.values:
+        return config
+    config = config.copy()
+    apply_overrides(config, settings.values, origin="derived settings")
+    return config
 
 
 def _middle_scale(exposure: Exposure) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,33 +17,27 @@ from zeropoint.catalogs.references import (
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.datamodel.mask_planes import LEGACY_NAMES, PLANES, bitmask
-from zeropoint.datamodel.wcs import SkyWcs, angular_separation
-from zeropoint.errors import CalibrationFailure, InvalidInputError, TooManyMaskedPixelsError
-from zeropoint.kernels.statistics import count_bits, good_values, median_and_std
+from zeropoint.datamodel.mask_planes import bitmask
+from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.kernels.statistics import good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
+from zeropoint.photometry.header import magzero_metadata
 from zeropoint.recipes.calibrate_image.catalogs import (
     copy_psf_star_columns,
     psf_schema_start,
     star_schema_start,
 )
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
-from zeropoint.recipes.calibrate_image.derived import (
-    DERIVABLE_FIELDS,
-    adapted_loader,
-    derive_settings,
-    field_history,
-)
+from zeropoint.recipes.calibrate_image.derived import adapted_loader, derived_config
 from zeropoint.recipes.calibrate_image.psf_phase import PsfPhase
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
 from zeropoint.recipes.calibrate_image.star_phase import StarPhase
-from zeropoint.recipes.catalogs import denormalize_matches
-from zeropoint.recipes.overrides import apply_overrides
-from zeropoint.recipes.record import StageTimer
+from zeropoint.recipes.catalogs import denormalize_matches, photometry_matches
+from zeropoint.recipes.image_checks import mask_fractions, require_unsaturated
+from zeropoint.recipes.record import StageTimer, keep_failure
 
 __all__ = ["CalibrateImage"]
-
-_LOG = logging.getLogger(__name__)
 
 
 class CalibrateImage:
@@ -148,24 +141,12 @@ class CalibrateImage:
 
     def _adapted(self, result: CalibratedImage, references: References) -> tuple[CalibrateImage, References]:
         """Return the recipe and references with the settings derived from the image; what was set is recorded."""
-        exposure, config = result.exposure, self.config
-        missing = [name for name in DERIVABLE_FIELDS if field_history(config, name) is None]
-        keep = [*config.derived_fields_keep, *missing]
-        settings = derive_settings(exposure, references.astrometry, look=config.do_first_look, keep=keep)
-        result.derived = settings.values
-        result.notes = settings.notes
-        result.caveats += settings.caveats
-        for name, value in settings.values.items():
-            result.metadata[f"derived.{name}"] = "None" if value is None else value
+        exposure = result.exposure
+        config = result.config = derived_config(self.config, result, references.astrometry)
         if references.astrometry.source.lacks_epoch and np.isfinite(exposure.visit_info.mjd_tai):
             result.notes.append("the reference catalogue has no epochs: proper motions are not applied")
-        recipe = self
-        if settings.values:
-            config = config.copy()
-            apply_overrides(config, settings.values, origin="derived settings")
-            recipe = type(self)(config)
-        result.config = config
-        references = references.adapted(settings.values)
+        recipe = self if config is self.config else type(self)(config)
+        references = references.adapted(result.derived)
         for loader in (references.astrometry, references.photometry):
             # a band that is missing is an error now, not after the work
             loader.flux_field(exposure.visit_info.band)
@@ -193,7 +174,7 @@ class CalibrateImage:
         self, result: CalibratedImage, timer: StageTimer, ids: CatalogIdGenerator, references: References
     ) -> None:
         exposure, ratio = result.exposure, result.background_to_photometric_ratio
-        _require_unsaturated(exposure)
+        require_unsaturated(exposure)
         catalogue = self._load(result, references, "astrometry")
         adaptive = self.psf_phase.run(result, timer, ids, ratio)
         psf_stars = result.psf_stars
@@ -254,22 +235,11 @@ class CalibrateImage:
             result.photometry = fit
             exposure.photo_calib = fit.photo_calib
             calibrate_catalog(stars, fit.photo_calib)
-            table = catalogue.table
-            distance = angular_separation(
-                table["coord_ra"][fit.match_ref],
-                table["coord_dec"][fit.match_ref],
-                stars["coord_ra"][fit.match_src],
-                stars["coord_dec"][fit.match_src],
-            )
-            result.photometry_matches = denormalize_matches(
-                catalogue,
-                stars,
-                fit.match_ref,
-                fit.match_src,
-                distance,
-                {"used": fit.used, "residual": fit.residual},
-            )
+            result.photometry_matches = photometry_matches(catalogue, stars, fit)
             result.metadata["photometry_matches_count"] = len(fit.match_ref)
+            header = magzero_metadata(fit, exposure.visit_info.exposure_time)
+            # the file's card MAGZERO is that of its pixels' unit
+            result.metadata.update({key: value for key, value in header.items() if key != "MAGZERO"})
             numbers.update(zeropoint=fit.zp, sigma=fit.sigma, stars=fit.n_good)
 
     # -- the tail -----------------------------------------------------------------------------------
@@ -279,11 +249,7 @@ class CalibrateImage:
         with timer.stage("summary"):
             self._summarize(result)
             self._background_statistics(result)
-            counts = np.empty(31, np.int64)
-            count_bits(exposure.mask, counts)
-            for plane, (bit, _) in PLANES.items():
-                name = f"{LEGACY_NAMES[plane].lower()}_mask_fraction"
-                result.metadata[name] = float(counts[bit]) / exposure.mask.size
+            result.metadata.update(mask_fractions(exposure))
         if self.config.do_calibrate_pixels:
             assert exposure.photo_calib is not None
             assert result.background is not None
@@ -296,19 +262,13 @@ class CalibrateImage:
     def _abandon(self, result: CalibratedImage, failure: CalibrationFailure) -> None:
         """Leave only what was established, summarise it, and attach the record to the exception."""
         exposure = result.exposure
-        reached = {stage.name for stage in result.stages}
-        if "psf" not in reached:
+        if not result.reached("psf"):
             exposure.psf = None
-        if "match_psf_stars" not in reached or exposure.wcs is None or result.astrometry is None:
+        if not result.reached("match_psf_stars") or exposure.wcs is None or result.astrometry is None:
             exposure.wcs = None
-        if "photometry" not in reached:
+        if not result.reached("photometry"):
             exposure.photo_calib = None
-        result.failure = failure
-        try:
-            self._summarize(result)
-        except Exception:  # the summary must not hide the reason of the failure
-            _LOG.debug("summary statistics of a failed image", exc_info=True)
-        failure.record = result
+        keep_failure(result, failure, lambda: self._summarize(result))
 
     def _summarize(self, result: CalibratedImage) -> None:
         result.summary = self.summary.run(
@@ -402,12 +362,3 @@ def _required(loader: ReferenceObjectLoader | None, purpose: str) -> ReferenceOb
     if loader is None:
         raise InvalidInputError(f"No reference catalogue for {purpose}: pass --references.")
     return loader
-
-
-def _require_unsaturated(exposure: Exposure) -> None:
-    """Raise if nothing of the image is below saturation, which no later step would say as clearly."""
-    if (exposure.masked("SATURATED", "NO_DATA", "BAD")).all():
-        raise TooManyMaskedPixelsError(
-            "Every pixel is saturated, bad or without data, so nothing can be measured. If the image is not saturated, "
-            "correct the saturation level (`saturation:` in the camera card)."
-        )
