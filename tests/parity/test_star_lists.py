@@ -13,8 +13,7 @@ from naive import matched_stars as sky
 from zeropoint.astrometry.solve import Astrometry, AstrometryConfig
 from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.datamodel.wcs import SkyWcs
-from zeropoint.photometry.color_terms import fit_color_term
-from zeropoint.photometry.zeropoint import fit_zeropoint
+from zeropoint.photometry.photocal import PhotoCal, PhotoCalConfig
 
 pytestmark = pytest.mark.parity
 
@@ -54,28 +53,57 @@ def test_a_cfht_list_is_matched_to_sdss():
     assert exposure.wcs.pixel_scale(x=1000.0, y=2300.0) == pytest.approx(0.1833, rel=0.02)
 
 
-@pytest.mark.skipif(not LCO.is_file(), reason=f"no real star list {LCO}")
-def test_the_scatter_of_an_lco_frame_is_the_published_one():
+def lco_frame(columns):
+    """Return catalogue and references of the frame: the table holds both, matched."""
     with gzip.open(LCO) as stream:
         table = Table(fits.open(stream)[1].data)
-    names = ("imag", "gmag", "rmag", "fluxaper4")
-    mag, g, r, flux = (np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names)
-    good = (mag > 14) & (mag < 17) & (flux > 0) & np.isfinite(g - r)
-    difference, color = (mag + 2.5 * np.log10(np.where(good, flux, 1.0)))[good], (g - r)[good]
-    error, folds = np.full(good.sum(), 0.01), np.arange(good.sum()) % 5
-    clipped = fit_zeropoint(difference, error).good
-    term = fit_color_term(
-        color[clipped],
-        difference[clipped],
-        error[clipped],
-        folds[clipped],
-        primary="g",
-        secondary="r",
-        reference=0.0,
+    names = (
+        "x",
+        "y",
+        "ra",
+        "dec",
+        "fluxaper4",
+        "fluxerr4",
+        *(b + e for b in "gri" for e in ("mag", "magerr")),
     )
-    fit = fit_zeropoint(difference + term.slope * color, error)
+    t = {name: np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names}
+    # bright enough for the photons, faint enough for the detector
+    rows = (t["imag"] > 14) & (t["imag"] < 17) & (t["fluxaper4"] > 0)
+    t = {name: values[rows] for name, values in t.items()}
+    ra, dec = np.deg2rad(t["ra"]), np.deg2rad(t["dec"])
+    catalog = sky.catalog(columns, t["x"] - 1, t["y"] - 1, np.zeros(rows.sum()))
+    catalog["coord_ra"], catalog["coord_dec"] = ra, dec
+    catalog["p_instFlux"], catalog["p_instFluxErr"] = t["fluxaper4"], t["fluxerr4"]
+    reference = {"coord_ra": ra, "coord_dec": dec}
+    for band in "gri":
+        flux = sky.AB * 10 ** (-0.4 * t[f"{band}mag"])
+        reference[f"{band}_flux"] = flux
+        reference[f"{band}_fluxErr"] = flux * t[f"{band}magerr"] * 0.4 * np.log(10)
+    return catalog, ReferenceCatalog(Table(reference), "i_flux", "i_fluxErr", "refcat2", len(ra))
+
+
+def lco_calibration(**settings):
+    columns, config = sky.schema(), PhotoCalConfig()
+    config.update(do_fit_color_term=True, color_term_bands=["g", "r"], color_term_reference=0.0, **settings)
+    step = PhotoCal(config, schema=columns)
+    return step.run(sky.exposure(None), *lco_frame(columns))
+
+
+@pytest.mark.skipif(not LCO.is_file(), reason=f"no real star list {LCO}")
+def test_the_scatter_of_an_lco_frame_is_the_published_one():
+    result = lco_calibration()
     # measured independently: 28.742 at g - r = 0, slope 0.03, scatter 0.019 mag
-    assert term.kept
-    assert term.slope == pytest.approx(-0.03, abs=0.01)
-    assert fit.zp == pytest.approx(28.742, abs=0.005)
-    assert fit.scatter < 0.021
+    assert result.color_term.kept
+    assert result.color_term.slope == pytest.approx(-0.03, abs=0.01)
+    assert result.zp == pytest.approx(28.742, abs=0.005)
+    assert result.scatter < 0.020
+    assert result.hold_out_scatter < 0.020
+
+
+@pytest.mark.skipif(not LCO.is_file(), reason=f"no real star list {LCO}")
+def test_the_response_of_an_lco_frame_varies_and_held_out_stars_agree():
+    result = lco_calibration(do_fit_zeropoint_field=True)
+    assert result.field.order >= 2
+    assert result.hold_out_scatter < 0.014
+    assert result.field.max_error < 0.01
+    assert 0.03 < result.metadata["zeropoint_field_range_mag"] < 0.2

@@ -7,7 +7,6 @@ from zeropoint.photometry.color_terms import (
     Colorterm,
     ColortermDict,
     ColortermLibrary,
-    fit_color_term,
     reference_color,
 )
 
@@ -60,31 +59,6 @@ def test_what_is_unknown_or_ambiguous_is_an_error(names, catalogue, physical):
 def test_an_unknown_filter_can_be_ignored():
     term = library("ps1*").getColorterm("Y", "ps1x", doRaise=False)
     assert (term.c0, term.c1, term.c2) == (0.0, 0.0, 0.0)
-
-
-def fitted(rng, n, slope, noise=0.02):
-    color = rng.uniform(0, 1.5, n)
-    difference = 25.0 + slope * (color - 0.5) + rng.normal(0, noise, n)
-    folds = np.arange(n) % 5
-    return fit_color_term(
-        color, difference, np.full(n, noise), folds, primary="g", secondary="r", reference=0.5
-    )
-
-
-def test_a_real_colour_term_is_kept_with_its_slope():
-    term = fitted(np.random.default_rng(1), 300, 0.1)
-    assert term.kept
-    assert abs(term.slope + 0.1) < 4 * term.slope_err
-    assert term.hold_out_with < term.hold_out_without
-
-
-def test_no_colour_term_is_invented():
-    rng = np.random.default_rng(2)
-    kept = [fitted(rng, 100, 0.0).kept for _ in range(100)]
-    assert sum(kept) <= 3
-    few = fitted(rng, 49, 0.1)
-    assert not few.kept
-    assert "50" in few.reason
 
 
 def test_the_reference_colour_is_antisymmetric():

@@ -29,6 +29,8 @@ class BackgroundComponent:
         ``CHEBYSHEV``, or the interpolation style: ``CONSTANT LINEAR NATURAL_SPLINE AKIMA_SPLINE``.
     polynomial
         The fitted surface for ``CHEBYSHEV``, else None.
+    factor
+        Field that multiplies the interpolated cells, as where the photometric calibration varies; None: one.
     """
 
     values: np.ndarray
@@ -39,17 +41,28 @@ class BackgroundComponent:
     height: int
     style: str
     polynomial: ChebyshevPolynomial | None = None
+    factor: ChebyshevPolynomial | None = None
 
     def image(self) -> np.ndarray:
         """Return the model on every pixel, float32, shape (height, width)."""
         if self.polynomial is not None:
             return self.polynomial.image()
-        return _interpolate_cells(
+        cells = _interpolate_cells(
             self.values, self.x_centers, self.y_centers, self.width, self.height, self.style
         )
+        if self.factor is not None:
+            cells *= self.factor.image()
+        return cells
 
-    def scaled(self, factor: float) -> BackgroundComponent:
-        """Return the component with its values (not errors) multiplied, as when pixels are calibrated."""
+    def scaled(self, factor: float | ChebyshevPolynomial) -> BackgroundComponent:
+        """Return the component with its values (not errors) multiplied, as when pixels are calibrated.
+
+        A field multiplies the interpolated image, so that the product is exact between the cells too.
+        """
+        if isinstance(factor, ChebyshevPolynomial):
+            if self.polynomial is not None:
+                return replace(self, polynomial=self.polynomial.times(factor))
+            return replace(self, factor=factor if self.factor is None else self.factor.times(factor))
         return replace(
             self,
             values=self.values * factor,
@@ -82,8 +95,8 @@ class BackgroundList:
             total += component.image()
         return total
 
-    def scaled(self, factor: float) -> BackgroundList:
-        """Return all components multiplied by a factor."""
+    def scaled(self, factor: float | ChebyshevPolynomial) -> BackgroundList:
+        """Return all components multiplied by a number or a field."""
         return BackgroundList([component.scaled(factor) for component in self.components])
 
 

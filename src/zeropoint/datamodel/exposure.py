@@ -154,23 +154,33 @@ class PointingUncertainty:
 
 @dataclass(frozen=True)
 class PhotoCalib:
-    """A spatially constant photometric calibration.
+    """A photometric calibration, constant or a field over the image.
 
     Parameters
     ----------
     calibration_mean
-        nJy per electron of the working image.
+        nJy per electron of the working image; of a field, its mean over the image.
     calibration_err
         One sigma of the same.
+    field
+        nJy per electron at each position; None: ``calibration_mean`` everywhere.
     """
 
     calibration_mean: float
     calibration_err: float = 0.0
+    field: ChebyshevPolynomial | None = None
 
     @property
     def zeropoint(self) -> float:
         """AB magnitude of one count over the whole exposure."""
         return float(2.5 * np.log10(AB_FLUX_NJY / self.calibration_mean))
+
+    def at(self, *, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return nJy per electron at pixel positions (broadcast together), float64."""
+        if self.field is not None:
+            return self.field(x=np.asarray(x), y=np.asarray(y))
+        shape = np.broadcast_shapes(np.shape(x), np.shape(y))
+        return np.full(shape, self.calibration_mean, np.float64)
 
 
 @dataclass

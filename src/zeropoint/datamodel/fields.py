@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
-__all__ = ["ChebyshevPolynomial", "chebyshev_terms", "fit_chebyshev"]
+__all__ = ["ChebyshevPolynomial", "chebyshev_means", "chebyshev_terms", "fit_chebyshev"]
 
 
 def chebyshev_terms(order_x: int, order_y: int, *, triangular: bool = True) -> list[tuple[int, int]]:
     """Return the ``(j, i)`` (y order, x order) of every term; triangular keeps ``i + j <= max order``."""
     top = max(order_x, order_y)
     return [(j, i) for j in range(order_y + 1) for i in range(order_x + 1) if not triangular or i + j <= top]
+
+
+def chebyshev_means(n: int) -> np.ndarray:
+    """Return the means of the first ``n`` Chebyshev polynomials over [-1, 1]."""
+    order = np.arange(n, dtype=np.float64)
+    return np.where(order % 2 == 0, 1.0 / (1.0 - np.where(order == 1, 0.0, order) ** 2), 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,23 @@ class ChebyshevPolynomial:
     def scaled(self, factor: float) -> ChebyshevPolynomial:
         """Return the field times a number."""
         return ChebyshevPolynomial(self.width, self.height, self.coefficients * factor)
+
+    def times(self, other: ChebyshevPolynomial) -> ChebyshevPolynomial:
+        """Return the product with another field over the same image; the orders add."""
+        ny, nx = (a + b - 1 for a, b in zip(self.coefficients.shape, other.coefficients.shape))
+        product = np.zeros((ny, nx))
+        # rows are polynomials in x, and T_a T_b = (T_(a+b) + T_|a-b|) / 2 along y
+        for a, first in enumerate(self.coefficients):
+            for b, second in enumerate(other.coefficients):
+                row = chebyshev.chebmul(first, second)
+                for target in (a + b, abs(a - b)):
+                    product[target, : len(row)] += 0.5 * row
+        return ChebyshevPolynomial(self.width, self.height, product)
+
+    def mean(self) -> float:
+        """Return the mean over the image's area."""
+        ny, nx = self.coefficients.shape
+        return float(chebyshev_means(ny) @ self.coefficients @ chebyshev_means(nx))
 
 
 def fit_chebyshev(

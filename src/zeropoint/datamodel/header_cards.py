@@ -12,6 +12,14 @@ __all__ = ["add_ordinary_cards"]
 _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 #: AB magnitude of one nanojansky.
 _NANOJANSKY = 31.4
+#: Numbers of the photometric fit under Rubin's keys, which are longer than plain cards allow.
+_FIT_CARDS = {
+    "MAGZERO_RMS": "[mag] error of the zeropoint",
+    "MAGZERO_NOBJ": "stars behind the zeropoint",
+    "COLORTERM1": "c0 of camera - catalog = c0 + c1 C + c2 C^2",
+    "COLORTERM2": "c1, C being the color of the color term",
+    "COLORTERM3": "c2",
+}
 
 
 def add_ordinary_cards(header: fits.Header, image: VisitImage) -> None:
@@ -49,9 +57,16 @@ def add_ordinary_cards(header: fits.Header, image: VisitImage) -> None:
 
 
 def _add_photometry(header: fits.Header, image: VisitImage) -> None:
-    """Add the zeropoints of the image's unit and of one electron."""
-    if image.unit == u.nJy:
+    """Add the zeropoints of the image's unit and of one electron, and what its fit says of itself."""
+    rate = image.metadata.get("MAGZERO")
+    if isinstance(rate, (int, float)):  # Rubin's older tasks give that of one count per second
+        _add(header, "MAGZERO", float(rate), "[mag] AB magnitude of one electron per second")
+    elif image.unit == u.nJy:
         _add(header, "MAGZERO", _NANOJANSKY, "[mag] AB magnitude of one unit of the image")
+    for key, comment in _FIT_CARDS.items():
+        value = image.metadata.get(key)
+        if isinstance(value, (int, float)):
+            _add(header, f"HIERARCH {key}", value, comment)
     scaling = image.photometric_scaling
     if scaling is None or scaling.unit is None or not scaling.unit.is_equivalent(u.nJy / u.electron):
         return
@@ -60,9 +75,10 @@ def _add_photometry(header: fits.Header, image: VisitImage) -> None:
     if not (np.isfinite(mean) and mean > 0):
         return
     zeropoint = round(_NANOJANSKY - 2.5 * float(np.log10(mean)), 6)
-    if image.unit == u.electron:
+    if image.unit == u.electron and "MAGZERO" not in header:
         _add(header, "MAGZERO", zeropoint, "[mag] AB magnitude of one unit of the image")
-    _add(header, "MAGZPINS", zeropoint, "[mag] AB magnitude of one electron")
+    where = "" if scaling.is_constant else ", image center"
+    _add(header, "MAGZPINS", zeropoint, f"[mag] AB magnitude of one electron{where}")
 
 
 def _add(header: fits.Header, key: str, value: str | float | None, comment: str) -> None:

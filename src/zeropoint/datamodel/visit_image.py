@@ -32,7 +32,7 @@ from lsst.images.cameras import (
     Orientation,
     ReadoutCorner,
 )
-from lsst.images.fields import ChebyshevField, SplineField
+from lsst.images.fields import ChebyshevField, ProductField, SplineField
 from lsst.images.psfs import PointSpreadFunction
 
 from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
@@ -46,6 +46,7 @@ __all__ = [
     "lsst_detector",
     "masked_image",
     "observation_info",
+    "photo_calib_field",
     "sky_projection",
     "visit_image",
 ]
@@ -82,8 +83,7 @@ def visit_image(
     projection = _projection(exposure)
     scaling = None
     if applied is not None:
-        box = _box(exposure.shape)
-        scaling = ChebyshevField(box, np.array([[applied.calibration_mean]]), unit=u.nJy / u.electron)
+        scaling = photo_calib_field(applied, exposure.shape)
     return VisitImage(
         Image(exposure.image, yx0=(0, 0), unit=unit, sky_projection=projection),
         mask=_mask(exposure),
@@ -101,6 +101,13 @@ def visit_image(
         band=exposure.visit_info.band,
         metadata=_scalars({**exposure.metadata, **(metadata or {})}),
     )
+
+
+def photo_calib_field(calib: PhotoCalib, shape: tuple[int, int]) -> ChebyshevField:
+    """Return a photometric calibration of an image of (height, width) as an lsst-images field, nJy per electron."""
+    if calib.field is not None:
+        return _field(calib.field, u.nJy / u.electron)
+    return ChebyshevField(_box(shape), np.array([[calib.calibration_mean]]), unit=u.nJy / u.electron)
 
 
 def masked_image(exposure: Exposure, *, unit: u.UnitBase, metadata: dict[str, Any]) -> MaskedImage:
@@ -148,9 +155,10 @@ def _background_field(component: BackgroundComponent, unit: u.UnitBase) -> Any:
     if component.polynomial is not None:
         return _field(component.polynomial, unit)
     box = _box((component.height, component.width))
-    return SplineField(
+    spline = SplineField(
         box, component.values.copy(), y=component.y_centers.copy(), x=component.x_centers.copy(), unit=unit
     )
+    return spline if component.factor is None else ProductField([spline, _field(component.factor, None)])
 
 
 def _field(polynomial: ChebyshevPolynomial, unit: u.UnitBase | None) -> ChebyshevField:

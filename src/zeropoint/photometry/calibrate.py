@@ -47,7 +47,7 @@ def calibrate_catalog(catalog: SourceCatalog, photo_calib: PhotoCalib) -> Source
         With ``*_instFlux`` columns.  If its schema already has the columns of `calibrated_columns`, the same
         object is returned; else a catalogue under a longer schema that shares the other columns.
     photo_calib
-        nJy per electron.
+        nJy per electron; a field is evaluated at ``slot_Centroid``.
 
     Notes
     -----
@@ -59,7 +59,9 @@ def calibrate_catalog(catalog: SourceCatalog, photo_calib: PhotoCalib) -> Source
         schema = catalog.schema.copy()
         schema.add(*missing)
         catalog = catalog.with_schema(schema)
-    scale = photo_calib.calibration_mean
+    scale: float | np.ndarray = photo_calib.calibration_mean
+    if photo_calib.field is not None:
+        scale = photo_calib.at(x=catalog["slot_Centroid_x"], y=catalog["slot_Centroid_y"])
     for name in [name for name in catalog.schema.columns if name.endswith(_INST)]:
         stem = name.removesuffix(_INST)
         flux = catalog[name].astype(np.float64) * scale
@@ -79,7 +81,7 @@ def calibrate_pixels_in_place(
     """Convert an exposure's pixels to nJy in place, and return its background in nJy.
 
     Image and variance are scaled, ``BUNIT`` becomes nJy and the attached calibration becomes 1 with the same
-    relative error.
+    relative error, even where what was applied is a field.
 
     Parameters
     ----------
@@ -90,9 +92,15 @@ def calibrate_pixels_in_place(
     photo_calib
         nJy per electron.
     """
-    scale = photo_calib.calibration_mean
-    exposure.image *= np.float32(scale)
-    exposure.variance *= np.float32(scale * scale)
-    exposure.photo_calib = PhotoCalib(1.0, photo_calib.calibration_err / scale)
+    mean, field = photo_calib.calibration_mean, photo_calib.field
+    if field is None:
+        exposure.image *= np.float32(mean)
+        exposure.variance *= np.float32(mean * mean)
+    else:
+        scale = field.image()
+        exposure.image *= scale
+        scale *= scale
+        exposure.variance *= scale
+    exposure.photo_calib = PhotoCalib(1.0, photo_calib.calibration_err / mean)
     exposure.metadata["BUNIT"] = "nJy"
-    return background.scaled(scale)
+    return background.scaled(mean if field is None else field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,24 +11,42 @@ import lsst.pex.config as pexConfig
 import numpy as np
 from astropy.table import Table
 
-from zeropoint.datamodel.catalog import column, has_column
+from zeropoint.datamodel.catalog import column
 from zeropoint.datamodel.exposure import AB_FLUX_NJY
-from zeropoint.errors import ColortermNotFoundError
+from zeropoint.errors import ColortermNotFoundError, InvalidInputError
 
 __all__ = [
     "REFERENCE_COLORS",
+    "USUAL_COLORS",
     "Colorterm",
     "ColortermDict",
     "ColortermLibrary",
     "FittedColorTerm",
     "ab_magnitude",
-    "fit_color_term",
+    "reference_color",
+    "usual_bands",
 ]
 
 #: Colour (mag) at which the zero point holds when a colour term is fitted: that of common field stars.
-REFERENCE_COLORS: dict[str, float] = {"u-g": 1.2, "g-r": 0.5, "r-i": 0.2, "i-z": 0.1, "z-y": 0.05, "g-i": 0.7}
-#: Fewer stars than this allow no fitted colour term.
-MIN_COLOR_TERM_STARS = 50
+REFERENCE_COLORS: dict[str, float] = {
+    "u-g": 1.2,
+    "g-r": 0.5,
+    "r-i": 0.2,
+    "i-z": 0.1,
+    "z-y": 0.05,
+    "g-i": 0.7,
+    "phot_bp_mean-phot_rp_mean": 0.5,
+}
+#: Colours for each band of the catalogue, the first that is available serves; under "" those for any band.
+USUAL_COLORS: dict[str, tuple[tuple[str, str], ...]] = {
+    "u": (("u", "g"),),
+    "g": (("g", "r"), ("g", "i")),
+    "r": (("g", "r"), ("r", "i")),
+    "i": (("r", "i"), ("g", "i"), ("i", "z")),
+    "z": (("i", "z"), ("z", "y")),
+    "y": (("z", "y"), ("i", "y")),
+    "": (("phot_bp_mean", "phot_rp_mean"), ("g", "r"), ("r", "i")),
+}
 
 
 def ab_magnitude(flux_njy: np.ndarray) -> np.ndarray:
@@ -133,12 +152,14 @@ class ColortermLibrary(pexConfig.Config):
 
 @dataclass(frozen=True)
 class FittedColorTerm:
-    """A linear colour term fitted to one image: ``m_camera = m_catalogue + slope (colour - reference colour)``.
+    """A colour term fitted to one image: ``m_camera = m_catalogue + slope c + curvature c^2``.
+
+    Here ``c`` is the colour less the reference colour.
 
     Parameters
     ----------
     primary, secondary
-        Bands of the colour.
+        Bands of the colour, primary minus secondary.
     reference_color
         Colour at which camera and catalogue agree by definition, mag.
     slope, slope_err
@@ -148,9 +169,11 @@ class FittedColorTerm:
     kept
         Whether the term is used.
     n_stars
-        Stars in the fit.
+        Stars with the colour.
     reason
         Why it was not used, else an empty string.
+    curvature, curvature_err
+        Of a quadratic term, 1/mag; 0 of a linear one.
     """
 
     primary: str
@@ -163,6 +186,45 @@ class FittedColorTerm:
     kept: bool
     n_stars: int
     reason: str = ""
+    curvature: float = 0.0
+    curvature_err: float = 0.0
+
+    @property
+    def coefficients(self) -> tuple[float, float, float]:
+        """(c0, c1, c2) of ``m_camera - m_catalogue`` as a polynomial of the colour itself; zeros if not kept."""
+        if not self.kept:
+            return 0.0, 0.0, 0.0
+        ref, slope, curvature = self.reference_color, self.slope, self.curvature
+        return ref * (ref * curvature - slope), slope - 2.0 * ref * curvature, curvature
+
+    def correction(self, color: np.ndarray) -> np.ndarray:
+        """Return camera minus catalogue magnitude for colours less the reference colour; 0 if not kept."""
+        return (
+            np.asarray(color * (self.slope + color * self.curvature)) if self.kept else np.zeros_like(color)
+        )
+
+    def colorterm(self, band: str) -> Colorterm:
+        """Return the term as an entry of a `ColortermLibrary`, for images of the same filter.
+
+        Parameters
+        ----------
+        band
+            The reference catalogue's band that the image was compared with.
+
+        Raises
+        ------
+        InvalidInputError
+            If the colour does not contain that band: Rubin's form has no place for it.
+        """
+        c0, c1, c2 = self.coefficients
+        if band == self.primary:
+            return Colorterm(primary=band, secondary=self.secondary, c0=c0, c1=c1, c2=c2)
+        if band == self.secondary:
+            return Colorterm(primary=band, secondary=self.primary, c0=c0, c1=-c1, c2=c2)
+        raise InvalidInputError(
+            f"A colour term in {self.primary} - {self.secondary} cannot be written for the band {band!r}: one of "
+            "the two color_term_bands must be that band."
+        )
 
 
 def reference_color(primary: str, secondary: str) -> float:
@@ -172,76 +234,7 @@ def reference_color(primary: str, secondary: str) -> float:
     )
 
 
-def _line(color: np.ndarray, difference: np.ndarray, error: np.ndarray) -> tuple[float, float, float]:
-    """Return (intercept, slope, slope error) of a clipped weighted line."""
-    good = np.ones(len(color), bool)
-    intercept = slope = slope_err = 0.0
-    for _ in range(6):
-        weight = 1.0 / error[good] ** 2
-        design = np.column_stack([np.ones(int(good.sum())), color[good]])
-        normal = design.T @ (design * weight[:, None])
-        intercept, slope = np.linalg.solve(normal, design.T @ (difference[good] * weight)).tolist()
-        residual = difference - intercept - slope * color
-        scaled = np.abs(residual) / error
-        spread = max(1.4826 * float(np.median(scaled[good])), 1e-12)
-        slope_err = float(np.sqrt(np.linalg.inv(normal)[1, 1])) * spread
-        keep = scaled <= 3.0 * spread
-        if np.array_equal(keep, good) or keep.sum() < 10:
-            break
-        good = keep
-    return intercept, slope, slope_err
-
-
-def fit_color_term(
-    color: np.ndarray,
-    difference: np.ndarray,
-    error: np.ndarray,
-    folds: np.ndarray,
-    *,
-    primary: str,
-    secondary: str,
-    reference: float,
-) -> FittedColorTerm:
-    """Fit (catalogue - instrumental) on colour and decide by held-out stars whether the term is worth it.
-
-    Parameters
-    ----------
-    color, difference, error : float64, shape (n,)
-        Catalogue colour, catalogue minus instrumental magnitude, its error; rows with NaN are left out.
-    folds : int64, shape (n,)
-        Fold of each star.
-    primary, secondary, reference
-        Bands of the colour, and the fixed colour at which the zero point holds.
-
-    Notes
-    -----
-    The term is kept if at least 50 stars have colours, the slope is three sigma from zero and the scatter of
-    held-out stars falls.
-    """
-    known = np.isfinite(color) & np.isfinite(difference) & np.isfinite(error) & (error > 0)
-    color, difference, error, folds = color[known], difference[known], error[known], folds[known]
-    n, nan = len(color), float("nan")
-    if n < MIN_COLOR_TERM_STARS:
-        reason = f"{n} stars have the colour; {MIN_COLOR_TERM_STARS} are needed"
-        return FittedColorTerm(primary, secondary, reference, 0.0, nan, nan, nan, False, n, reason)
-    _, slope, slope_err = _line(color, difference, error)
-    without, with_term = np.empty(n), np.empty(n)
-    for k in range(int(folds.max()) + 1):
-        train, held = folds != k, folds == k
-        intercept, fold_slope, _ = _line(color[train], difference[train], error[train])
-        with_term[held] = difference[held] - intercept - fold_slope * color[held]
-        without[held] = difference[held] - np.median(difference[train])
-    before, after = (1.4826 * float(np.median(np.abs(r))) for r in (without, with_term))
-    kept = after < before and abs(slope) > 3.0 * slope_err
-    reason = (
-        ""
-        if kept
-        else f"held-out scatter {before:.4f} -> {after:.4f} mag, slope {slope:.4f} +- {slope_err:.4f}"
-    )
-    # the camera's magnitude is instrumental + zero point = catalogue - slope (colour - reference)
-    return FittedColorTerm(primary, secondary, reference, -slope, slope_err, before, after, kept, n, reason)
-
-
-def fluxes_available(table: Table | Any, primary: str, secondary: str) -> bool:
-    """Say whether a table has fluxes in both bands."""
-    return has_column(table, f"{primary}_flux") and has_column(table, f"{secondary}_flux")
+def usual_bands(band: str, available: Collection[str]) -> tuple[str, str] | None:
+    """Return the pair of bands of a colour term for a band: with its neighbour if available, else Gaia's two."""
+    pairs = (*USUAL_COLORS.get(band, ()), *USUAL_COLORS[""])
+    return next((pair for pair in pairs if pair[0] in available and pair[1] in available), None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import lsst.pex.config as pexConfig
@@ -14,17 +15,29 @@ from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.catalogs.reserve import ReserveSources
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure, PhotoCalib
-from zeropoint.errors import MatcherFailure
+from zeropoint.errors import InvalidInputError, MatcherFailure
+from zeropoint.photometry.calibration_fit import (
+    CalibrationFit,
+    CalibrationStars,
+    Clipping,
+    fit_calibration,
+)
 from zeropoint.photometry.color_terms import (
+    Colorterm,
     ColortermLibrary,
     FittedColorTerm,
     ab_magnitude,
-    fit_color_term,
-    fluxes_available,
     reference_color,
+    usual_bands,
 )
-from zeropoint.photometry.direct_match import DirectMatch
-from zeropoint.photometry.zeropoint import ZeropointFit, fit_zeropoint
+from zeropoint.photometry.direct_match import DirectMatch, DirectMatchResult
+from zeropoint.photometry.model_choice import (
+    MIN_COLOR_TERM_STARS,
+    FieldChoice,
+    choose_color_term,
+    choose_order,
+)
+from zeropoint.photometry.photocal_result import PhotoCalResult, photocal_metadata
 
 __all__ = ["PhotoCal", "PhotoCalConfig", "PhotoCalResult"]
 
@@ -59,12 +72,34 @@ class PhotoCalConfig(pexConfig.Config):
         default=False,
     )
     color_term_bands = pexConfig.ListField[str](
-        doc="The two reference bands of the fitted colour term (colour = first - second).", default=[]
+        doc="The two reference bands of the fitted colour term (colour = first - second); empty: the usual pair for "
+        "the image's band, of those that the catalogue has.",
+        default=[],
+        listCheck=lambda bands: len(bands) in (0, 2),
     )
     color_term_reference = pexConfig.Field[float](
         doc="Colour at which the zero point holds (mag); None takes the built-in value of the pair of bands.",
         default=None,
         optional=True,
+    )
+    color_term_degree = pexConfig.RangeField[int](
+        doc="Highest degree of the fitted colour term; 2 allows a curvature where held-out stars agree better.",
+        default=1,
+        min=1,
+        max=2,
+    )
+    do_fit_zeropoint_field = pexConfig.Field[bool](
+        doc="Let the zero point vary over the image, with the order that held-out stars support?",
+        default=False,
+    )
+    zeropoint_field_max_order = pexConfig.RangeField[int](
+        doc="Highest order of that variation.", default=3, min=1, max=6
+    )
+    zeropoint_field_max_error = pexConfig.RangeField[float](
+        doc="Largest error of the zero point anywhere on the image with which an order is accepted (mag).",
+        default=0.03,
+        min=0.0,
+        inclusiveMin=False,
     )
 
     def setDefaults(self) -> None:
@@ -85,66 +120,27 @@ class PhotoCalConfig(pexConfig.Config):
     def validate(self) -> None:
         """Check that colour terms and the selection's fluxes are consistent."""
         super().validate()
+        kind = PhotoCalConfig
+        fail = pexConfig.FieldValidationError
         if self.applyColorTerms and not self.photoCatName:
-            raise ValueError("applyColorTerms needs photoCatName.")
+            raise fail(kind.photoCatName, self, "applyColorTerms needs photoCatName.")
         if self.applyColorTerms and len(self.colorterms.data) == 0:
-            raise ValueError("applyColorTerms needs a non-empty colour-term library.")
+            raise fail(kind.colorterms, self, "applyColorTerms needs a non-empty colour-term library.")
         if self.applyColorTerms and self.do_fit_color_term:
-            raise ValueError("applyColorTerms and do_fit_color_term exclude each other.")
-        if self.do_fit_color_term and len(self.color_term_bands) != 2:
-            raise ValueError("do_fit_color_term needs two color_term_bands.")
+            raise fail(
+                kind.do_fit_color_term, self, "applyColorTerms and do_fit_color_term exclude each other."
+            )
+        if len(set(self.color_term_bands)) not in (0, 2):
+            raise fail(kind.color_term_bands, self, "color_term_bands must be two different bands.")
         selection = self.match.sourceSelection
         if getattr(selection, "doSignalToNoise", False):
             pair = (selection.signalToNoise.fluxField, selection.signalToNoise.errField)
             if pair != (self.fluxField, self.fluxField + "Err"):
-                raise ValueError(
-                    f"The selection's signal-to-noise uses {pair}, not fluxField {self.fluxField!r}."
+                raise fail(
+                    kind.fluxField,
+                    self,
+                    f"The selection's signal-to-noise uses {pair}, not fluxField {self.fluxField!r}.",
                 )
-
-
-@dataclass(frozen=True)
-class PhotoCalResult:
-    """A photometric calibration and the stars behind it.
-
-    Parameters
-    ----------
-    photo_calib
-        nJy per electron, with its error; also set on the exposure.
-    zp, sigma
-        AB magnitude of one count, and its error.
-    n_good
-        Stars used.
-    match_ref, match_src : int64, shape (n,)
-        Rows of the reference table and of the catalogue of all matches.
-    used : bool, shape (n,)
-        Matches that the final mean used.
-    residual : float64, shape (n,)
-        Reference minus calibrated magnitude (after any colour term); NaN where not finite.
-    scatter, excess
-        Robust scatter of the stars used, and what of it the quoted errors do not explain, mag.
-    hold_out_scatter, hold_out_zp_std
-        Robust scatter of stars against zero points fitted without them, and the standard deviation of those
-        five zero points, mag; NaN below ten stars.
-    color_term
-        The fitted colour term, kept or not; None if not asked for.
-    metadata
-        Plain scalars.
-    """
-
-    photo_calib: PhotoCalib
-    zp: float
-    sigma: float
-    n_good: int
-    match_ref: np.ndarray
-    match_src: np.ndarray
-    used: np.ndarray
-    residual: np.ndarray
-    scatter: float
-    excess: float
-    hold_out_scatter: float
-    hold_out_zp_std: float
-    color_term: FittedColorTerm | None
-    metadata: dict[str, int | float | str] = field(default_factory=dict)
 
 
 class PhotoCal:
@@ -168,6 +164,36 @@ class PhotoCal:
                 ColumnSpec("calib_photometry_used", "bool", "", "Set if used in photometric calibration.")
             )
         self.reserve = self.config.reserve.apply(schema=schema, column_stem="calib_photometry")
+
+    def require_bands(self, bands: Collection[str], physical_filter: str) -> None:
+        """Check, before any work, that a reference catalogue has the bands that colour terms need.
+
+        Parameters
+        ----------
+        bands
+            Bands of the catalogue.
+        physical_filter
+            Filter of the image.
+
+        Raises
+        ------
+        InvalidInputError
+            If a band is missing.
+        ColortermNotFoundError
+            If the library has no term for the filter.
+        """
+        config, needed, origin = self.config, list(self.config.color_term_bands), "color_term_bands"
+        if config.applyColorTerms:
+            term = self._library_term(physical_filter)
+            needed, origin = [term.primary, term.secondary], "colorterms"
+        elif not config.do_fit_color_term:
+            return
+        missing = [band for band in needed if band not in bands]
+        if missing:
+            raise InvalidInputError(
+                f"photometry.{origin} needs {' and '.join(missing)}, which the reference catalogue lacks; it has "
+                f"{', '.join(sorted(bands))}."
+            )
 
     def run(
         self, exposure: Exposure, catalog: SourceCatalog, references: ReferenceCatalog, *, exp_id: int = 0
@@ -199,71 +225,59 @@ class PhotoCal:
                 goodRef=match.n_references,
             )
         reserved = self.reserve.run(len(match.match_src), exp_id=exp_id)
-        difference, error, good_src, good_ref = self._differences(exposure, catalog, references, match)
-        fitted = reserved.use & np.isfinite(difference) & np.isfinite(error)
-        if not fitted.any():
-            raise MatcherFailure(
-                f"None of {len(match.match_src)} matches has finite source and reference magnitudes "
-                f"({good_src} sources, {good_ref} references have).",
-                goodSrc=good_src,
-                goodRef=good_ref,
-            )
+        bands = self._color_bands(references)
+        stars, fitted = self._stars(exposure, catalog, references, match, bands)
+        fitted &= reserved.use
         folds = fold_numbers(catalog["coord_ra"][match.match_src], catalog["coord_dec"][match.match_src])
-        term = self._fitted_color_term(references, match.match_ref, difference, error, folds, fitted)
-        if term is not None and term.kept:
-            color = self._color(references, match.match_ref)
-            difference = difference + term.slope * (color - term.reference_color)
-            fitted &= np.isfinite(difference)
+        choice, term = self._choose(stars, folds, np.flatnonzero(fitted), bands)
+        order = 0 if choice is None else choice.order
+        degree = 0 if term is None or not term.kept else (2 if term.curvature else 1)
+        if degree:
+            fitted &= np.isfinite(stars.color)
         rows = np.flatnonzero(fitted)
-        fit = self._fit(difference[rows], error[rows])
-        scatter, spread = self._hold_out(difference[rows], error[rows], folds[rows])
+        fit = fit_calibration(stars.take(rows), order=order, degree=degree, clipping=self._clipping())
+        if term is not None and degree:
+            term = _with_final(term, fit)
         used = np.zeros(len(fitted), bool)
-        used[rows[fit.good]] = True
+        used[rows[fit.mean.good]] = True
         self._set_flags(catalog, match.match_src, used, reserved.reserved)
-        mean = AB_FLUX_NJY * 10.0 ** (-0.4 * fit.zp)
-        calib = PhotoCalib(float(mean), float(mean * fit.sigma / _MAG))
+        calib = _photo_calib(fit, exposure.shape)
         exposure.photo_calib = calib
-        _log.debug("Zero point %.4f +- %.4f from %d stars", fit.zp, fit.sigma, fit.n_good)
-        metadata: dict[str, int | float | str] = {
-            "photometry_matches_count": len(match.match_src),
-            "zeropoint": fit.zp,
-            "zeropoint_err": fit.sigma,
-            "n_good": fit.n_good,
-            "scatter": fit.scatter,
-            "excess_scatter": fit.excess,
-            "hold_out_scatter": scatter,
-            "hold_out_zp_std": spread,
-        }
-        if term is not None:
-            metadata |= {
-                "color_term_kept": int(term.kept),
-                "color_term_slope": term.slope,
-                "color_term_slope_err": term.slope_err,
-                "color_term_reason": term.reason,
-            }
+        _log.debug("Zero point %.4f +- %.4f from %d stars", fit.zp, fit.sigma, fit.mean.n_good)
+        scatter, spread = self._hold_out(stars.take(rows), folds[rows], order, degree)
         return PhotoCalResult(
             photo_calib=calib,
             zp=fit.zp,
             sigma=fit.sigma,
-            n_good=fit.n_good,
+            n_good=fit.mean.n_good,
             match_ref=match.match_ref,
             match_src=match.match_src,
             used=used,
-            residual=difference - fit.zp,
-            scatter=fit.scatter,
-            excess=fit.excess,
+            residual=stars.difference - fit.model(stars),
+            scatter=fit.mean.scatter,
+            excess=fit.mean.excess,
             hold_out_scatter=scatter,
             hold_out_zp_std=spread,
             color_term=term,
-            metadata=metadata,
+            field=choice,
+            fit=fit,
+            color_coefficients=self._applied_coefficients(exposure, term),
+            metadata=photocal_metadata(
+                fit, term, choice, calib, n_matches=len(match.match_src), hold_out=(scatter, spread)
+            ),
         )
 
     # -- parts ------------------------------------------------------------------------------------------
 
-    def _differences(
-        self, exposure: Exposure, catalog: SourceCatalog, references: ReferenceCatalog, match: Any
-    ) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """Return reference minus instrumental magnitudes, their errors, and how many of each are finite."""
+    def _stars(
+        self,
+        exposure: Exposure,
+        catalog: SourceCatalog,
+        references: ReferenceCatalog,
+        match: DirectMatchResult,
+        bands: tuple[str, str] | None,
+    ) -> tuple[CalibrationStars, np.ndarray]:
+        """Return all matched stars and which of them can be fitted."""
         flux = catalog[self.config.fluxField][match.match_src].astype(np.float64)
         flux_err = catalog[self.config.fluxField + "Err"][match.match_src].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -274,23 +288,41 @@ class PhotoCal:
         ref_mag, ref_err = self._reference_magnitudes(exposure, references)
         ref_mag, ref_err = ref_mag[match.match_ref], ref_err[match.match_ref]
         known = np.isfinite(ref_err) & (ref_err >= 0)
-        total = np.hypot(source_err, np.where(known, ref_err, 0.0))
-        return (
-            ref_mag - source_mag,
-            total,
-            int(np.isfinite(source_mag).sum()),
-            int(np.isfinite(ref_mag).sum()),
-        )
+        difference, error = ref_mag - source_mag, np.hypot(source_err, np.where(known, ref_err, 0.0))
+        n = len(difference)
+        x = y = np.zeros(n)
+        fitted = np.isfinite(difference) & np.isfinite(error)
+        if self.config.do_fit_zeropoint_field:
+            x, y = (catalog[f"slot_Centroid_{axis}"][match.match_src].astype(np.float64) for axis in "xy")
+            fitted &= np.isfinite(x) & np.isfinite(y)
+        if not fitted.any():
+            counts = int(np.isfinite(source_mag).sum()), int(np.isfinite(ref_mag).sum())
+            raise MatcherFailure(
+                f"None of {n} matches has finite source and reference magnitudes ({counts[0]} sources, {counts[1]} "
+                "references have).",
+                goodSrc=counts[0],
+                goodRef=counts[1],
+            )
+        color = np.full(n, np.nan)
+        if bands is not None:
+            first, second = (
+                ab_magnitude(np.asarray(references.table[f"{band}_flux"], np.float64)[match.match_ref])
+                for band in bands
+            )
+            color = first - second - self._reference_color(bands)
+        height, width = exposure.shape
+        return CalibrationStars(difference, error, x, y, color, width, height), fitted
+
+    def _library_term(self, physical_filter: str) -> Colorterm:
+        return self.config.colorterms.getColorterm(physical_filter, self.config.photoCatName)
 
     def _reference_magnitudes(
         self, exposure: Exposure, references: ReferenceCatalog
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return AB magnitudes and errors (NaN if unknown) of all references, colour terms applied."""
-        config, table = self.config, references.table
-        if config.applyColorTerms:
-            term = config.colorterms.getColorterm(exposure.visit_info.physical_filter, config.photoCatName)
-            mag, error = term.corrected_magnitudes(table)
-            return mag, error
+        table = references.table
+        if self.config.applyColorTerms:
+            return self._library_term(exposure.visit_info.physical_filter).corrected_magnitudes(table)
         flux = np.asarray(table[references.flux_field], np.float64)
         if references.flux_err_field is None:
             return ab_magnitude(flux), np.full(len(flux), np.nan)
@@ -298,70 +330,84 @@ class PhotoCal:
         with np.errstate(invalid="ignore", divide="ignore"):
             return ab_magnitude(flux), np.where(flux > 0, _MAG * flux_err / flux, np.nan)
 
-    def _color(self, references: ReferenceCatalog, rows: np.ndarray) -> np.ndarray:
-        first, second = (
-            ab_magnitude(np.asarray(references.table[f"{band}_flux"], np.float64))
-            for band in self.config.color_term_bands
-        )
-        return np.asarray((first - second)[rows])
-
-    def _fitted_color_term(
-        self,
-        references: ReferenceCatalog,
-        match_ref: np.ndarray,
-        difference: np.ndarray,
-        error: np.ndarray,
-        folds: np.ndarray,
-        fitted: np.ndarray,
-    ) -> FittedColorTerm | None:
-        config = self.config
-        if not config.do_fit_color_term:
+    def _color_bands(self, references: ReferenceCatalog) -> tuple[str, str] | None:
+        """Return the bands of the colour term to fit; None if none is asked for or the catalogue has one band."""
+        if not self.config.do_fit_color_term:
             return None
-        primary, secondary = config.color_term_bands
-        reference = config.color_term_reference
-        reference = reference_color(primary, secondary) if reference is None else float(reference)
-        if not fluxes_available(references.table, primary, secondary):
-            nan = float("nan")
-            reason = f"{references.name} lacks {primary}_flux or {secondary}_flux"
-            return FittedColorTerm(primary, secondary, reference, 0.0, nan, nan, nan, False, 0, reason)
-        rows = np.flatnonzero(fitted)
-        clipped = rows[self._fit(difference[rows], error[rows]).good]
-        return fit_color_term(
-            self._color(references, match_ref)[clipped],
-            difference[clipped],
-            np.maximum(error[clipped], 1e-4),
-            folds[clipped],
-            primary=primary,
-            secondary=secondary,
-            reference=reference,
-        )
+        bands = {name.removesuffix("_flux") for name in references.table.colnames if name.endswith("_flux")}
+        self.require_bands(bands, "")
+        if self.config.color_term_bands:
+            first, second = self.config.color_term_bands
+            return first, second
+        return usual_bands(references.flux_field.removesuffix("_flux"), bands)
 
-    def _fit(self, difference: np.ndarray, error: np.ndarray) -> ZeropointFit:
+    def _reference_color(self, bands: tuple[str, str]) -> float:
+        configured = self.config.color_term_reference
+        return reference_color(*bands) if configured is None else float(configured)
+
+    def _choose(
+        self, stars: CalibrationStars, folds: np.ndarray, rows: np.ndarray, bands: tuple[str, str] | None
+    ) -> tuple[FieldChoice | None, FittedColorTerm | None]:
+        """Choose the order of the field, then whether a colour term goes with it."""
+        config, clipping = self.config, self._clipping()
+        colored = rows[np.isfinite(stars.color[rows])]
+        enough = bands is not None and len(colored) >= MIN_COLOR_TERM_STARS
+        choice = term = None
+        if config.do_fit_zeropoint_field:
+            chosen = colored if enough else rows
+            choice = choose_order(
+                stars.take(chosen),
+                folds[chosen],
+                degree=1 if enough else 0,
+                max_order=config.zeropoint_field_max_order,
+                max_error=config.zeropoint_field_max_error,
+                clipping=clipping,
+            )
+        if bands is not None:
+            term = choose_color_term(
+                stars.take(rows),
+                folds[rows],
+                bands=bands,
+                reference=self._reference_color(bands),
+                order=0 if choice is None else choice.order,
+                max_degree=config.color_term_degree,
+                clipping=clipping,
+            )
+        elif config.do_fit_color_term:
+            nan, reason = float("nan"), "the reference catalogue has no two bands that make a colour"
+            term = FittedColorTerm("", "", nan, 0.0, nan, nan, nan, False, 0, reason)
+        return choice, term
+
+    def _clipping(self) -> Clipping:
         config = self.config
-        return fit_zeropoint(
-            difference,
-            error,
-            sigma_max=config.sigmaMax,
-            n_sigma=config.nSigma,
-            use_median=config.useMedian,
-            n_iter=config.nIter,
-        )
+        return Clipping(config.sigmaMax, config.nSigma, config.useMedian, config.nIter)
 
-    def _hold_out(self, difference: np.ndarray, error: np.ndarray, folds: np.ndarray) -> tuple[float, float]:
+    def _hold_out(
+        self, stars: CalibrationStars, folds: np.ndarray, order: int, degree: int
+    ) -> tuple[float, float]:
         """Return the robust scatter of held-out stars and the standard deviation of the fold zero points."""
-        if len(difference) < MIN_HOLD_OUT:
+        if len(stars) < MIN_HOLD_OUT:
             return float("nan"), float("nan")
-        residual, zero_points = np.full(len(difference), np.nan), []
+        residual, zero_points = np.full(len(stars), np.nan), []
         for k in np.unique(folds):
-            train, held = folds != k, folds == k
-            if not train.any():
+            train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
+            if len(train) == 0:
                 continue
-            zp = self._fit(difference[train], error[train]).zp
-            residual[held] = difference[held] - zp
-            zero_points.append(zp)
+            fit = fit_calibration(stars.take(train), order=order, degree=degree, clipping=self._clipping())
+            some = stars.take(held)
+            residual[held] = some.difference - fit.model(some)
+            zero_points.append(fit.zp)
         residual = residual[np.isfinite(residual)]
         scatter = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
         return scatter, float(np.std(zero_points, ddof=1)) if len(zero_points) > 1 else float("nan")
+
+    def _applied_coefficients(
+        self, exposure: Exposure, term: FittedColorTerm | None
+    ) -> tuple[float, float, float]:
+        if self.config.applyColorTerms:
+            given = self._library_term(exposure.visit_info.physical_filter)
+            return given.c0, given.c1, given.c2
+        return (0.0, 0.0, 0.0) if term is None else term.coefficients
 
     def _set_flags(
         self, catalog: SourceCatalog, rows: np.ndarray, used: np.ndarray, reserved: np.ndarray
@@ -372,3 +418,14 @@ class PhotoCal:
                 column = np.zeros(len(catalog), bool)
                 column[rows[values]] = True
                 catalog[name] = column
+
+
+def _with_final(term: FittedColorTerm, fit: CalibrationFit) -> FittedColorTerm:
+    """Return a colour term with the values of the final fit."""
+    values, errors = ([*numbers.tolist(), 0.0] for numbers in (fit.color_coefficients, fit.color_errors))
+    return replace(term, slope=values[0], slope_err=errors[0], curvature=values[1], curvature_err=errors[1])
+
+
+def _photo_calib(fit: CalibrationFit, shape: tuple[int, int]) -> PhotoCalib:
+    mean = float(AB_FLUX_NJY * 10.0 ** (-0.4 * fit.zp))
+    return PhotoCalib(mean, mean * fit.sigma / _MAG, fit.field(shape[1], shape[0]))

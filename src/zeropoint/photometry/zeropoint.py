@@ -41,6 +41,9 @@ class ZeropointFit:
         Robust scatter (1.4826 MAD) of the stars used, mag.
     excess
         Scatter beyond the quoted errors, mag.
+    weights : float64, shape (n,)
+        Weights of the mean, 1/mag^2: probability of not being an outlier over the total variance; 0 where not
+        used.
     """
 
     zp: float
@@ -49,6 +52,7 @@ class ZeropointFit:
     good: np.ndarray
     scatter: float
     excess: float
+    weights: np.ndarray
 
 
 def _at_quarters(ordered: np.ndarray) -> tuple[float, float]:
@@ -248,7 +252,8 @@ def fit_zeropoint(
     n = int(good.sum())
     sigma = _error_of_mean(d[good] - zp, variance[good] + extra, member[good], extra, cut)
     scatter = float(1.4826 * np.median(np.abs(d[good] - np.median(d[good]))))
-    return ZeropointFit(zp, sigma, n, good, scatter, float(np.sqrt(extra)))
+    weights = np.where(good, member / (variance + extra), 0.0)
+    return ZeropointFit(zp, sigma, n, good, scatter, float(np.sqrt(extra)), weights)
 
 
 def _error_of_mean(

@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 import pyarrow as pa
 from astropy.table import Table
-from lsst.images import Box, Image
+from lsst.images import Image
 from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import OutputQuantizedConnection, QuantumContext, Struct, TaskMetadata
 
@@ -16,7 +16,7 @@ from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.datamodel.footprint_table import SourceFootprints
-from zeropoint.datamodel.visit_image import background_map
+from zeropoint.datamodel.visit_image import background_map, photo_calib_field
 from zeropoint.errors import failure_keys
 from zeropoint.recipes.calibrate_image import CalibratedImage
 from zeropoint.recipes.calibrate_image.products import (
@@ -121,10 +121,7 @@ def _footprints(footprints: SourceFootprints | None, record: CalibratedImage) ->
 
 
 def _field(calib: PhotoCalib | None, shape: tuple[int, int]) -> ChebyshevField | None:
-    if calib is None:
-        return None
-    box = Box.factory[0 : shape[0], 0 : shape[1]]
-    return ChebyshevField(box, np.array([[calib.calibration_mean]]), unit=u.nJy / u.electron)
+    return None if calib is None else photo_calib_field(calib, shape)
 
 
 def _ratio(record: CalibratedImage) -> Image | None:
