@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import lsst.pex.config as pexConfig
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
+from zeropoint.datamodel.registry import make_registry
 
 if TYPE_CHECKING:
     from zeropoint.measurement.context import MeasurementContext
@@ -127,7 +128,7 @@ class MeasurementPlugin(ABC):
 
 
 #: Every plugin by name.
-pluginRegistry = pexConfig.makeRegistry("Measurement plugins by name.", PluginConfig)
+pluginRegistry = make_registry("Measurement plugins by name.", PluginConfig)
 
 P = TypeVar("P", bound=type[MeasurementPlugin])
 

@@ -8,6 +8,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
+from zeropoint.datamodel.registry import make_registry
 from zeropoint.measurement.base import flag_spec
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 #: Calculations by name.
-catalogCalculationRegistry = pexConfig.makeRegistry("Calculations on source catalogues by name.")
+catalogCalculationRegistry = make_registry("Calculations on source catalogues by name.")
 
 
 class ClassificationExtendednessConfig(pexConfig.Config):

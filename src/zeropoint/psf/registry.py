@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.psf_model import PsfModel
+from zeropoint.datamodel.registry import make_registry
 from zeropoint.psf.candidates import PsfCandidates
 
 __all__ = ["BasePsfDeterminerConfig", "PsfDeterminer", "PsfDeterminerResult", "psfDeterminerRegistry"]
@@ -20,7 +21,7 @@ __all__ = ["BasePsfDeterminerConfig", "PsfDeterminer", "PsfDeterminerResult", "p
 _LOG = logging.getLogger(__name__)
 
 #: Determiners by name: classes with ``ConfigClass`` and `PsfDeterminer.determine_psf`.
-psfDeterminerRegistry = pexConfig.makeRegistry("PSF determiners: fit a PSF model to candidate stars.")
+psfDeterminerRegistry = make_registry("PSF determiners: fit a PSF model to candidate stars.")
 
 
 class BasePsfDeterminerConfig(pexConfig.Config):
@@ -111,6 +112,26 @@ class PsfDeterminer(ABC):
         CalibrationFailure
             A subclass that says why there is no PSF.
         """
+
+    def at_order(self, order: int) -> PsfDeterminer | None:
+        """Return the same determiner with another spatial order for all bands; None if its config does not allow it.
+
+        Parameters
+        ----------
+        order
+            Degree of the polynomial over the detector.
+        """
+        config = self.config.copy()
+        if not hasattr(config, "spatialOrder"):
+            return None
+        try:
+            config.spatialOrder = order
+            if hasattr(config, "spatialOrderPerBand"):
+                config.spatialOrderPerBand = {}
+            config.validate()
+        except pexConfig.FieldValidationError:
+            return None
+        return type(self)(config)
 
     def choose(self, candidates: PsfCandidates, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Return which candidates to fit, in ascending order, at most ``maxCandidates``.

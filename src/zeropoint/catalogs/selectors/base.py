@@ -14,6 +14,7 @@ from astropy.table import Table
 
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.registry import make_registry
 
 __all__ = [
     "AnyTable",
@@ -32,8 +33,8 @@ BoolArray = npt.NDArray[np.bool_]
 #: A `SourceCatalog`, an astropy `~astropy.table.Table` or an Arrow table.
 type AnyTable = SourceCatalog | Table | Any
 
-sourceSelectorRegistry = pexConfig.makeRegistry(
-    doc="Source selectors: steps that say which rows of a table to use (name -> SourceSelector class)."
+sourceSelectorRegistry = make_registry(
+    "Source selectors: steps that say which rows of a table to use (name -> SourceSelector class)."
 )
 
 
