@@ -10,16 +10,17 @@ from scipy.spatial import cKDTree
 
 from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.catalogs.selectors import (
+    MatchedReferences,
     ReferenceSourceSelector,
     ScienceSourceSelector,
     reject_selectors_with_matches,
 )
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
-from zeropoint.datamodel.wcs import unit_vectors
+from zeropoint.datamodel.wcs import SkyWcs, unit_vectors
 from zeropoint.errors import MatcherFailure
 
-__all__ = ["DirectMatch", "DirectMatchConfig", "DirectMatchResult", "match_positions"]
+__all__ = ["DirectMatch", "DirectMatchConfig", "DirectMatchResult", "match_pixels", "match_positions"]
 
 _ARCSEC = np.pi / 648000.0
 
@@ -94,6 +95,34 @@ def match_positions(
     mutual = near[back == near]
     separation = 2.0 * np.arcsin(np.minimum(0.5 * distance[mutual], 1.0))
     return good1[mutual].astype(np.int64), good2[nearest[mutual]].astype(np.int64), separation
+
+
+def match_pixels(
+    catalog: SourceCatalog, wcs: SkyWcs, references: ReferenceCatalog, radius_arcsec: float
+) -> MatchedReferences:
+    """Match sources by their pixel positions and a WCS, for selectors that look at matched references.
+
+    Parameters
+    ----------
+    catalog
+        With ``slot_Centroid_x`` and ``_y``; sources with a flagged centroid count, those without one do not match.
+    wcs
+        Pixel to sky.
+    references
+        References around the image.
+    radius_arcsec
+        Largest separation.
+    """
+    ra, dec = wcs.pixel_to_sky(x=catalog["slot_Centroid_x"], y=catalog["slot_Centroid_y"])
+    table = references.table
+    src, ref, _ = match_positions(
+        ra,
+        dec,
+        np.asarray(table["coord_ra"], np.float64),
+        np.asarray(table["coord_dec"], np.float64),
+        radius_arcsec * _ARCSEC,
+    )
+    return MatchedReferences(table, ref, src)
 
 
 class DirectMatch:

@@ -27,6 +27,9 @@ __all__ = [
     "steps_by_name",
 ]
 
+#: Most entries of a registry or dictionary that a message lists.
+_MAX_LISTED = 12
+_NOT_FINITE = {"nan", "inf", "+inf", "-inf"}
 _PART = re.compile(r"""([A-Za-z_]\w*)|\[\s*(['"])(.*?)\2\s*\]""")
 
 
@@ -44,6 +47,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     raw = raw.strip()
     if raw.lower() in ("true", "false"):
         return field.strip(), raw.lower() == "true"
+    if raw.lower() in _NOT_FINITE:
+        return field.strip(), float(raw)
     try:
         return field.strip(), ast.literal_eval(raw)
     except (ValueError, SyntaxError):
@@ -140,9 +145,10 @@ def _descend(target: Any, part: tuple[str, bool], path: str, origin: str) -> Any
         try:
             return target[name]
         except (KeyError, TypeError, pexConfig.FieldValidationError):
-            known = [str(key) for key in target] if isinstance(target, Mapping) else []
+            known = sorted(str(key) for key in target) if isinstance(target, Mapping) else []
+            listed = f"; it has {', '.join(known)}" if 0 < len(known) <= _MAX_LISTED else ""
             raise InvalidInputError(
-                f"{origin}: there is no entry {name!r} in {path}.{nearest(name, known)}"
+                f"{origin}: there is no entry {name!r} in {path.rpartition('.')[0]}{listed}.{nearest(name, known)}"
             ) from None
     _require(target, name, path, origin)
     return getattr(target, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lsst.pex.config as pexConfig
 
 from zeropoint.astrometry.affine import FitAffineWcs
+from zeropoint.astrometry.blind import BlindWcs
 from zeropoint.astrometry.solve import Astrometry
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig
 from zeropoint.catalogs.selectors import sourceSelectorRegistry
@@ -147,6 +148,7 @@ class CalibrateImageConfig(FileConfig):
         default=False,
     )
 
+    blind_wcs = _step(BlindWcs, "Find the image from its stars alone where it has no initial WCS.")
     do_first_look = pexConfig.Field[bool](
         doc="Measure the star size of each image first, and derive the settings that depend on it?",
         default=False,
@@ -197,6 +199,14 @@ class CalibrateImageConfig(FileConfig):
         super().validate()
         fail = InconsistentConfigError
         kind = CalibrateImageConfig
+        measure_psf = self.psf_measure_psf.value
+        if measure_psf.starSelector.target.usesMatches:
+            raise fail(
+                type(measure_psf).starSelector,
+                measure_psf,
+                f"{measure_psf.starSelector.name!r} needs matches to reference objects, which do not exist before "
+                "the astrometric fit.",
+            )
         if not self.psf_normalized_calibration_flux.do_measure_ap_corr:
             raise fail(
                 kind.psf_normalized_calibration_flux,

@@ -14,6 +14,7 @@ from zeropoint.catalogs.references import (
     SkyRegion,
     source_density_deg2,
 )
+from zeropoint.catalogs.selectors import MatchedReferences
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
@@ -22,6 +23,7 @@ from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.kernels.statistics import good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
+from zeropoint.photometry.direct_match import match_pixels
 from zeropoint.photometry.header import magzero_metadata
 from zeropoint.recipes.calibrate_image.catalogs import (
     copy_psf_star_columns,
@@ -61,6 +63,7 @@ class CalibrateImage:
         self.config.validate()
         c = self.config
         self.snap_combine = c.snap_combine.apply()
+        self.blind_wcs = c.blind_wcs.apply()
         # construction order is column order
         self.psf_schema = psf_schema_start()
         self.psf_phase = PsfPhase(c, self.psf_schema)
@@ -128,7 +131,7 @@ class CalibrateImage:
         if initial_wcs is not None:
             exposure.wcs = initial_wcs
         if exposure.wcs is None:
-            raise InvalidInputError(f"{label}: the image has no initial WCS.")
+            self._find_on_sky(result, timer, label)
         # what several snaps have in common is said once
         result.caveats = list(dict.fromkeys(text for snap in snaps for text in snap.caveats))
         references = References(
@@ -138,6 +141,29 @@ class CalibrateImage:
         recipe, references = self._adapted(result, references)
         recipe._run(result, timer, ids, references, illumination_correction)
         return result
+
+    def _find_on_sky(self, result: CalibratedImage, timer: StageTimer, label: str) -> None:
+        """Set the exposure's initial WCS from its stars alone."""
+        if not self.blind_wcs.is_configured:
+            raise InvalidInputError(
+                f"{label}: the image has no initial WCS. Give one in the header or the camera card, or index files of "
+                "astrometry.net in blind_wcs.index_files."
+            )
+        exposure = result.exposure
+        with timer.stage("blind_wcs") as numbers:
+            try:
+                x, y = bright_stars(exposure, max_stars=self.config.blind_wcs.max_stars)
+                found = self.blind_wcs.run(x=x, y=y, shape=exposure.shape)
+            except CalibrationFailure as failure:
+                self._abandon(result, failure)
+                raise
+            exposure.wcs = found.wcs
+            result.metadata["blind_wcs_log_odds"] = found.log_odds
+            numbers.update(log_odds=found.log_odds, pixel_scale=found.pixel_scale)
+        result.notes.append(
+            f"the initial WCS was found from {found.n_stars} stars alone, with {found.index_file}: "
+            f"{found.pixel_scale:.4g} arcsec a pixel"
+        )
 
     def _adapted(self, result: CalibratedImage, references: References) -> tuple[CalibrateImage, References]:
         """Return the recipe and references with the settings derived from the image; what was set is recorded."""
@@ -192,7 +218,14 @@ class CalibrateImage:
             result.metadata["astrom_offset_std"] = fit.offset_std
             result.metadata["astrom_offset_median"] = fit.offset_median
             numbers.update(matches=len(fit.match_ref), median_arcsec=fit.offset_median)
-        stars = self.star_phase.run(result, timer, ids, adaptive, ratio)
+
+        def match(catalog: SourceCatalog) -> MatchedReferences:
+            # the photometric references, because theirs are the bands of the image
+            assert exposure.wcs is not None
+            radius = self.config.photometry.match.matchRadius
+            return match_pixels(catalog, exposure.wcs, self._load(result, references, "photometry"), radius)
+
+        stars = self.star_phase.run(result, timer, ids, adaptive, ratio, match)
         assert exposure.psf is not None
         with timer.stage("match_psf_stars") as numbers:
             centre = exposure.psf.sigma(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from zeropoint.catalogs.selectors import MatchedReferences
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.footprint_table import SourceFootprints
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.detection.source_detection import DetectionResult
 from zeropoint.detection.star_detection import detect_stars_adaptively
+from zeropoint.errors import NoStarsSelectedError
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
 from zeropoint.recipes.calibrate_image.psf_phase import AdaptiveThreshold
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
@@ -55,8 +59,12 @@ class StarPhase:
         ids: CatalogIdGenerator,
         adaptive: AdaptiveThreshold | None,
         ratio: np.ndarray | None,
+        match: Callable[[SourceCatalog], MatchedReferences],
     ) -> SourceCatalog:
-        """Establish the deep background and the stars' footprints on the result, in place; return the stars."""
+        """Establish the deep background and the stars' footprints on the result, in place; return the stars.
+
+        ``match`` finds the references of sources, for selectors that need them.
+        """
         exposure, c = result.exposure, self.config
         assert result.background is not None
         result.metadata["adaptive_threshold_value"] = float("nan")
@@ -90,8 +98,14 @@ class StarPhase:
             self.apply_ap_corr.run(catalog, exposure.ap_corr_map)
             self.catalog_calculation.run(catalog)
             self.primary_flags.run(catalog)
-            selected = self.selector.run(catalog, exposure=exposure).selected
-            stars = catalog.take(selected)
+            matches = match(catalog) if self.selector.usesMatches else None
+            selection = self.selector.run(catalog, exposure=exposure, matches=matches)
+            if selection.n_selected == 0:
+                raise NoStarsSelectedError(
+                    f"No star for calibration: {self.selector.why_none(selection)}",
+                    n_input_sources=len(catalog),
+                )
+            stars = catalog.take(selection.selected)
             result.stars_footprints = SourceFootprints.of(stars)
             numbers["selected"] = len(stars)
         return stars
