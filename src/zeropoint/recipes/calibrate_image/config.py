@@ -5,7 +5,6 @@ from __future__ import annotations
 import lsst.pex.config as pexConfig
 
 from zeropoint.astrometry.affine import FitAffineWcs
-from zeropoint.astrometry.blind import BlindWcs
 from zeropoint.astrometry.solve import Astrometry
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig
 from zeropoint.catalogs.selectors import sourceSelectorRegistry
@@ -148,7 +147,6 @@ class CalibrateImageConfig(FileConfig):
         default=False,
     )
 
-    blind_wcs = _step(BlindWcs, "Find the image from its stars alone where it has no initial WCS.")
     do_first_look = pexConfig.Field[bool](
         doc="Measure the star size of each image first, and derive the settings that depend on it?",
         default=False,

@@ -63,7 +63,6 @@ class CalibrateImage:
         self.config.validate()
         c = self.config
         self.snap_combine = c.snap_combine.apply()
-        self.blind_wcs = c.blind_wcs.apply()
         # construction order is column order
         self.psf_schema = psf_schema_start()
         self.psf_phase = PsfPhase(c, self.psf_schema)
@@ -131,7 +130,7 @@ class CalibrateImage:
         if initial_wcs is not None:
             exposure.wcs = initial_wcs
         if exposure.wcs is None:
-            self._find_on_sky(result, timer, label)
+            raise InvalidInputError(f"{label}: the image has no initial WCS.")
         # what several snaps have in common is said once
         result.caveats = list(dict.fromkeys(text for snap in snaps for text in snap.caveats))
         references = References(
@@ -141,29 +140,6 @@ class CalibrateImage:
         recipe, references = self._adapted(result, references)
         recipe._run(result, timer, ids, references, illumination_correction)
         return result
-
-    def _find_on_sky(self, result: CalibratedImage, timer: StageTimer, label: str) -> None:
-        """Set the exposure's initial WCS from its stars alone."""
-        if not self.blind_wcs.is_configured:
-            raise InvalidInputError(
-                f"{label}: the image has no initial WCS. Give one in the header or the camera card, or index files of "
-                "astrometry.net in blind_wcs.index_files."
-            )
-        exposure = result.exposure
-        with timer.stage("blind_wcs") as numbers:
-            try:
-                x, y = bright_stars(exposure, max_stars=self.config.blind_wcs.max_stars)
-                found = self.blind_wcs.run(x=x, y=y, shape=exposure.shape)
-            except CalibrationFailure as failure:
-                self._abandon(result, failure)
-                raise
-            exposure.wcs = found.wcs
-            result.metadata["blind_wcs_log_odds"] = found.log_odds
-            numbers.update(log_odds=found.log_odds, pixel_scale=found.pixel_scale)
-        result.notes.append(
-            f"the initial WCS was found from {found.n_stars} stars alone, with {found.index_file}: "
-            f"{found.pixel_scale:.4g} arcsec a pixel"
-        )
 
     def _adapted(self, result: CalibratedImage, references: References) -> tuple[CalibrateImage, References]:
         """Return the recipe and references with the settings derived from the image; what was set is recorded."""
