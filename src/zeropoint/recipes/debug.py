@@ -46,6 +46,8 @@ class DebugFrame:
 
     Parameters
     ----------
+    task
+        Name of the task whose work the recipe does.
     moment
         Name, as in ``debug.display``.
     number
@@ -60,6 +62,7 @@ class DebugFrame:
         Matches with reference objects (``ref_*`` and ``src_*`` columns), if there are any.
     """
 
+    task: str
     moment: str
     number: int
     label: str
@@ -78,14 +81,16 @@ class DebugDisplay:
     ----------
     config
         Which moments, and where plots are saved.
+    task
+        Name of the task whose work the recipe does.
     label
         The image's name; names the files.
     hook
         Called with each wanted moment; None saves a plot in ``config.directory``.
     """
 
-    def __init__(self, config: DebugConfig, label: str, hook: DisplayHook | None = None) -> None:
-        self._config, self._label = config, label
+    def __init__(self, config: DebugConfig, task: str, label: str, hook: DisplayHook | None = None) -> None:
+        self._config, self._task, self._label = config, task, label
         self._hook = self._save if hook is None else hook
         self._number = 0
 
@@ -101,7 +106,7 @@ class DebugDisplay:
         if moment not in self._config.display:
             return
         self._number += 1
-        self._hook(DebugFrame(moment, self._number, self._label, exposure, catalog, matches))
+        self._hook(DebugFrame(self._task, moment, self._number, self._label, exposure, catalog, matches))
 
     def _save(self, frame: DebugFrame) -> None:
         # matplotlib is loaded by those who want plots, and by nobody else
@@ -109,12 +114,12 @@ class DebugDisplay:
 
         folder = Path(self._config.directory)
         stem = re.sub(r"[^\w.-]+", "_", frame.label)
-        path = folder / f"{stem}.{frame.number:02d}.{frame.moment}.png"
-        title = f"{frame.label}: {frame.moment}"
+        path = folder / f"{stem}.{frame.task}.{frame.number:02d}.{frame.moment}.png"
+        title = f"{frame.label}: {frame.task}, {frame.moment}"
         axes = plot_debug_frame(frame.exposure, title, catalog=frame.catalog, matches=frame.matches)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            axes.figure.savefig(path, dpi=_DPI)
+            axes.figure.savefig(path, dpi=_DPI, bbox_inches="tight")
         except OSError as error:
             raise InvalidInputError(
                 f"{path}: cannot write there ({error.strerror}); choose another folder with debug.directory."

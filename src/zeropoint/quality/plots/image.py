@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from zeropoint.datamodel.background import BackgroundList
+from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.quality.plots.style import COLORS, STYLE, color_bar, detector_limits, finish, image_axes, note
 from zeropoint.quality.report_data import ReportData
 from zeropoint.quality.robust import mad_sigma
 
-__all__ = ["OVERLAYS", "background_caption", "image_caption", "plot_background", "plot_image"]
+__all__ = [
+    "OVERLAYS",
+    "background_caption",
+    "draw_exposure",
+    "image_caption",
+    "legend_beside",
+    "plot_background",
+    "plot_image",
+]
 
 #: Longest side of a displayed image, pixels.
 _DISPLAY = 700
@@ -60,16 +70,39 @@ def plot_image(data: ReportData, ax: Axes | None = None) -> Axes:
     ax
         Axes to draw on; new ones if None.
     """
-    exposure = data.exposure
-    height, width = exposure.shape
-    ax = image_axes(ax, exposure.shape)
+    ax = image_axes(ax, data.exposure.shape)
+    handles = draw_exposure(data.exposure, ax)
+    finish(ax, "Image and mask", "x (pixel)", "y (pixel)", grid=False)
+    legend_beside(ax, handles)
+    return ax
+
+
+def draw_exposure(
+    exposure: Exposure, ax: Axes, overlays: Sequence[tuple[str, tuple[str, ...], str, float]] = OVERLAYS
+) -> list[Line2D]:
+    """Draw an exposure, its mask in colors and a compass beside it.
+
+    Parameters
+    ----------
+    exposure
+        The image.
+    ax
+        Axes from `image_axes`.
+    overlays
+        Entries as in `OVERLAYS`.
+
+    Returns
+    -------
+    handles
+        Legend entries of the planes that some pixel has.
+    """
     factor = _factor(exposure.shape)
     small = block_mean(exposure.image, factor)
     gray = 1.0 - _stretched(small)
     rgb = np.repeat(gray[:, :, None], 3, axis=2)
     bits = block_or(exposure.mask, factor)
     handles = []
-    for name, planes, color, opacity in OVERLAYS:
+    for name, planes, color, opacity in overlays:
         hit = (bits & np.int32(bitmask(planes))) != 0
         if hit.any():
             rgb[hit] = (1.0 - opacity) * rgb[hit] + opacity * np.array(to_rgb(COLORS[color]))
@@ -77,8 +110,13 @@ def plot_image(data: ReportData, ax: Axes | None = None) -> Axes:
     h, w = small.shape
     extent = (-0.5, w * factor - 0.5, -0.5, h * factor - 0.5)
     ax.imshow(rgb.clip(0.0, 1.0), origin="lower", extent=extent, interpolation="nearest")
-    finish(ax, "Image and mask", "x (pixel)", "y (pixel)", grid=False)
-    detector_limits(ax, (height, width))
+    detector_limits(ax, exposure.shape)
+    _compass(ax, exposure)
+    return handles
+
+
+def legend_beside(ax: Axes, handles: list[Line2D]) -> None:
+    """Put a legend right of the axes, if there is something to say."""
     if handles:
         place = {
             "loc": "upper left",
@@ -87,8 +125,6 @@ def plot_image(data: ReportData, ax: Axes | None = None) -> Axes:
             "handletextpad": 0.1,
         }
         ax.legend(handles=handles, fontsize=7.5, frameon=False, **place)
-    _compass(ax, data)
-    return ax
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -104,12 +140,12 @@ def _stretched(image: np.ndarray) -> np.ndarray:
     return np.clip(scaled / top, 0.0, 1.0)
 
 
-def _compass(ax: Axes, data: ReportData) -> None:
+def _compass(ax: Axes, exposure: Exposure) -> None:
     """Draw North and East as two arrows beside the image."""
-    wcs = data.exposure.wcs
+    wcs = exposure.wcs
     if wcs is None:
         return
-    height, width = data.exposure.shape
+    height, width = exposure.shape
     jacobian = wcs.local_jacobian(x=0.5 * width, y=0.5 * height)
     inverse = np.linalg.inv(jacobian)
     compass = ax.inset_axes((1.02, 0.0, 0.2, 0.2 * width / height))

@@ -176,7 +176,7 @@ class Calibrate:
             if loader is not None:  # a band that is missing is an error now, not after the work
                 loader.flux_field(exposure.visit_info.band)
         timer = StageTimer(record, label, on_stage)
-        display = DebugDisplay(config.debug, label, self.display_hook)
+        display = DebugDisplay(config.debug, "calibrate", label, self.display_hook)
         ids = id_generator if id_generator is not None else CatalogIdGenerator.trivial()
         job = _Job(timer, ids, display, ic_sources, *adapted.values())
         exposure.photo_calib = None

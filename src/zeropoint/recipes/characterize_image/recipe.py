@@ -157,7 +157,7 @@ class CharacterizeImage:
         if config is not self.config:
             recipe = type(self)(config, display_hook=self.display_hook)
         timer = StageTimer(record, label, on_stage)
-        display = DebugDisplay(config.debug, label, self.display_hook)
+        display = DebugDisplay(config.debug, "characterizeImage", label, self.display_hook)
         ids = id_generator if id_generator is not None else CatalogIdGenerator.trivial()
         psf_before = exposure.psf
         try:
