@@ -22,6 +22,7 @@ __all__ = [
     "InvalidInputError",
     "MatcherFailure",
     "MeasureApCorrError",
+    "NoPsfCandidatesError",
     "NoPsfStarsToStarsMatchError",
     "NoReferenceSourcesError",
     "NoStarsForShapeletsError",
@@ -31,10 +32,15 @@ __all__ = [
     "ObjectSizeNoGoodSourcesError",
     "ObjectSizeNoSourcesError",
     "OptionError",
+    "PcaNoGoodStarsError",
+    "PcaNoStarsError",
+    "PcaTooFewGoodStarsError",
     "PiffTooFewGoodStarsError",
+    "PsfFitError",
     "PsfGenerationError",
     "TooManyCosmicRays",
     "TooManyMaskedPixelsError",
+    "UnreliablePsfError",
     "ZeropointError",
     "ZeropointWarning",
     "failure_keys",
@@ -127,6 +133,30 @@ class PiffTooFewGoodStarsError(CalibrationFailure):
     """Too few stars for the PSF fit; metadata: num_good_stars, minimum_dof, poly_ndim."""
 
 
+class PcaNoStarsError(CalibrationFailure):
+    """The PCA determiner was given no candidate; metadata: num_available_stars."""
+
+
+class PcaNoGoodStarsError(CalibrationFailure):
+    """No candidate can be used by the PCA determiner; metadata: num_available_stars, num_blended_stars."""
+
+
+class PcaTooFewGoodStarsError(CalibrationFailure):
+    """Too few stars for a PSF of eigen-images; metadata: num_available_stars, num_good_stars, minimum_stars, order."""
+
+
+class NoPsfCandidatesError(CalibrationFailure):
+    """No selected star has a whole stamp of finite pixels; metadata: n_selected, stamp_size."""
+
+
+class PsfFitError(CalibrationFailure):
+    """The fit of the PSF broke down; metadata: num_stars, spatial_order."""
+
+
+class UnreliablePsfError(CalibrationFailure):
+    """The fitted PSF contradicts the stars; metadata: reason, spatial_order, num_stars."""
+
+
 class MeasureApCorrError(CalibrationFailure):
     """Too few stars for an aperture correction; metadata: name, nSources, ndof, iteration."""
 
@@ -143,7 +173,10 @@ class NoPsfStarsToStarsMatchError(CalibrationFailure):
 
 
 class NoReferenceSourcesError(CalibrationFailure):
-    """The reference catalogue holds nothing in the image's region; metadata: ra, dec, radius (degrees)."""
+    """The reference catalogue holds nothing in the image's region, or no flux in the image's band.
+
+    Metadata: ra, dec, radius (degrees), or n_objects, n_with_flux.
+    """
 
 
 class AstrometryError(CalibrationFailure):

@@ -5,7 +5,7 @@ import yaml
 
 from zeropoint.catalogs import reference_guess as guess
 from zeropoint.catalogs.reference_columns import make_column_map, read_column_map
-from zeropoint.catalogs.reference_formats import RawTable
+from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.errors import InvalidInputError
 
 

@@ -73,7 +73,9 @@ def test_gaia_shards_have_motions_and_move(frame):
     wcs = SkyWcs.from_boresight(320.9, -0.4, x=1000, y=1000, pixel_scale_arcsec=0.2)
     source = ReferenceSource.open(DATA / "refcats-lsst-htm/hsc-rc2-ps1-gaia", name="gaia_dr2")
     assert source.has_proper_motion
-    config = LoadReferenceObjectsConfig(anyFilterMapsToThis="phot_g_mean", requireProperMotion=True)
+    config = LoadReferenceObjectsConfig(
+        anyFilterMapsToThis="phot_g_mean", requireProperMotion=True, apply_parallax=False
+    )
     loader = ReferenceObjectLoader(source, config)
     epoch, later = 57205.87440947, 60858.37440947  # ten Julian years
     start = loader.load(wcs, (2000, 2000), band="r", mjd_tai=epoch).table
@@ -86,6 +88,16 @@ def test_gaia_shards_have_motions_and_move(frame):
     expected = 10.0 * np.hypot(start["pm_ra"], start["pm_dec"])[i]
     assert moved == pytest.approx(np.asarray(expected), abs=1e-6 * ARCSEC)
     assert np.all(end["coord_raErr"][j] >= start["coord_raErr"][i])
+    # half a year apart, the nearer stars have moved by up to twice their parallax more or less
+    config.apply_parallax = True
+    seen = ReferenceObjectLoader(source, config).load(wcs, (2000, 2000), band="r", mjd_tai=later).table
+    assert seen["id"].tolist() == end["id"].tolist()
+    shift = angular_separation(seen["coord_ra"], seen["coord_dec"], end["coord_ra"], end["coord_dec"])
+    significant = np.asarray((end["parallax"] > 0) & (end["parallax"] >= 5.0 * end["parallaxErr"]))
+    assert np.array_equal(shift > 0.0, significant)
+    assert 20 < np.count_nonzero(significant) < 100
+    assert np.all(shift[significant] < 1.02 * np.asarray(end["parallax"])[significant])
+    assert np.all(shift[significant] > 0.1 * np.asarray(end["parallax"])[significant])
     assert start["phot_g_mean_flux"].unit == "nJy"
 
 

@@ -31,7 +31,7 @@ def table():
 
 def sharded(path, scratch, depth=7, chunk_rows=10_000, column_map=None):
     source = ReferenceSource.open(path, column_map or {"id": "name"}, "test")
-    return ShardedCatalog(source, depth, scratch, chunk_rows=chunk_rows)
+    return ShardedCatalog(source.tables, depth, scratch, chunk_rows=chunk_rows)
 
 
 def digest(catalog):
@@ -91,9 +91,9 @@ def test_the_digest_tells_content_from_order(tmp_path, table):
 
 def test_shards_of_another_depth_are_divided_anew(tmp_path):
     rng = np.random.default_rng(5)
-    ra, dec = rng.uniform(1.0, 1.05, 400), rng.uniform(-0.02, 0.03, 400)
-    write_directory(tmp_path, ra=ra, dec=dec, flux=np.ones(400), depth=9)
-    catalog = sharded(tmp_path, tmp_path, depth=6, chunk_rows=50, column_map={"bands": {"r": "r_flux"}})
+    ra, dec = rng.uniform(1.0, 1.05, 40), rng.uniform(-0.02, 0.03, 40)
+    write_directory(tmp_path, ra=ra, dec=dec, flux=np.ones(40), depth=9)
+    catalog = sharded(tmp_path, tmp_path, depth=6, chunk_rows=9, column_map={"bands": {"r": "r_flux"}})
     expected = np.unique(htm_index(ra, dec, 6), return_counts=True)
     found = [(trixel, columns["coord_ra"].size) for trixel, columns in catalog.shards()]
     assert found == [(int(trixel), int(count)) for trixel, count in zip(*expected, strict=True)]

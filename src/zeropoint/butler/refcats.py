@@ -29,7 +29,6 @@ from zeropoint.catalogs.reference_columns import read_column_map
 from zeropoint.catalogs.reference_rows import Columns
 from zeropoint.catalogs.reference_sharding import CHUNK_ROWS, ShardedCatalog
 from zeropoint.catalogs.reference_source import ReferenceSource
-from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["PROVENANCE", "IngestedReferences", "ingest_references"]
@@ -118,12 +117,12 @@ def ingest_references(
     the standard columns beside the repository; text tables and compressed FITS files are held in memory as a whole.
     """
     report = on_progress or (lambda *_: None)
-    source = ReferenceSource.open(path, column_map, name)
+    source = ReferenceSource.open(path, column_map, name, verify=True)
     _require_usable(butler, name, depth)
     known = _provenance(butler, name)
     with staging_folder(butler) as scratch:
         catalog = ShardedCatalog(
-            source, depth, scratch, chunk_rows=chunk_rows, on_rows=lambda n: report("read", n, None)
+            source.tables, depth, scratch, chunk_rows=chunk_rows, on_rows=lambda n, _: report("read", n, None)
         )
         if catalog.n_rows == 0:
             raise InvalidInputError(f"{path}: holds no row with a position; nothing to ingest.")
@@ -134,7 +133,7 @@ def ingest_references(
             if writer is not None:
                 writer.write(trixel, columns)
             report("compare" if writer is None else "write", k, catalog.trixels.size)
-        provenance = _describe(catalog, Path(path), column_map, digest.hexdigest())
+        provenance = _describe(source, catalog, column_map, digest.hexdigest())
         if writer is not None:
             writer.register(provenance)
         elif known is not None and (known["sha256"], known["depth"]) != (provenance["sha256"], depth):
@@ -159,7 +158,7 @@ class _ShardWriter:
     """Writes shards to files and registers them all together."""
 
     def __init__(self, butler: Butler, catalog: ShardedCatalog, scratch: Path) -> None:
-        name = catalog.source.name
+        name = catalog.tables.name
         self.butler, self.catalog, self.scratch = butler, catalog, scratch
         self.run, self.dimension = refcat_run(name), f"htm{catalog.depth}"
         self.dataset_type = DatasetType(name, {self.dimension}, "ArrowAstropy", universe=butler.dimensions)
@@ -167,7 +166,7 @@ class _ShardWriter:
 
     def write(self, trixel: int, columns: Columns) -> None:
         """Write one shard as the repository's own formatter would."""
-        arrow = table_to_arrow(self.catalog.table(columns))
+        arrow = self.catalog.arrow(columns)
         path = self.scratch / f"{trixel}.parq"
         pq.write_table(arrow, path, row_group_size=compute_row_group_size(arrow.schema))
         data_id = DataCoordinate.standardize({self.dimension: trixel}, universe=self.butler.dimensions)
@@ -226,10 +225,13 @@ def _provenance(butler: Butler, name: str) -> dict[str, Any] | None:
 
 
 def _describe(
-    catalog: ShardedCatalog, path: Path, column_map: Mapping[str, Any] | str | Path | None, sha256: str
+    source: ReferenceSource,
+    catalog: ShardedCatalog,
+    column_map: Mapping[str, Any] | str | Path | None,
+    sha256: str,
 ) -> dict[str, Any]:
     """Return what a catalogue was made from, as plain values."""
-    mapping = catalog.source.column_map
+    mapping = source.column_map
     columns: dict[str, dict[str, Any]] = {}
     for rule in mapping.rules:
         columns[rule.target] = {
@@ -239,9 +241,9 @@ def _describe(
             "offset": float(rule.offset),
         }
     return {
-        "name": catalog.source.name,
-        "source": str(path.expanduser().absolute()),
-        "source_shards": len(catalog.source.shards),
+        "name": source.name,
+        "source": str(source.path.absolute()),
+        "source_shards": len(source.shards),
         "column_map": read_column_map(column_map),
         "columns": columns,
         "bands": mapping.bands,
@@ -250,7 +252,7 @@ def _describe(
         "n_shards": int(catalog.trixels.size),
         "depth": catalog.depth,
         "has_epoch": mapping.has("epoch"),
-        "has_proper_motion": catalog.source.has_proper_motion,
+        "has_proper_motion": source.has_proper_motion,
         "sha256": sha256,
         "zeropoint": version("zeropoint"),
     }

@@ -1,7 +1,7 @@
 """From a reference table's own columns to standard ones: a column map, given by the user or guessed.
 
 Standard columns are ``coord_ra``, ``coord_dec`` (radians, ICRS), their errors, ``pm_ra``, ``pm_dec`` (radians per
-year) and errors, ``epoch`` (MJD, TAI), ``id``, the booleans ``resolved``, ``photometric``, ``variable``, and
+year) and errors, their covariances, ``epoch`` (MJD, TAI), ``id``, the booleans ``resolved``, ``photometric``, ``variable``, and
 ``<band>_flux``, ``<band>_fluxErr`` (nJy).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isclose
 from pathlib import Path
@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from zeropoint.catalogs import reference_guess as guess
-from zeropoint.catalogs.reference_formats import RawTable
+from zeropoint.catalogs.reference_covariances import COVARIANCES, ERRORS, correlation_names, covariance_unit
+from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.datamodel.exposure import AB_FLUX_NJY
 from zeropoint.errors import InvalidInputError
 
@@ -43,7 +44,7 @@ _ANGLES = {
 }
 _MOTIONS = {"pm_ra": "pm_ra", "pm_dec": "pm_dec", "pm_ra_err": "pm_raErr", "pm_dec_err": "pm_decErr"}
 _FLAGS = {"resolved": "resolved", "photometric": "photometric", "variable": "variable"}
-_KEYS = ("ra", "dec", "id", "epoch", *_ANGLES, *_MOTIONS, *_FLAGS, "star", "bands", "keep")
+_KEYS = ("ra", "dec", "id", "epoch", *_ANGLES, *_MOTIONS, *_FLAGS, "star", "covariances", "bands", "keep")
 _EPOCH_UNITS = {
     "mjd": (1.0, 0.0),
     "d": (1.0, 0.0),
@@ -68,9 +69,14 @@ class ColumnRule:
         Column of the file, or None for a constant.
     kind
         ``linear`` (factor times value plus offset), ``mag`` (AB magnitude plus offset to nJy), ``mag_err`` and
-        ``flux_snr`` (error of the flux in ``target`` without ``Err``), ``flag``, ``not_flag`` or ``as_is``.
+        ``flux_snr`` (error of the flux in ``target`` without ``Err``), ``correlation`` (times the errors of the two
+        parameters of ``target``), ``flag``, ``not_flag`` or ``as_is``.
     factor, offset
         Numbers of the conversion.
+    invalid
+        Values of the file that stand for "unknown".
+    unit
+        The unit taken for the file's values, for people.
     """
 
     target: str
@@ -78,6 +84,23 @@ class ColumnRule:
     kind: str = "linear"
     factor: float = 1.0
     offset: float = 0.0
+    invalid: tuple[float, ...] = ()
+    unit: str | None = None
+
+    def describe(self) -> str:
+        """Return a phrase on where the column comes from."""
+        if self.column is None:
+            return f"the constant {self.offset:.10g}"
+        ways = {
+            "mag": " as magnitude" + (f" + {self.offset:g} (to AB)" if self.offset else " (AB)"),
+            "mag_err": " as error of the magnitude",
+            "flux_snr": " as signal-to-noise ratio of the flux",
+            "correlation": " as correlation",
+            "not_flag": " where false",
+        }
+        way = ways.get(self.kind, f" in {self.unit}" if self.unit else "")
+        unknown = f", unknown where {' or '.join(f'{one:g}' for one in self.invalid)}" if self.invalid else ""
+        return f"{self.column}{way}{unknown}"
 
     def apply(self, values: np.ndarray | None, n: int, done: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the standard column of ``n`` rows from the file's values; ``done`` holds earlier columns."""
@@ -89,12 +112,17 @@ class ColumnRule:
             numbers = np.nan_to_num(np.asarray(values, np.float64)) if values.dtype.kind != "b" else values
             return (numbers != 0) if self.kind == "flag" else (numbers == 0)
         numbers = np.asarray(values, np.float64)
+        if self.invalid:
+            numbers = np.where(np.isin(numbers, self.invalid), np.nan, numbers)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self.kind == "linear":
                 return numbers * self.factor + self.offset
             if self.kind == "mag":
                 valid = (numbers > _MAG_RANGE[0]) & (numbers < _MAG_RANGE[1])
                 return np.where(valid, AB_FLUX_NJY * 10.0 ** (-0.4 * (numbers + self.offset)), np.nan)
+            if self.kind == "correlation":
+                one, other = (done[ERRORS[k]] for k in COVARIANCES[self.target])
+                return numbers * one * other
             flux = done[self.target.removesuffix("Err")]
             relative = _MAG_TO_LN * numbers if self.kind == "mag_err" else 1.0 / numbers
             return np.where((numbers > 0) & (numbers < 9.0e9), flux * relative, np.nan)
@@ -181,6 +209,7 @@ def make_column_map(table: RawTable, given: Mapping[str, Any]) -> ColumnMap:
     builder = _Builder(table)
     builder.positions(given)
     builder.simple(given)
+    builder.set_invalid(given)
     if given.get("bands") is not None:
         for band, entry in given["bands"].items():
             builder.given_band(str(band), entry)
@@ -216,10 +245,10 @@ class _Builder:
         """Return (column or constant or None, unit or None) of a key of the given map."""
         value = given[key]
         if isinstance(value, Mapping):
-            unknown = sorted(set(value) - {"column", "unit", "value"})
+            unknown = sorted(set(value) - {"column", "unit", "value", "invalid"})
             if unknown:
                 raise InvalidInputError(
-                    f"Column map, {key}: unknown keys {unknown}; known are column, unit, value."
+                    f"Column map, {key}: unknown keys {unknown}; known are column, unit, value, invalid."
                 )
             unit = value.get("unit")
             source = value.get("column", value.get("value"))
@@ -267,7 +296,8 @@ class _Builder:
             else:
                 self.angle(key, target, source, unit)
         self.epoch(given)
-        self.covariances()
+        if given.get("covariances", "") is not None:
+            self.covariances()
 
     def angle(self, key: str, target: str, source: str, unit: str | None) -> None:
         """Add the rule of a small angle or of a proper motion."""
@@ -305,18 +335,39 @@ class _Builder:
             )
         factor, offset = _EPOCH_UNITS[unit]
         if isinstance(source, str):
-            self.rules.append(ColumnRule("epoch", source, "linear", factor, offset))
+            self.rules.append(ColumnRule("epoch", source, "linear", factor, offset, unit=unit))
         else:
             self.rules.append(
                 ColumnRule("epoch", None, "linear", 1.0, float(source or 0.0) * factor + offset)
             )
 
     def covariances(self) -> None:
-        """Pass on the covariances of position and proper motion of version-2 shards."""
-        for axis in ("ra", "dec"):
-            name = f"coord_{axis}_pm_{axis}_Cov"
+        """Add the covariances of position, motion and parallax, or make them of correlations as Gaia gives them."""
+        targets = {rule.target for rule in self.rules}
+        for name, (i, j) in COVARIANCES.items():
             if name in self.table.names:
-                self.rules.append(ColumnRule(name, name, "linear"))
+                default = covariance_unit(name) if self.is_afw else None
+                self.linear(name, name, None, covariance_unit(name), default)
+                continue
+            correlation = next((one for one in correlation_names(name) if one in self.table.names), None)
+            if correlation is not None and {ERRORS[i], ERRORS[j]} <= targets:
+                self.rules.append(ColumnRule(name, correlation, "correlation"))
+
+    def set_invalid(self, given: Mapping[str, Any]) -> None:
+        """Give the rules the values that stand for "unknown"."""
+        targets = _ANGLES | _MOTIONS | {"epoch": "epoch"}
+        for key, entry in given.items():
+            if not isinstance(entry, Mapping) or "invalid" not in entry:
+                continue
+            values = np.atleast_1d(entry["invalid"]).tolist()
+            if key not in targets or not all(isinstance(value, (int, float)) for value in values):
+                raise InvalidInputError(
+                    f"Column map, {key}: invalid is a number or a list of numbers, for {', '.join(targets)}."
+                )
+            self.rules = [
+                replace(rule, invalid=tuple(map(float, values))) if rule.target == targets[key] else rule
+                for rule in self.rules
+            ]
 
     def linear(
         self, target: str, source: str, unit: str | None, to: str, default: str | None, required: bool = False
@@ -336,7 +387,7 @@ class _Builder:
                 f"{self.table.path}: unit {stated!r} of column {source!r} cannot be converted to {to}; state the "
                 "unit in the column map."
             ) from error
-        self.rules.append(ColumnRule(target, source, "linear", factor))
+        self.rules.append(ColumnRule(target, source, "linear", factor, unit=stated))
 
     def given_band(self, band: str, entry: Any) -> None:
         """Add the rules of one band of a given map."""
@@ -381,10 +432,11 @@ class _Builder:
             factor = AB_FLUX_NJY * 10.0 ** (-0.4 * zero_point)
         else:
             factor = self.flux_factor(source, unit)
-        self.rules.append(ColumnRule(f"{band}_flux", source, "linear", factor))
+        unit = f"{factor:.6g} nJy"
+        self.rules.append(ColumnRule(f"{band}_flux", source, "linear", factor, unit=unit))
         if error is not None:
             self.check(error, f"error of band {band}")
-            self.rules.append(ColumnRule(f"{band}_fluxErr", error, "linear", factor))
+            self.rules.append(ColumnRule(f"{band}_fluxErr", error, "linear", factor, unit=unit))
 
     def flux_factor(self, source: str, unit: str | None) -> float:
         """Return nJy per unit of a flux column: from the unit, else from the format version."""
@@ -404,8 +456,8 @@ class _Builder:
 
     @property
     def is_afw(self) -> bool:
-        """Whether the table is a shard in Rubin's format."""
-        return "AFW_TYPE" in self.table.meta
+        """Whether the table is a shard in Rubin's format, or one of ours."""
+        return bool({"AFW_TYPE", "REFCAT_FORMAT_VERSION"} & set(self.table.meta))
 
     def version_factor(self) -> float:
         """Return nJy per unit of the fluxes of a shard whose flux columns state no usable unit."""

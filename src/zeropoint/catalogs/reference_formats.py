@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +11,19 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
+from zeropoint.catalogs.reference_raw import RawTable, SkyRange, arrow_column
+from zeropoint.catalogs.reference_text import TextTable, csv_layout
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["ParquetTable", "RawTable", "SkyRange", "open_table", "table_columns"]
+__all__ = ["TABLE_ENDINGS", "ParquetTable", "is_table", "open_table", "table_columns"]
 
 _PARQUET = (".parquet", ".parq", ".pq")
 _FITS = (".fits", ".fit", ".fts", ".cat", ".ldac")
+_TEXT = {".csv": "ascii", ".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".votable": "votable"}
+_COMPRESSED = (".gz", ".bz2", ".fz", ".xz", ".zst")
 
-
-@dataclass(frozen=True)
-class SkyRange:
-    """A range of two columns in the columns' own units, which a reader may use to skip rows.
-
-    Parameters
-    ----------
-    ra_column, dec_column
-        Names of the columns.
-    ra_ranges
-        One or more (lowest, highest) right ascensions; empty for all.
-    dec_range
-        (lowest, highest) declination.
-    """
-
-    ra_column: str
-    dec_column: str
-    ra_ranges: tuple[tuple[float, float], ...]
-    dec_range: tuple[float, float]
-
-
-@dataclass
-class RawTable:
-    """Columns as they are in a file.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    columns
-        One-dimensional arrays by name; any sequence type that numpy can convert.
-    units
-        Unit string of each column that states one.
-    meta
-        Header values.
-    """
-
-    path: Path
-    columns: Mapping[str, Any]
-    units: Mapping[str, str] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
-        return list(self.columns)
-
-    def get(self, name: str) -> np.ndarray:
-        """Return one column as a native array; masked values of float columns are NaN."""
-        values = self.columns[name]
-        if isinstance(values, np.ma.MaskedArray):
-            values = _unmasked(values)
-        values = np.asarray(values)
-        if values.dtype.kind == "S":
-            return values.astype(str)
-        return values.astype(values.dtype.newbyteorder("=")) if not values.dtype.isnative else values
-
-    def pieces(self, names: Iterable[str], n_rows: int) -> Iterator[RawTable]:
-        """Return the named columns of all rows, at most ``n_rows`` at a time."""
-        names = list(dict.fromkeys(names))
-        for start in range(0, len(self.columns[names[0]]), n_rows):
-            rows = slice(start, start + n_rows)
-            yield RawTable(
-                self.path, {name: self.columns[name][rows] for name in names}, self.units, self.meta
-            )
-
-    def narrow(self, sky_range: SkyRange, names: Iterable[str]) -> RawTable:
-        """Return a table that holds at least the rows of a sky range and the named columns."""
-        return self
+#: Endings, before one of compression, of the files that a directory of tables is searched for.
+TABLE_ENDINGS = (*_PARQUET, *_FITS[:3], *_TEXT)
 
 
 @dataclass
@@ -98,19 +34,36 @@ class ParquetTable(RawTable):
 
     def get(self, name: str) -> np.ndarray:
         """Return one whole column."""
-        return _arrow_column(self.dataset.to_table(columns=[name]), name)
+        return arrow_column(self.dataset.to_table(columns=[name]), name)
 
-    def pieces(self, names: Iterable[str], n_rows: int) -> Iterator[RawTable]:
-        """Read the named columns of all rows, at most ``n_rows`` at a time; a row group is in memory as well."""
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.dataset.count_rows())
+
+    def pieces(self, names: Iterable[str], n_rows: int, start: int = 0) -> Iterator[RawTable]:
+        """Read the named columns of all rows from ``start`` on, at most ``n_rows`` at a time.
+
+        A row group is in memory as well.
+        """
         from pyarrow import default_memory_pool
         from pyarrow import parquet as pq
 
         names = list(dict.fromkeys(names))
         for path in self.dataset.files:  # the dataset's own scanner reads gigabytes ahead
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                for batch in file.iter_batches(n_rows, columns=names, use_threads=False):
-                    columns = {name: _arrow_column(batch, name) for name in names}
-                    yield RawTable(self.path, columns, self.units, self.meta)
+                counts = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
+                ends = np.cumsum(counts, dtype=np.int64)
+                first = int(np.searchsorted(ends, start, side="right"))
+                start -= int(ends[first - 1]) if first else 0
+                for batch in file.iter_batches(
+                    n_rows, row_groups=range(first, len(counts)), columns=names, use_threads=False
+                ):
+                    skipped = min(start, batch.num_rows)
+                    start -= skipped
+                    if skipped < batch.num_rows:
+                        columns = {name: arrow_column(batch.slice(skipped), name) for name in names}
+                        yield RawTable(self.path, columns, self.units, self.meta)
         default_memory_pool().release_unused()
 
     def narrow(self, sky_range: SkyRange, names: Iterable[str]) -> RawTable:
@@ -126,26 +79,19 @@ class ParquetTable(RawTable):
                 in_ra = one if in_ra is None else in_ra | one
             rows = rows & in_ra
         table = self.dataset.to_table(columns=sorted(set(names)), filter=rows)
-        columns = {name: _arrow_column(table, name) for name in table.column_names}
+        columns = {name: arrow_column(table, name) for name in table.column_names}
         return RawTable(self.path, columns, self.units, self.meta)
 
 
-def _unmasked(values: Any) -> np.ndarray:
-    """Return a masked array as a plain one, with NaN where numbers are masked."""
-    if values.dtype.kind in "fiu" and np.any(values.mask):
-        values = values.astype(np.float64)
-        values.fill_value = np.nan
-    return np.asarray(values.filled())
+def _ending(path: Path) -> str:
+    """Return the ending that tells a file's format, without one of compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
 
 
-def _arrow_column(table: Any, name: str) -> np.ndarray:
-    """Return a column of an Arrow table or batch as an array; nulls of numbers become NaN, of texts empty."""
-    column = table[name]
-    if str(column.type) in ("string", "large_string", "string_view") or str(column.type).startswith(
-        "dictionary"
-    ):
-        return np.array(["" if value is None else str(value) for value in column.to_pylist()], np.str_)
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+def is_table(path: Path) -> bool:
+    """Return whether a file's name says that it is a table."""
+    return _ending(path) in TABLE_ENDINGS and not path.name.startswith((".", "_"))
 
 
 def open_table(path: Path) -> RawTable:
@@ -158,8 +104,7 @@ def open_table(path: Path) -> RawTable:
     """
     if not path.exists():
         raise InvalidInputError(f"Reference catalogue {path} does not exist; check the path.")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = next((s for s in reversed(suffixes) if s not in (".gz", ".bz2", ".fz", ".xz", ".zst")), "")
+    kind = _ending(path)
     try:
         if kind in _PARQUET or path.is_dir():
             return _open_parquet(path)
@@ -180,6 +125,7 @@ def _open_parquet(path: Path) -> ParquetTable:
 
     dataset = ds.dataset(path, format="parquet")
     units: dict[str, str] = {}
+    meta: dict[str, Any] = {}
     for item in dataset.schema:
         unit = (item.metadata or {}).get(b"unit")
         if unit:
@@ -188,7 +134,9 @@ def _open_parquet(path: Path) -> ParquetTable:
     if serialized:
         from astropy.table.meta import get_header_from_yaml
 
-        for column in get_header_from_yaml(serialized.decode().split("\n"))["datatype"]:
+        header = get_header_from_yaml(serialized.decode().split("\n"))
+        meta = dict(header.get("meta") or {})
+        for column in header["datatype"]:
             if column.get("unit"):
                 units[column["name"]] = str(column["unit"])
     numeric = {
@@ -196,7 +144,7 @@ def _open_parquet(path: Path) -> ParquetTable:
         for item in dataset.schema
         if not str(item.type).startswith(("list", "large_list", "fixed_size_list", "struct", "map"))
     }
-    return ParquetTable(path, numeric, units, {}, dataset)
+    return ParquetTable(path, numeric, units, meta, dataset)
 
 
 def _open_fits(path: Path) -> RawTable:
@@ -218,7 +166,8 @@ def _open_fits(path: Path) -> RawTable:
                 for bit in range(values.shape[1]):
                     columns[header[f"TFLAG{bit + 1}"]] = values[:, bit]
             elif values.ndim == 1 and values.dtype.kind in "fiubSU":
-                columns[item.name] = values
+                missing = None if item.null is None or values.dtype.kind not in "iu" else values == item.null
+                columns[item.name] = values if missing is None else np.ma.MaskedArray(values, missing)
                 if item.unit:
                     units[item.name] = item.unit
             elif item.name == "coord" and values.ndim == 2:  # afw tables before format 1
@@ -236,13 +185,12 @@ def _open_fits(path: Path) -> RawTable:
 
 def _open_text(path: Path, kind: str) -> RawTable:
     """Open ECSV, VOTable, CSV or any text table with one header line."""
-    if kind == ".csv" and not _starts_with_comment(path):
-        from pyarrow import csv
-
-        arrow = csv.read_csv(path)
-        return RawTable(path, {name: _arrow_column(arrow, name) for name in arrow.column_names})
-    formats = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".votable": "votable"}
-    return table_columns(Table.read(path, format=formats.get(kind, "ascii")), path)
+    if kind in (".csv", ".ecsv"):
+        layout = csv_layout(path, ecsv=kind == ".ecsv")
+        if layout is not None:
+            columns = {name: None for name in layout.names if name not in layout.left_out}
+            return TextTable(path, columns, layout.units, {}, layout)
+    return table_columns(Table.read(path, format=_TEXT.get(kind, "ascii")), path)
 
 
 def table_columns(table: Table, path: Path) -> RawTable:
@@ -269,10 +217,3 @@ def table_columns(table: Table, path: Path) -> RawTable:
         if values.unit is not None:
             units.update(dict.fromkeys(targets, str(values.unit)))
     return RawTable(path, columns, units, dict(table.meta))
-
-
-def _starts_with_comment(path: Path) -> bool:
-    """Return whether a (perhaps gzipped) text file begins with a comment line."""
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as stream:
-        return bool(stream.read(1) == b"#")

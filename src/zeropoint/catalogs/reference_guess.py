@@ -37,7 +37,16 @@ SIMPLE: dict[str, tuple[str, ...]] = {
         "ramean_err",
         "rameanerr",
     ),
-    "dec_err": ("coord_decerr", "dec_err", "dec_error", "decerr", "e_de_icrs", "e_dej2000", "decmeanerr"),
+    "dec_err": (
+        "coord_decerr",
+        "dec_err",
+        "dec_error",
+        "decerr",
+        "e_de_icrs",
+        "e_dej2000",
+        "decmean_err",
+        "decmeanerr",
+    ),
     "pm_ra": ("pm_ra", "pmra", "pmra_cosdec"),
     "pm_dec": ("pm_dec", "pmdec", "pmde"),
     "pm_ra_err": ("pm_raerr", "pm_ra_err", "pmra_error", "pmra_err", "pmraerr", "e_pmra"),
@@ -118,6 +127,8 @@ def default_unit(key: str, source: str) -> str | None:
         return "jyear" if lower == "ref_epoch" else None
     if lower.startswith(("coord_", "pm_")):
         return None  # Rubin's names: radians if stated, else unknown
+    if lower.startswith(("ramean", "decmean")):
+        return "arcsec"  # PS1
     return "mas/yr" if key.startswith("pm_") else "mas"
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zeropoint.catalogs.reference_columns import ColumnMap
-from zeropoint.catalogs.reference_formats import RawTable, SkyRange
+from zeropoint.catalogs.reference_columns import ColumnMap, ColumnRule
+from zeropoint.catalogs.reference_covariances import COVARIANCES, ERRORS, covariance_unit
+from zeropoint.catalogs.reference_raw import RawTable, SkyRange
 from zeropoint.datamodel.wcs import angular_separation
 from zeropoint.errors import InvalidInputError
 
@@ -30,8 +31,7 @@ _UNITS = {
     "coord_ra": "rad", "coord_dec": "rad", "coord_raErr": "rad", "coord_decErr": "rad",
     "pm_ra": "rad / yr", "pm_dec": "rad / yr", "pm_raErr": "rad / yr", "pm_decErr": "rad / yr",
     "parallax": "rad", "parallaxErr": "rad", "epoch": "d", "centroid_x": "pix", "centroid_y": "pix",
-    "coord_ra_pm_ra_Cov": "rad2 / yr", "coord_dec_pm_dec_Cov": "rad2 / yr",
-}  # fmt: skip
+} | {name: covariance_unit(name) for name in COVARIANCES}  # fmt: skip
 
 
 class ReferenceRows(ABC):
@@ -161,12 +161,38 @@ def standard_columns(
         `standard_positions` of the table.
     rows
         Row numbers.
+
+    Raises
+    ------
+    InvalidInputError
+        If a column cannot be what the map says, or errors are negative.
     """
     done: Columns = {"coord_ra": ras[rows], "coord_dec": decs[rows]}
     for rule in mapping.rules[2:]:
         values = None if rule.column is None else table.get(rule.column)[rows]
-        done[rule.target] = rule.apply(values, rows.size, done)
+        try:
+            done[rule.target] = rule.apply(values, rows.size, done)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{table.path}: column {rule.column!r} cannot be read as numbers for {rule.target} ({error}); name "
+                "another column in the column map."
+            ) from error
+        if rule.target in ERRORS:
+            _check_errors(table.path, rule, done[rule.target], values)
     return done
+
+
+def _check_errors(path: Path, rule: ColumnRule, errors: np.ndarray, values: np.ndarray | None) -> None:
+    """Raise if errors are negative."""
+    negative = np.flatnonzero(errors < 0.0)
+    if negative.size:
+        key = rule.target.removeprefix("coord_").replace("Err", "_err")
+        worst = "" if values is None else f" (for instance {values[negative[0]]})"
+        raise InvalidInputError(
+            f"{path}: {negative.size} of {errors.size} values of column {rule.column!r} (as {rule.target}) are "
+            f'negative{worst}, which errors cannot be.  If such a value means "unknown", say so in the column map, '
+            f"{key}: {{column: {rule.column}, invalid: VALUE}}; or leave the column out with {key}: null."
+        )
 
 
 def standard_unit(name: str) -> str | None:

@@ -6,19 +6,24 @@ ranges of trixels small enough for memory are gathered from all files: a sort on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Column, Table
 
-from zeropoint.catalogs.htm import htm_index
+from zeropoint.catalogs.reference_covariances import COVARIANCES
 from zeropoint.catalogs.reference_rows import Columns, canonical_order, standard_unit
-from zeropoint.catalogs.reference_source import ReferenceSource
+from zeropoint.catalogs.reference_runs import Run, find_runs, join, make_run
+from zeropoint.catalogs.reference_tables import Place, ReferenceTables
+from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["CHUNK_ROWS", "ShardedCatalog"]
 
@@ -26,41 +31,8 @@ __all__ = ["CHUNK_ROWS", "ShardedCatalog"]
 #: reading, sorting and writing need six times that.
 CHUNK_ROWS = 1_000_000
 
-#: Called with the number of rows read so far.
-OnRows = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Rows sorted by trixel, in memory or in a file.
-
-    Parameters
-    ----------
-    trixels : int64, shape (n,)
-        The trixels, ascending.
-    starts : int64, shape (n + 1,)
-        First row of each, and the number of rows.
-    columns
-        The rows; None if they are in ``path``.
-    path
-        Arrow file.
-    """
-
-    trixels: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    columns: Columns | None
-    path: Path | None
-
-    def rows_of(self, low: int, high: int) -> tuple[npt.NDArray[np.int64], Columns] | None:
-        """Return trixel and columns of the rows of trixels in [low, high), or None."""
-        i, j = np.searchsorted(self.trixels, [low, high])
-        if i == j:
-            return None
-        rows = slice(int(self.starts[i]), int(self.starts[j]))
-        repeated = np.repeat(self.trixels[i:j], np.diff(self.starts[i : j + 1]))
-        if self.columns is not None:
-            return repeated, {name: values[rows] for name, values in self.columns.items()}
-        return repeated, _read(self.path, rows)
+#: Called with the number of rows read so far and the place reached.
+OnRows = Callable[[int, Place], object]
 
 
 class ShardedCatalog:
@@ -68,7 +40,7 @@ class ShardedCatalog:
 
     Parameters
     ----------
-    source
+    tables
         The catalogue.
     depth
         Depth of the trixels.
@@ -77,7 +49,10 @@ class ShardedCatalog:
     chunk_rows
         Rows held in memory at a time; a single trixel must fit as well.
     on_rows
-        Called after each piece with the number of rows read.
+        Called after each piece with the number of rows read and the place reached.
+    durable
+        Keep all that was read in ``scratch``, and go on from there if something is there already: made of the same
+        tables, at the same depth.
 
     Attributes
     ----------
@@ -85,37 +60,51 @@ class ShardedCatalog:
         Rows with a position, and rows left out because theirs is not finite.
     trixels : int64, shape (n,)
         The trixels that have rows, ascending.
+    dtypes : dict
+        Type of each column, the same in all shards.
+
+    Raises
+    ------
+    InvalidInputError
+        If files do not fit together.
     """
 
     def __init__(
         self,
-        source: ReferenceSource,
+        tables: ReferenceTables,
         depth: int,
         scratch: Path,
         *,
         chunk_rows: int = CHUNK_ROWS,
         on_rows: OnRows | None = None,
+        durable: bool = False,
     ) -> None:
-        self.source = source
+        self.tables = tables
         self.depth = depth
-        self.n_rows, self.n_dropped = 0, 0
-        self._scratch, self._chunk_rows = scratch, chunk_rows
-        self._runs: list[_Run] = []
-        self._read_all(on_rows or (lambda _: None))
-        trixels, counts = self._counts()
-        self.trixels = trixels
-        self._ranges = _ranges(trixels, counts, chunk_rows)
+        self._scratch, self._chunk_rows, self._durable = scratch, chunk_rows, durable
+        self._runs: list[Run] = find_runs(scratch) if durable else []
+        self.n_rows = sum(run.n_rows for run in self._runs)
+        self.n_dropped = sum(run.n_dropped for run in self._runs)
+        self._schema: pa.Schema | None = None
+        self.dtypes: dict[str, np.dtype[Any]] = {}
+        for run in self._runs:
+            self._note_dtypes(run.dtypes)
+        self._read_all(on_rows or (lambda *_: None))
+        self.trixels, self._n_of_trixel = self._counts()
 
-    def shards(self) -> Iterator[tuple[int, Columns]]:
-        """Yield (trixel, its rows in `canonical_order`), trixels ascending."""
-        for low, high in self._ranges:
+    def shards(self, skip: Collection[int] = ()) -> Iterator[tuple[int, Columns]]:
+        """Yield (trixel, its rows in `canonical_order`), trixels ascending, except those of some trixels."""
+        wanted = ~np.isin(self.trixels, list(skip))
+        for low, high in _ranges(self.trixels[wanted], self._n_of_trixel[wanted], self._chunk_rows):
             parts = [part for run in self._runs if (part := run.rows_of(low, high)) is not None]
             trixel = np.concatenate([part[0] for part in parts])
-            columns = _join([part[1] for part in parts])
+            columns = join([part[1] for part in parts], self.dtypes)
             del parts
             order = np.argsort(trixel, kind="stable")
             present, starts = np.unique(trixel[order], return_index=True)
             for one, rows in zip(present, np.split(order, starts[1:]), strict=True):
+                if int(one) in skip:
+                    continue
                 shard = {name: values[rows] for name, values in columns.items()}
                 order_in_shard = canonical_order(shard)
                 yield int(one), {name: values[order_in_shard] for name, values in shard.items()}
@@ -123,19 +112,39 @@ class ShardedCatalog:
     @cached_property
     def units(self) -> dict[str, str | None]:
         """Unit of each standard column; of columns passed on as they are, the one that the file states."""
-        stated = self.source.units
+        stated = self.tables.units
         return {
             rule.target: standard_unit(rule.target) or stated.get(rule.column or "")
-            for rule in self.source.column_map.rules
+            for rule in self.tables.column_map.rules
         }
 
     def table(self, columns: Columns) -> Table:
         """Return the rows of a shard as a table with units, as `ReferenceShards` reads it."""
         return Table(
             [Column(values, name=name, unit=self.units[name]) for name, values in columns.items()],
-            meta={"name": self.source.name, "REFCAT_FORMAT_VERSION": 1},
+            meta={"name": self.tables.name, "REFCAT_FORMAT_VERSION": self.format_version},
             copy=False,
         )
+
+    def arrow(self, columns: Columns) -> pa.Table:
+        """Return the rows of a shard as an Arrow table, as `table_to_arrow` makes it of `table`, but fast."""
+        import pyarrow as pa
+
+        columns = {name: columns[name] for name in self.dtypes}
+        if self._schema is None:
+            self._schema = table_to_arrow(self.table(columns)).schema
+        n_rows = len(next(iter(columns.values())))
+        metadata = {**(self._schema.metadata or {}), b"lsst::arrow::rowcount": str(n_rows).encode()}
+        arrays = [
+            pa.array(values, type=field.type)
+            for values, field in zip(columns.values(), self._schema, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=self._schema.with_metadata(metadata))
+
+    @property
+    def format_version(self) -> int:
+        """Rubin's number of the format: 2 with all covariances, else 1."""
+        return 2 if self.tables.column_map.has(*COVARIANCES) else 1
 
     def digest(self, digest: Any, trixel: int, columns: Columns) -> None:
         """Add a shard to a hash of ``hashlib``: its trixel, and name, unit, kind and values of each column."""
@@ -149,48 +158,61 @@ class ShardedCatalog:
                 digest.update(values.tobytes())
 
     def _read_all(self, on_rows: OnRows) -> None:
-        """Read the catalogue into runs."""
+        """Read the catalogue, or what is left of it, into runs."""
         waiting: list[Columns] = []
-        n_waiting = 0
-        for piece in self.source.pieces(self._chunk_rows):
-            finite = np.isfinite(piece["coord_ra"]) & np.isfinite(piece["coord_dec"])
+        n_waiting, n_dropped = 0, 0
+        end = self._runs[-1].end if self._runs else (0, 0)
+        for piece in self.tables.pieces(self._chunk_rows, end):
+            columns = piece.columns
+            finite = np.isfinite(columns["coord_ra"]) & np.isfinite(columns["coord_dec"])
             n = int(np.count_nonzero(finite))
+            if n_waiting + n > self._chunk_rows:
+                self._add_run(waiting, end, n_dropped, spill=True)
+                waiting, n_waiting, n_dropped = [], 0, 0
+            if n:
+                self._note_dtypes({name: values.dtype for name, values in columns.items()})
+                waiting.append(columns if n == finite.size else {k: v[finite] for k, v in columns.items()})
+                n_waiting += n
+            n_dropped += finite.size - n
             self.n_rows += n
             self.n_dropped += finite.size - n
-            if n_waiting + n > self._chunk_rows:
-                self._add_run(waiting, spill=True)
-                waiting, n_waiting = [], 0
-            if n:
-                waiting.append(piece if n == finite.size else {k: v[finite] for k, v in piece.items()})
-                n_waiting += n
-            on_rows(self.n_rows + self.n_dropped)
-        self._add_run(waiting, spill=bool(self._runs))
+            end = piece.end
+            on_rows(self.n_rows + self.n_dropped, end)
+        self._add_run(waiting, end, n_dropped, spill=bool(self._runs) or self._durable)
 
-    def _add_run(self, parts: list[Columns], *, spill: bool) -> None:
+    def _add_run(self, parts: list[Columns], end: Place, n_dropped: int, *, spill: bool) -> None:
         """Sort pieces by trixel and keep them."""
-        if not parts:
-            return
-        columns = _join(parts)
-        trixel = htm_index(columns["coord_ra"], columns["coord_dec"], self.depth)
-        order = np.argsort(trixel, kind="stable")
-        for name in columns:
-            columns[name] = columns[name][order]
-        trixels, starts = np.unique(trixel[order], return_index=True)
-        starts = np.append(starts, trixel.size).astype(np.int64)
-        if not spill:
-            self._runs.append(_Run(trixels, starts, columns, None))
-            return
-        path = self._scratch / f"run-{len(self._runs):05d}.arrow"
-        _write(path, columns)
-        self._runs.append(_Run(trixels, starts, None, path))
+        if parts:
+            path = self._scratch / f"run-{len(self._runs):06d}.arrow" if spill else None
+            self._runs.append(make_run(parts, self.depth, end, n_dropped, path, durable=self._durable))
 
     def _counts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the trixels of all runs and their numbers of rows."""
-        if not self._runs:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        trixels, inverse = np.unique(np.concatenate([run.trixels for run in self._runs]), return_inverse=True)
-        counts = np.bincount(inverse, np.concatenate([np.diff(run.starts) for run in self._runs]))
-        return trixels, counts.astype(np.int64)
+        trixels, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        for run in self._runs:
+            both = np.concatenate([trixels, run.trixels])
+            weights = np.concatenate([counts, np.diff(run.starts)])
+            trixels, inverse = np.unique(both, return_inverse=True)
+            counts = np.bincount(inverse, weights).astype(np.int64)
+        return trixels, counts
+
+    def _note_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        """Widen the common types by those of a piece."""
+        for name, dtype in dtypes.items():
+            known = self.dtypes.setdefault(name, dtype)
+            # text is not made of numbers, nor the 19 digits of an id of a floating-point number
+            if (known.kind == "U") != (dtype.kind == "U") or (name == "id" and known.kind != dtype.kind):
+                raise InvalidInputError(
+                    f"{self.tables.name}: column {name!r} holds {_kind(known)} in some of the {len(self.tables.files)} "
+                    f"files or rows and {_kind(dtype)} in others (a missing value makes numbers floating-point); "
+                    f"correct the files, or leave it out in the column map ({name}: null)."
+                )
+            self.dtypes[name] = np.result_type(known, dtype)
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """Return what values of a type are called."""
+    return {"U": "text", "f": "floating-point numbers", "b": "booleans"}.get(dtype.kind, "integers")
 
 
 def _ranges(
@@ -207,31 +229,3 @@ def _ranges(
     if trixels.size:
         ranges.append((int(trixels[begin]), int(trixels[-1]) + 1))
     return ranges
-
-
-def _join(parts: list[Columns]) -> Columns:
-    """Return pieces one behind the other, and empty them: memory holds one column twice, not all."""
-    names = list(parts[0])
-    return {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
-
-
-def _write(path: Path, columns: Columns) -> None:
-    """Write columns to an Arrow file that can be read in part."""
-    import pyarrow as pa
-
-    batch = pa.record_batch([pa.array(values) for values in columns.values()], names=list(columns))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def _read(path: Path | None, rows: slice) -> Columns:
-    """Read rows of such a file; the rest stays on disk."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        batch = pa.ipc.open_file(source).get_batch(0).slice(rows.start, rows.stop - rows.start)
-        columns = {name: np.array(batch[name].to_numpy(zero_copy_only=False)) for name in batch.schema.names}
-    return {
-        name: values.astype(np.str_) if values.dtype.kind == "O" else values
-        for name, values in columns.items()
-    }

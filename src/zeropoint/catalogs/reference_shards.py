@@ -11,7 +11,8 @@ import numpy as np
 from astropy.table import Table
 
 from zeropoint.catalogs.reference_columns import ColumnMap, make_column_map
-from zeropoint.catalogs.reference_formats import RawTable, table_columns
+from zeropoint.catalogs.reference_formats import table_columns
+from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.reference_rows import (
     ReferenceRows,
     check_same_columns,

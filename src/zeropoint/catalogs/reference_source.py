@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ import numpy as np
 
 from zeropoint.catalogs.htm import htm_depth, touches_circle, trixel_vertices
 from zeropoint.catalogs.reference_columns import EXAMPLE_MAP, ColumnMap, make_column_map, read_column_map
-from zeropoint.catalogs.reference_formats import RawTable, open_table
+from zeropoint.catalogs.reference_formats import open_table
+from zeropoint.catalogs.reference_manifest import Manifest, read_manifest
+from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.reference_rows import (
-    Columns,
     ReferenceRows,
     check_same_columns,
     describe_coverage,
-    standard_columns,
     standard_positions,
 )
+from zeropoint.catalogs.reference_tables import ReferenceTables
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["ReferenceSource", "Shard"]
+__all__ = ["ReferenceSource", "Shard", "sky_area_deg2"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +58,10 @@ class ReferenceSource(ReferenceRows):
         The catalogue's shards; empty if it is one table.
     column_map
         Map from the file's columns; what it lacks is guessed.
-
-    Attributes
-    ----------
-    units : dict
-        Units that the first file states, by its own column names.
+    manifest
+        Manifest of a catalogue that ``zeropoint references build`` wrote, else None.
+    verify
+        Compare each shard with its checksum when it is read, not only with its size.
 
     Notes
     -----
@@ -68,15 +69,24 @@ class ReferenceSource(ReferenceRows):
     """
 
     def __init__(
-        self, name: str, path: Path, *, shards: tuple[Shard, ...], column_map: Mapping[str, Any]
+        self,
+        name: str,
+        path: Path,
+        *,
+        shards: tuple[Shard, ...],
+        column_map: Mapping[str, Any],
+        manifest: Manifest | None = None,
+        verify: bool = False,
     ) -> None:
         super().__init__(name, path)
-        self.shards = shards
-        self._given = dict(column_map)
+        self.shards, self.manifest = shards, manifest
+        self._given, self._verify = dict(column_map), verify
+        self._entries = {} if manifest is None else {entry.trixel: entry for entry in manifest.shards}
         self._table = None if shards else open_table(path)
-        first = self._table if self._table is not None else open_table(shards[0].path)
-        self._map = make_column_map(first, self._given)
-        self.units = dict(first.units)
+        if self._table is not None:
+            self._map = make_column_map(self._table, self._given)
+        else:
+            self._map = self.open_shard(shards[0])[1]
         if shards and self._map.converts_jansky:
             _log.info("%s: the shards' fluxes are in Jy (format version 0) and converted to nJy.", name)
 
@@ -86,21 +96,26 @@ class ReferenceSource(ReferenceRows):
         path: str | Path,
         column_map: Mapping[str, Any] | str | Path | None = None,
         name: str | None = None,
+        *,
+        verify: bool = False,
     ) -> ReferenceSource:
         """Open a reference catalogue.
 
         Parameters
         ----------
         path
-            A directory of shards whose file names hold an HTM trixel index (Rubin's format, any depth), such a
-            directory and the name of one of several catalogues in it, or one table: FITS, parquet, ECSV, CSV or
-            text, perhaps gzipped.
+            A directory that ``zeropoint references build`` wrote; a directory of shards whose file names hold an HTM
+            trixel index (Rubin's format, any depth), or such a directory and the name of one of several catalogues
+            in it; or one table: FITS, parquet, ECSV, CSV or text, perhaps gzipped.
         column_map
             Mapping or YAML file: ``ra``, ``dec``, ``id``, ``epoch``, ``pm_ra``, ``pm_dec`` and their ``_err``
             as a column name or ``{column, unit}``, and ``bands``, a mapping from a band to ``{mag, mag_err,
-            offset}`` or ``{flux, flux_err, unit}``.  What it lacks is guessed from the names.
+            offset}`` or ``{flux, flux_err, unit}``.  What it lacks is guessed from the names.  A built catalogue needs
+            none, and ignores one.
         name
             Name of the catalogue; also chooses one of several that share a directory.
+        verify
+            Compare each shard of a built catalogue with its checksum when it is read.
 
         Raises
         ------
@@ -112,6 +127,14 @@ class ReferenceSource(ReferenceRows):
         if not path.exists():
             stem, shards = _group_named_by(path)
             return cls(name or stem, path.parent, shards=shards, column_map=given)
+        manifest = read_manifest(path) if path.is_dir() else None
+        if manifest is not None:
+            if given:
+                _log.info("%s: is a built catalogue; the column map is not applied to it.", path)
+            shards = tuple(Shard(path / one.file_name, one.trixel, manifest.depth) for one in manifest.shards)
+            return cls(
+                name or manifest.name, path, shards=shards, column_map={}, manifest=manifest, verify=verify
+            )
         if path.is_dir():
             stem, shards = _choose_group(path, name)
             return cls(name or stem or path.name, path, shards=shards, column_map=given)
@@ -125,6 +148,13 @@ class ReferenceSource(ReferenceRows):
 
     def open_shard(self, shard: Shard) -> tuple[RawTable, ColumnMap]:
         """Open one shard; its map is made anew, because units may differ between files."""
+        entry = self._entries.get(shard.index)
+        problem = None if entry is None else entry.check(self.path, content=self._verify)
+        if problem is not None:
+            raise InvalidInputError(
+                f"Reference catalogue {self.name} is damaged: {problem}.  `zeropoint references info --verify` checks all "
+                "of it; copy or build it again."
+            )
         table = open_table(shard.path)
         return table, make_column_map(table, self._given)
 
@@ -141,22 +171,11 @@ class ReferenceSource(ReferenceRows):
         _log.debug("%d shards of %s touch the region.", len(result), self.name)
         return result
 
-    def pieces(self, n_rows: int) -> Iterator[Columns]:
-        """Read the whole catalogue, at most ``n_rows`` at a time.
-
-        Yields
-        ------
-        dict of arrays
-            Standard columns in the order of the files; positions that are not finite stay in.
-        """
-        tables = [(self._table, self._map)] if self._table is not None else map(self.open_shard, self.shards)
-        first: tuple[RawTable, ColumnMap] | None = None
-        for table, mapping in tables:
-            first = first or (table, mapping)
-            check_same_columns(table, mapping, *first)
-            for piece in table.pieces(mapping.sources, n_rows):
-                ras, decs = standard_positions(piece, mapping)
-                yield standard_columns(piece, mapping, ras, decs, np.arange(ras.size))
+    @property
+    def tables(self) -> ReferenceTables:
+        """The catalogue's files, to be read from beginning to end."""
+        files = [shard.path for shard in self.shards] or [self.path]
+        return ReferenceTables(self.name, files, self._given)
 
     def shards_touching(self, ra: float, dec: float, radius: float) -> list[Shard]:
         """Return the shards whose trixels touch a circle (radians)."""
@@ -183,6 +202,17 @@ class ReferenceSource(ReferenceRows):
             ras, decs = ras[finite], decs[finite]
             what = f"{ras.size} rows"
         return describe_coverage(what, ras, decs, ra, dec)
+
+
+def sky_area_deg2(shards: Iterable[Shard]) -> float:
+    """Return the area of the sky, square degrees, in the trixels of some shards."""
+    total = 0.0
+    for depth, group in itertools.groupby(sorted(shards, key=lambda one: one.depth), lambda one: one.depth):
+        a, b, c = np.moveaxis(trixel_vertices([one.index for one in group], depth), 1, 0)
+        volume = np.einsum("ni,ni->n", a, np.cross(b, c))
+        cosines = (np.einsum("ni,ni->n", *pair) for pair in ((a, b), (b, c), (c, a)))
+        total += float(np.sum(2.0 * np.arctan2(volume, 1.0 + sum(cosines))))
+    return total * (180.0 / np.pi) ** 2
 
 
 # -- shards ---------------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import lsst.pex.config as pexConfig
 import numpy as np
 from astropy.table import Column, Table
 
-from zeropoint.catalogs.proper_motion import JULIAN_YEAR_DAYS, move_positions, moved_error
+from zeropoint.catalogs.proper_motion import JULIAN_YEAR_DAYS
+from zeropoint.catalogs.reference_epoch import at_epoch
 from zeropoint.catalogs.reference_rows import Columns, ReferenceRows, standard_unit
 from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.catalogs.selectors.limits import ab_magnitude
@@ -35,6 +36,8 @@ _FASTEST = np.deg2rad(10.5 / 3600.0)
 _USUAL_EPOCH = 57388.5
 #: Pixels added around the box, for the curvature of its edges on the sky.
 _EDGE_PIXELS = 100.0
+#: Larger than any parallax, radians.
+_LARGEST_PARALLAX = np.deg2rad(1.0 / 3600.0)
 
 
 class SkyRegion(Protocol):
@@ -73,14 +76,28 @@ class LoadReferenceObjectsConfig(pexConfig.Config):
     minRefMag = pexConfig.Field[float](
         default=None, optional=True, doc="Drop objects brighter than this AB magnitude."
     )
+    apply_parallax = pexConfig.Field[bool](
+        default=True,
+        doc="Shift objects by their parallax to where they are seen from the Earth at the image's epoch?  Only together "
+        "with proper motions.",
+    )
+    min_parallax_snr = pexConfig.RangeField[float](
+        default=5.0, min=0.0, doc="Smallest signal-to-noise ratio of a parallax that is applied."
+    )
 
     def validate(self) -> None:
         """Check that there is one way from the image's band to the catalogue's."""
         super().validate()
         if self.filterMap and self.anyFilterMapsToThis is not None:
             raise pexConfig.FieldValidationError(
-                type(self).anyFilterMapsToThis, self, "filterMap and anyFilterMapsToThis exclude each other"
+                type(self).anyFilterMapsToThis,
+                self,
+                f"filterMap ({', '.join(self.filterMap)}) and anyFilterMapsToThis ({self.anyFilterMapsToThis!r}) "
+                "exclude each other; unset one of them",
             )
+        if self.anyFilterMapsToThis == "" or "" in self.filterMap.values():
+            field = type(self).anyFilterMapsToThis if self.anyFilterMapsToThis == "" else type(self).filterMap
+            raise pexConfig.FieldValidationError(field, self, "a band of the catalogue has a name")
 
 
 @dataclass(frozen=True)
@@ -150,11 +167,16 @@ class ReferenceObjectLoader:
         config = self.config
         wanted = config.anyFilterMapsToThis or config.filterMap.get(band, band)
         if wanted not in self.source.bands:
+            why = f"for the image's band {band!r}"
+            if config.anyFilterMapsToThis is not None:
+                why = "named by anyFilterMapsToThis"
+            elif band in config.filterMap:
+                why = f"to which filterMap maps the image's band {band!r}"
             raise InvalidInputError(
-                f"Reference catalogue {self.source.name} ({self.source.path}) has no band {wanted!r} (for the "
-                f"image's band {band!r}); it has {', '.join(self.source.bands)}.  Map the image's filter to one of them "
-                f"in the camera card (bands: {{FILTER: {self.source.bands[0]}}}), or set both "
-                "astrometry_ref_loader.anyFilterMapsToThis and photometry_ref_loader.anyFilterMapsToThis with -c."
+                f"Reference catalogue {self.source.name} ({self.source.path}) has no band {wanted!r} ({why}); it has "
+                f"{', '.join(self.source.bands)}.  Map the image's filter to one of them in the camera card (bands: "
+                f"{{FILTER: {self.source.bands[0]}}}), or set filterMap or anyFilterMapsToThis of both "
+                "astrometry_ref_loader and photometry_ref_loader with -c."
             )
         return f"{wanted}_flux"
 
@@ -191,12 +213,8 @@ class ReferenceObjectLoader:
             If the catalogue has nothing in the box; metadata ra, dec, radius (degrees).
         """
         flux_field = self.flux_field(band)
-        moving = self._can_move(mjd_tai)
         ra, dec, radius = self._circle(wcs, shape)
-        slack = _FASTEST * abs(mjd_tai - _USUAL_EPOCH) / JULIAN_YEAR_DAYS if moving else 0.0
-        columns = dict(self.source.load_circle(ra, dec, radius + slack))
-        if moving:
-            columns = _at_epoch(columns, mjd_tai)
+        columns, epoch = self._read(ra, dec, radius, mjd_tai)
         x, y = wcs.sky_to_pixel(ra=columns["coord_ra"], dec=columns["coord_dec"])
         columns["centroid_x"], columns["centroid_y"] = x, y
         if self.region is None:
@@ -206,10 +224,59 @@ class ReferenceObjectLoader:
         if inside.size == 0:
             self._fail(ra, dec, radius)
         n_in_box = int(np.count_nonzero(_in_box(x, y, shape, 0)))
-        rows = inside[self._bright(columns[flux_field][inside])]
+        return self._catalog(columns, inside, flux_field, epoch, n_in_box)
+
+    def load_circle(
+        self, *, ra: float, dec: float, radius: float, band: str, mjd_tai: float = float("nan")
+    ) -> ReferenceCatalog:
+        """Load the objects within a circle, at an epoch; there are no pixels, so no centroids.
+
+        Parameters
+        ----------
+        ra, dec, radius
+            Center and radius, radians.
+        band, mjd_tai
+            As for `load`.
+
+        Returns
+        -------
+        ReferenceCatalog
+            Without ``centroid_x`` and ``_y``; ``n_in_box`` is the number of objects in the circle before any limit on
+            brightness.
+
+        Raises
+        ------
+        InvalidInputError, NoReferenceSourcesError
+            As for `load`.
+        """
+        flux_field = self.flux_field(band)
+        columns, epoch = self._read(ra, dec, radius, mjd_tai)
+        distance = angular_separation(columns["coord_ra"], columns["coord_dec"], ra, dec)
+        inside = np.flatnonzero(distance <= radius)
+        if inside.size == 0:
+            self._fail(ra, dec, radius)
+        return self._catalog(columns, inside, flux_field, epoch, inside.size)
+
+    def _read(self, ra: float, dec: float, radius: float, mjd_tai: float) -> tuple[Columns, float]:
+        """Return the objects in a circle, and all that may have moved into it, at an epoch, and that epoch or NaN."""
+        if not self._can_move(mjd_tai):
+            return dict(self.source.load_circle(ra, dec, radius)), float("nan")
+        config = self.config
+        slack = _FASTEST * abs(mjd_tai - _USUAL_EPOCH) / JULIAN_YEAR_DAYS + _LARGEST_PARALLAX
+        columns = self.source.load_circle(ra, dec, radius + slack)
+        return at_epoch(columns, mjd_tai, config.min_parallax_snr if config.apply_parallax else None), mjd_tai
+
+    def _catalog(
+        self, columns: Columns, inside: np.ndarray, flux_field: str, epoch: float, n_in_box: int
+    ) -> ReferenceCatalog:
+        """Return some rows of the columns, within the limits on brightness, as a catalogue."""
+        flux = columns[flux_field][inside]
+        if not np.any(np.isfinite(flux)):
+            self._fail_without_fluxes(flux_field, inside.size)
+        rows = inside[self._bright(flux)]
         table = Table(
             [Column(values[rows], name=name, unit=standard_unit(name)) for name, values in columns.items()],
-            meta={"name": self.source.name, "epoch_mjd_tai": mjd_tai if moving else float("nan")},
+            meta={"name": self.source.name, "epoch_mjd_tai": epoch},
         )
         error = f"{flux_field}Err"
         _log.debug("%d objects of %s, %d on the image.", len(table), self.source.name, n_in_box)
@@ -263,7 +330,19 @@ class ReferenceObjectLoader:
             rows = rows[np.sort(brightest)]
         return rows
 
-    def _fail(self, ra: float, dec: float, radius: float) -> None:
+    def _fail_without_fluxes(self, flux_field: str, n: int) -> NoReturn:
+        """Raise the error of a band without a single flux."""
+        others = [band for band in self.source.bands if f"{band}_flux" != flux_field]
+        raise NoReferenceSourcesError(
+            f"None of the {n} objects of reference catalogue {self.source.name} ({self.source.path}) on the image has a "
+            f"flux in band {flux_field.removesuffix('_flux')!r}: all are NaN.  Choose another band with filterMap or "
+            f"anyFilterMapsToThis of the reference loader ({', '.join(others) or 'it has no other'}), or give a "
+            "catalogue that has it here.",
+            n_objects=n,
+            n_with_flux=0,
+        )
+
+    def _fail(self, ra: float, dec: float, radius: float) -> NoReturn:
         """Raise the error that says where the image is and where the catalogue is."""
         ra_deg, dec_deg, radius_deg = (float(np.rad2deg(value)) for value in (ra % (2 * np.pi), dec, radius))
         raise NoReferenceSourcesError(
@@ -316,19 +395,3 @@ def _in_box(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], margin: float)
     height, width = shape
     inside = (x >= -0.5 - margin) & (x <= width - 0.5 + margin)
     return np.asarray(inside & (y >= -0.5 - margin) & (y <= height - 0.5 + margin))
-
-
-def _at_epoch(columns: Columns, mjd_tai: float) -> Columns:
-    """Return the columns with positions, their errors and epochs at another epoch."""
-    moved = dict(columns)
-    years = (mjd_tai - columns["epoch"]) / JULIAN_YEAR_DAYS
-    moved["coord_ra"], moved["coord_dec"] = move_positions(
-        columns["coord_ra"], columns["coord_dec"], columns["pm_ra"], columns["pm_dec"], years
-    )
-    for axis in ("ra", "dec"):
-        error, motion_error = columns.get(f"coord_{axis}Err"), columns.get(f"pm_{axis}Err")
-        if error is not None and motion_error is not None:
-            covariance = columns.get(f"coord_{axis}_pm_{axis}_Cov")
-            moved[f"coord_{axis}Err"] = moved_error(error, motion_error, years, covariance)
-    moved["epoch"] = np.where(np.isfinite(years), mjd_tai, columns["epoch"])
-    return moved

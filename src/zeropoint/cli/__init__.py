@@ -40,6 +40,11 @@ COMMANDS = {
         "ingest_images",
         "Bring post-ISR images into a repository, with their visits.",
     ),
+    "references": (
+        "zeropoint.cli.references",
+        "references",
+        "Build a reference catalogue of any tables; say what one holds.",
+    ),
     "ingest-references": (
         "zeropoint.cli.ingest_references",
         "ingest_references",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zeropoint.catalogs.reference_columns import ColumnMap
-from zeropoint.catalogs.reference_formats import RawTable
+from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.reference_rows import ReferenceRows
 from zeropoint.catalogs.reference_shards import DeferredTable, ReferenceShards
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
