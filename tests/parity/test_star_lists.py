@@ -104,6 +104,6 @@ def test_the_scatter_of_an_lco_frame_is_the_published_one():
 def test_the_response_of_an_lco_frame_varies_and_held_out_stars_agree():
     result = lco_calibration(do_fit_zeropoint_field=True)
     assert result.field.order >= 2
-    assert result.hold_out_scatter < 0.014
+    assert result.hold_out_scatter < 0.8 * lco_calibration().hold_out_scatter
     assert result.field.max_error < 0.01
     assert 0.03 < result.metadata["zeropoint_field_range_mag"] < 0.2

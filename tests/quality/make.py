@@ -63,6 +63,13 @@ def exposure(shape=(300, 320), seed=5, calibrated=True):
     return made
 
 
+def photo_calib(shape):
+    """Return a calibration that varies by 4 % from left to right."""
+    mean = float(AB_FLUX_NJY * 10 ** (-0.4 * ZEROPOINT))
+    field = ChebyshevPolynomial(shape[1], shape[0], mean * np.array([[1.0, 0.02], [0.0, 0.0]]))
+    return PhotoCalib(mean, 0.002 * mean, field)
+
+
 def stars(exposure, n=200, seed=6, n_sky=20):
     """Return a catalogue of isolated stars; sizes are 0.4 % above the PSF's, ellipticities exact."""
     rng = np.random.default_rng(seed)
@@ -149,6 +156,11 @@ GOOD_EXTRA = {
     "hold_out_scatter": 0.021,
     "hold_out_zp_std": 0.003,
     "zeropoint_err": 0.002,
+    "zeropoint_field_order": 1,
+    "zeropoint_field_range_mag": 0.0434,
+    "zeropoint_field_max_error_mag": 0.004,
+    "zeropoint_field_hold_out_0": 0.017,
+    "zeropoint_field_hold_out_1": 0.012,
 }
 
 
@@ -192,5 +204,6 @@ def report_data(shape=(300, 320), seed=5, **changes):
         "references": "made-up stars",
         "extra": dict(GOOD_EXTRA),
         "flux_scale": float(AB_FLUX_NJY * 10 ** (-0.4 * ZEROPOINT)),
+        "photo_calib": photo_calib(shape),
     }
     return ReportData(**(values | changes))

@@ -20,6 +20,8 @@ _CONVERGED = 1e-6
 _MAX_ROUNDS = 25
 #: The response may not fall below this fraction of its mean while the fit is under way.
 _LOWEST_RESPONSE = 0.1
+#: Smallest eigenvalue of the normal equations relative to the largest.
+_SINGULAR = 1e-12
 #: Rounds and smallest residual (mag) of the least-absolute-deviations start.
 _START_ROUNDS, _START_SOFTENING = 15, 0.005
 
@@ -187,9 +189,14 @@ def _start(difference: np.ndarray, field: np.ndarray, color: np.ndarray) -> np.n
     return parameters
 
 
+def _normal(weight: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    return np.asarray(jacobian.T @ (jacobian * weight[:, None]))
+
+
 def _step(residual: np.ndarray, weight: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-    root = np.sqrt(weight)
-    return np.asarray(np.linalg.lstsq(jacobian * root[:, None], residual * root, rcond=None)[0])
+    """Return the weighted least-squares step; terms that the stars do not determine stay where they are."""
+    inverse = np.linalg.pinv(_normal(weight, jacobian), rcond=_SINGULAR, hermitian=True)
+    return np.asarray(inverse @ (jacobian.T @ (weight * residual)))
 
 
 def fit_calibration(
@@ -232,8 +239,8 @@ def fit_calibration(
     n, p = mean.n_good, len(parameters)
     freedom = (n - 1.0) / max(n - p, 1.0)
     scale = mean.sigma**2 * mean.weights.sum() * freedom
-    normal = jacobian.T @ (jacobian * mean.weights[:, None])
-    return CalibrationFit(mean, order, degree, parameters, np.linalg.pinv(normal, hermitian=True) * scale)
+    covariance = np.linalg.pinv(_normal(mean.weights, jacobian), rcond=_SINGULAR, hermitian=True) * scale
+    return CalibrationFit(mean, order, degree, parameters, covariance)
 
 
 def _options(clipping: Clipping | None) -> dict[str, Any]:

@@ -428,4 +428,4 @@ def _with_final(term: FittedColorTerm, fit: CalibrationFit) -> FittedColorTerm:
 
 def _photo_calib(fit: CalibrationFit, shape: tuple[int, int]) -> PhotoCalib:
     mean = float(AB_FLUX_NJY * 10.0 ** (-0.4 * fit.zp))
-    return PhotoCalib(mean, mean * fit.sigma / _MAG, fit.field(shape[1], shape[0]))
+    return PhotoCalib(mean, float(mean * fit.sigma / _MAG), fit.field(shape[1], shape[0]))

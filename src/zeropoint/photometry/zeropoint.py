@@ -151,11 +151,26 @@ def _excess_variance(square: np.ndarray, variance: np.ndarray, membership: np.nd
 
     if surplus(0.0) <= 0.0:
         return 0.0
-    low, high = 0.0, 4.0 * float(square.max()) + 1e-12
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if surplus(middle) > 0.0 else (low, middle)
-    return 0.5 * (low + high)
+    # over the inverse variance the surplus is almost a straight line, so false position (Illinois) takes few steps
+    typical = float(np.median(variance))
+    largest = 4.0 * float(square.max()) + 1e-12
+    low, high = 1.0 / (typical + largest), 1.0 / typical
+    at_low, at_high = (surplus(1.0 / t - typical) / t for t in (low, high))
+    if at_low >= 0.0:  # two or three stars
+        return largest
+    below, t = 0, high
+    for _ in range(60):
+        before, t = t, (low * at_high - high * at_low) / (at_high - at_low)
+        value = surplus(1.0 / t - typical) / t
+        if abs(t - before) < 1e-10 * t:
+            break
+        if value > 0.0:
+            high, at_high, at_low = t, value, at_low * (0.5 if below > 0 else 1.0)
+            below = 1
+        else:
+            low, at_low, at_high = t, value, at_high * (0.5 if below < 0 else 1.0)
+            below = -1
+    return 1.0 / t - typical
 
 
 def _membership(u: np.ndarray, n_sigma: float) -> np.ndarray:

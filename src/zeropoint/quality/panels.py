@@ -46,6 +46,10 @@ def _has_color(data: ReportData) -> bool:
     return sum(n.startswith("ref_") and n.endswith("_flux") for n in matches.colnames) > 1
 
 
+def _has_field(data: ReportData) -> bool:
+    return _has_photometry(data) and data.photo_calib is not None and data.photo_calib.field is not None
+
+
 def _has_ap_corr(data: ReportData) -> bool:
     return bool(data.exposure.ap_corr_map)
 
@@ -189,6 +193,15 @@ PANELS: tuple[Panel, ...] = (
         photometry.zeropoint_by_position_caption,
         "Red and blue well mixed. A gradient is a flat-field error or scattered light.",
         _has_photometry,
+    ),
+    Panel(
+        "zeropoint over the image",
+        "photometry",
+        photometry.plot_zeropoint_field,
+        photometry.zeropoint_field_caption,
+        "Stars have the color of the field around them. It changes smoothly, by a few hundredths of a magnitude, and "
+        "has no extremes where there are no stars.",
+        _has_field,
     ),
     Panel(
         "time per stage",

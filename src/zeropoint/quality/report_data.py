@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Table
 
-from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure
+from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure, PhotoCalib
 
 if TYPE_CHECKING:
     from lsst.images import ObservationSummaryStats
@@ -60,7 +60,9 @@ class ReportData:
         Scalars computed by the fits, under the names in `zeropoint.quality.metrics.EXTRA_NAMES`; others are
         passed on.
     flux_scale
-        nJy per electron that was applied to the pixels; 1 if none was.
+        nJy per electron that was applied to the pixels (the mean, if it varies); 1 if none was.
+    photo_calib
+        The fitted calibration, nJy per electron, whether applied to the pixels or not.
     flux_column
         Column of the instrumental flux that the zeropoint belongs to.
     reference_flux
@@ -89,6 +91,7 @@ class ReportData:
     references: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     flux_scale: float = 1.0
+    photo_calib: PhotoCalib | None = None
     flux_column: str = "slot_CalibFlux_instFlux"
     reference_flux: str = ""
 

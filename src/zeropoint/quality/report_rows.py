@@ -39,6 +39,14 @@ _FACTS = (
     ("photometry", "photom_scatter_bright_mag", "", "Scatter of all matches with S/N > 50", "mag"),
     ("photometry", "photom_slope_mag", "photom_slope_mag_err", "Slope with magnitude", "mag/mag"),
     ("photometry", "photom_color_slope", "photom_color_slope_err", "Slope with color", "mag/mag"),
+    ("photometry", "color_term_slope", "color_term_slope_err", "Fitted color term", "mag/mag"),
+    (
+        "photometry",
+        "zeropoint_field_range_mag",
+        "zeropoint_field_max_error_mag",
+        "Fitted range of the zeropoint over the image",
+        "mag",
+    ),
     ("photometry", "photom_spatial_rms_mag", "", "Rms of the zeropoint over the image", "mag"),
     ("photometry", "photom_spatial_noise_mag", "", "The same from noise alone", "mag"),
 )

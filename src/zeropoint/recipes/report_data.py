@@ -117,4 +117,5 @@ def report_data(run: ImageRun, references: str) -> ReportData:
         references=references,
         extra=extra,
         flux_scale=1.0 if applied is None else applied.calibration_mean,
+        photo_calib=None if result.photometry is None else result.photometry.photo_calib,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.quality.plots.style import (
     COLORS,
     STYLE,
@@ -26,9 +27,11 @@ __all__ = [
     "plot_zeropoint_by_color",
     "plot_zeropoint_by_magnitude",
     "plot_zeropoint_by_position",
+    "plot_zeropoint_field",
     "zeropoint_by_color_caption",
     "zeropoint_by_magnitude_caption",
     "zeropoint_by_position_caption",
+    "zeropoint_field_caption",
 ]
 
 _NO_MATCHES = "no zeropoint"
@@ -144,10 +147,28 @@ def zeropoint_by_color_caption(data: ReportData, metrics: dict[str, Any]) -> str
     low, high = metrics["photom_color_min"], metrics["photom_color_max"]
     text = f"Slope {slope:+.4f} ± {metrics['photom_color_slope_err']:.4f} mag per mag of {name}, "
     text += f"for colors from {low:.2f} to {high:.2f}."
+    return text + " " + _color_term_sentence(metrics)
+
+
+def _color_term_sentence(metrics: dict[str, Any]) -> str:
     kept = metrics.get("color_term_kept")
     if kept is None:
-        return text + " No color term was fitted."
-    return text + (" A fitted color term is applied." if kept else " A fitted color term was not kept.")
+        return "No color term was fitted."
+    if not kept:
+        return f"A fitted color term was not kept: {metrics.get('color_term_reason', '')}."
+    term = f"{metrics['color_term_slope']:+.4f} ± {metrics['color_term_slope_err']:.4f} mag per mag"
+    if metrics.get("color_term_curvature"):
+        term += (
+            f", curvature {metrics['color_term_curvature']:+.4f} ± {metrics['color_term_curvature_err']:.4f}"
+        )
+    text = f"A fitted color term of {term} is taken out"
+    if "color_term_color" in metrics:
+        text += (
+            f" (camera = catalog at {metrics['color_term_color']} = {metrics['color_term_reference']:.2f}); with it "
+            f"stars left out scatter by {metrics['color_term_hold_out_with']:.4f} mag instead of "
+            f"{metrics['color_term_hold_out_without']:.4f}"
+        )
+    return text + "."
 
 
 def plot_zeropoint_by_position(data: ReportData, ax: Axes | None = None) -> Axes:
@@ -184,3 +205,58 @@ def zeropoint_by_position_caption(data: ReportData, metrics: dict[str, Any]) -> 
     n = metrics["photom_spatial_cells"]
     noise = metrics["photom_spatial_noise_mag"]
     return f"Medians in {n} × {n} cells vary by {rms:.4f} mag rms; noise alone would give {noise:.4f} mag."
+
+
+def plot_zeropoint_field(data: ReportData, ax: Axes | None = None) -> Axes:
+    """Plot the fitted variation of the zeropoint over the image, and each star's own value on top."""
+    shape = data.exposure.shape
+    ax = image_axes(ax, shape)
+    finish(ax, "Zeropoint over the image", "x (pixel)", "y (pixel)", grid=False)
+    calib, residuals = data.photo_calib, photometry_residuals(data)
+    if calib is None or residuals is None:
+        return note(ax, _NO_MATCHES)
+    height, width = shape
+    x, y = np.meshgrid(np.linspace(0, width - 1, 101), np.linspace(0, height - 1, 101))
+    field = _offset(calib, x, y)
+    used = residuals.used
+    own = residuals.residual[used] + _offset(calib, residuals.x[used], residuals.y[used])
+    limit = max(float(np.abs(field).max()), 0.005)
+    colors: dict[str, Any] = {"cmap": STYLE["diverging"], "vmin": -limit, "vmax": limit}
+    shown = ax.imshow(
+        field,
+        origin="lower",
+        extent=(-0.5, width - 0.5, -0.5, height - 0.5),
+        interpolation="bilinear",
+        **colors,
+    )
+    ax.scatter(
+        residuals.x[used],
+        residuals.y[used],
+        c=own,
+        s=24,
+        edgecolors=STYLE["line"],
+        linewidths=0.4,
+        **colors,
+    )
+    detector_limits(ax, shape)
+    color_bar(ax, shown, "zeropoint − its mean (mag)")
+    return ax
+
+
+def _offset(calib: PhotoCalib, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the local zeropoint less that of the mean calibration, mag."""
+    return np.asarray(-2.5 * np.log10(calib.at(x=x, y=y) / calib.calibration_mean))
+
+
+def zeropoint_field_caption(data: ReportData, metrics: dict[str, Any]) -> str:
+    """Return the caption of `plot_zeropoint_field`."""
+    order = metrics.get("zeropoint_field_order")
+    if not order:
+        reason = metrics.get("zeropoint_field_reason")
+        return "The zeropoint is the same everywhere" + (f": {reason}." if reason else ".")
+    before, after = (metrics[f"zeropoint_field_hold_out_{k}"] for k in (0, order))
+    return (
+        f"A field of order {order} with a range of {metrics['zeropoint_field_range_mag']:.4f} mag, known to "
+        f"{metrics['zeropoint_field_max_error_mag']:.4f} mag everywhere, is applied to pixels and fluxes; stars left "
+        f"out agree to {after:.4f} mag instead of {before:.4f}."
+    )
