@@ -16,9 +16,6 @@ from zeropoint.errors import InvalidInputError
 
 __all__ = ["DebugConfig", "DebugDisplay", "DebugFrame", "DisplayHook", "debug_field"]
 
-#: Pixels per inch of the plots.
-_DPI = 144
-
 
 class DebugConfig(pexConfig.Config):
     """What is shown while the recipe works."""
@@ -110,16 +107,15 @@ class DebugDisplay:
 
     def _save(self, frame: DebugFrame) -> None:
         # matplotlib is loaded by those who want plots, and by nobody else
-        from zeropoint.quality.plots.debug import plot_debug_frame
+        from zeropoint.quality.plots.debug import save_debug_frame
 
         folder = Path(self._config.directory)
         stem = re.sub(r"[^\w.-]+", "_", frame.label)
         path = folder / f"{stem}.{frame.task}.{frame.number:02d}.{frame.moment}.png"
         title = f"{frame.label}: {frame.task}, {frame.moment}"
-        axes = plot_debug_frame(frame.exposure, title, catalog=frame.catalog, matches=frame.matches)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            axes.figure.savefig(path, dpi=_DPI, bbox_inches="tight")
+            save_debug_frame(path, frame.exposure, title, catalog=frame.catalog, matches=frame.matches)
         except OSError as error:
             raise InvalidInputError(
                 f"{path}: cannot write there ({error.strerror}); choose another folder with debug.directory."

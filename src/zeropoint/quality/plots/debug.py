@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from astropy.table import Table
 from matplotlib.axes import Axes
@@ -12,7 +15,10 @@ from zeropoint.datamodel.exposure import Exposure
 from zeropoint.quality.plots.image import OVERLAYS, draw_exposure, legend_beside
 from zeropoint.quality.plots.style import COLORS, finish, image_axes
 
-__all__ = ["plot_debug_frame"]
+__all__ = ["plot_debug_frame", "save_debug_frame"]
+
+#: Pixels per inch of a saved plot.
+_DPI = 144
 
 #: Detected pixels, below the defects.
 _OVERLAYS = (
@@ -69,6 +75,29 @@ def plot_debug_frame(
     return ax
 
 
+def save_debug_frame(
+    path: Path,
+    exposure: Exposure,
+    title: str,
+    *,
+    catalog: SourceCatalog | None = None,
+    matches: Table | None = None,
+) -> None:
+    """Save what `plot_debug_frame` plots.
+
+    Parameters
+    ----------
+    path
+        File; its ending says the format.
+    exposure, title, catalog, matches
+        As for `plot_debug_frame`.
+    """
+    ax = plot_debug_frame(exposure, title, catalog=catalog, matches=matches)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=_DPI, bbox_inches="tight")
+
+
 def _draw_sources(ax: Axes, catalog: SourceCatalog) -> list[Line2D]:
     """Draw each source with the mark of the last kind that it is of; return the legend entries."""
     if "slot_Centroid_x" not in catalog:
@@ -83,7 +112,14 @@ def _draw_sources(ax: Axes, catalog: SourceCatalog) -> list[Line2D]:
         rows = np.flatnonzero((kind == k) & np.isfinite(x) & np.isfinite(y))
         if len(rows) == 0:
             continue
-        style = {"marker": marker, "ls": "", "mfc": "none", "mew": 0.8, "color": COLORS[color], "ms": size}
+        style: dict[str, Any] = {
+            "marker": marker,
+            "ls": "",
+            "mfc": "none",
+            "mew": 0.8,
+            "color": COLORS[color],
+            "ms": size,
+        }
         ax.plot(x[rows], y[rows], **style)
         handles.append(Line2D([], [], label=f"{name} ({len(rows)})", **{**style, "ms": 6.0}))
     return handles
@@ -96,7 +132,7 @@ def _draw_matches(ax: Axes, matches: Table) -> list[Line2D]:
     handles = []
     for name, rows, color in (("matched", used, "orange"), ("matched, rejected", ~used, "purple")):
         if rows.any():
-            style = {"marker": "x", "ls": "", "mew": 0.9, "ms": 5.0, "color": COLORS[color]}
+            style: dict[str, Any] = {"marker": "x", "ls": "", "mew": 0.9, "ms": 5.0, "color": COLORS[color]}
             ax.plot(x[rows], y[rows], **style)
             handles.append(Line2D([], [], label=f"{name} ({int(rows.sum())})", **style))
     return handles

@@ -258,6 +258,7 @@ class Calibrate:
 
     def _astrometry(self, record: CalibratedExposure, job: _Job) -> _Wcs:
         exposure, phase, info = record.exposure, self.sources, record.exposure.visit_info
+        assert self.astrometry is not None
         assert job.astrometry is not None
         assert exposure.wcs is not None
         assert phase.astrometry_detection is not None
