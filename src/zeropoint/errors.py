@@ -38,6 +38,9 @@ __all__ = [
     "PiffTooFewGoodStarsError",
     "PsfFitError",
     "PsfGenerationError",
+    "PsfexNoGoodStarsError",
+    "PsfexNoStarsError",
+    "PsfexTooFewGoodStarsError",
     "TooManyCosmicRays",
     "TooManyMaskedPixelsError",
     "UnreliablePsfError",
@@ -155,6 +158,21 @@ class PsfFitError(CalibrationFailure):
 
 class UnreliablePsfError(CalibrationFailure):
     """The fitted PSF contradicts the stars; metadata: reason, spatial_order, num_stars."""
+
+
+class PsfexNoStarsError(CalibrationFailure):
+    """The ``psfex`` determiner was given no candidate."""
+
+
+class PsfexNoGoodStarsError(CalibrationFailure):
+    """No candidate can be used by the ``psfex`` determiner; metadata: num_available_stars."""
+
+
+class PsfexTooFewGoodStarsError(CalibrationFailure):
+    """Too few stars for the ``psfex`` determiner.
+
+    Metadata: num_available_stars, num_good_stars, poly_ndim_initial, poly_ndim_final.
+    """
 
 
 class MeasureApCorrError(CalibrationFailure):

@@ -1,13 +1,22 @@
 """The whole PSF measurement on an exposure."""
 
+from dataclasses import replace
+
 import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
 
 from naive.psf_stars import blank_exposure, true_stamps
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
-from zeropoint.errors import NonfinitePsfShapeError, PiffTooFewGoodStarsError
+from zeropoint.datamodel.psf_model import GaussianPsf
+from zeropoint.errors import (
+    NonfinitePsfShapeError,
+    NoPsfCandidatesError,
+    PiffTooFewGoodStarsError,
+    UnreliablePsfError,
+)
 from zeropoint.psf.measure_psf import MeasurePsf, MeasurePsfConfig
+from zeropoint.psf.piff_determiner import PiffPsfDeterminer
 from zeropoint.psf.quality import psf_residuals, residual_statistics
 
 SIZE = 500
@@ -131,3 +140,48 @@ def test_candidates_smaller_than_the_model_are_refused():
     config.makePsfCandidates.kernelSize = 21
     with pytest.raises(pexConfig.FieldValidationError, match="kernelSize"):
         config.validate()
+
+
+class _Wrong(PiffPsfDeterminer):
+    """Gives a PSF half as wide as the stars, unless its order is at most ``good_order``."""
+
+    good_order = -1
+
+    def determine_psf(self, exposure, candidates):
+        result = super().determine_psf(exposure, candidates)
+        if result.metadata["psfSpatialOrder"] > self.good_order:
+            # within the limits of size, so that only the stars can tell
+            narrow = GaussianPsf(0.72 * result.psf.sigma(), 25, result.psf.average_position)
+            return replace(result, psf=narrow)
+        return result
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2])
+def test_a_psf_that_stars_contradict_is_not_returned(rng, fraction):
+    exposure, x, y = _field(rng)
+    schema = Schema()
+    schema.add(ColumnSpec("c_x", "f8"), ColumnSpec("c_y", "f8"), ColumnSpec("is_star", "bool"))
+    schema.alias("slot_Centroid", "c")
+    step = MeasurePsf(_config(fraction), schema=schema)
+    catalog = SourceCatalog(schema, len(x))
+    catalog["c_x"], catalog["c_y"], catalog["is_star"] = x, y, True
+    step.determiner = _Wrong(step.determiner.config)
+    with pytest.raises(UnreliablePsfError) as failure:
+        step.run(exposure, catalog)
+    assert "of their profile" in failure.value.metadata["reason"]
+    assert failure.value.metadata["spatial_order"] == 0
+    assert exposure.psf is None
+    _Wrong.good_order = 0
+    try:
+        result = step.run(exposure, catalog)
+    finally:
+        _Wrong.good_order = -1
+    assert result.metadata["psfSpatialOrder"] == 0
+    assert "order 1: stars differ" in result.metadata["psfOrderReason"]
+
+
+def test_stars_without_whole_stamps_are_a_named_failure(rng):
+    exposure, _, _ = _field(rng, 3)
+    with pytest.raises(NoPsfCandidatesError) as failure:
+        _run(exposure, np.array([2.0, 490.0]), np.array([3.0, 250.0]), _config())
+    assert failure.value.metadata == {"n_selected": 2, "stamp_size": 27}

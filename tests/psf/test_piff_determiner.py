@@ -8,7 +8,6 @@ from naive.psf_stars import blank_exposure, make_candidates, true_stamps
 from zeropoint.datamodel.psf_model import GaussianPsf, PixelGridPsf
 from zeropoint.errors import PiffTooFewGoodStarsError
 from zeropoint.psf.piff_determiner import PiffPsfDeterminer, PiffPsfDeterminerConfig
-from zeropoint.psf.piff_io import PiffPsf
 from zeropoint.psf.registry import psfDeterminerRegistry
 from zeropoint.psf.sanity import equivalent_sigma, why_insane
 
@@ -46,25 +45,6 @@ def test_the_native_solver_gives_piffs_psf(rng, order):
     x, y = candidates.x, candidates.y
     ours, theirs = native.psf.kernel_stamps(x=x, y=y), piff.psf.kernel_stamps(x=x, y=y)
     assert np.abs(ours - theirs).max() < 1e-4 * theirs.max()
-
-
-def test_piff_in_sky_coordinates_is_wrapped(rng):
-    candidates, _ = make_candidates(12, rng, side=21, fwhm=2.8, flux=(5.0, 5.0))
-    determiner = _determiner(
-        solver="piff", spatialOrder=0, modelSize=9, stampSize=15, interpolant="Lanczos(3)", piffMaxIter=2,
-        useCoordinates="field",
-    )  # fmt: skip
-    from zeropoint.datamodel.wcs import SkyWcs
-
-    exposure = blank_exposure(4000, 4000)
-    exposure.wcs = SkyWcs.from_boresight(
-        0.1, 0.2, x=2000.0, y=2000.0, pixel_scale_arcsec=0.2, rotation_deg=10.0
-    )
-    result = determiner.determine_psf(exposure, candidates)
-    assert isinstance(result.psf, PiffPsf)
-    truth = true_stamps([2000.0], [2000.0], 15, fwhm=2.8)[0]
-    stamp = result.psf.kernel_image(x=2000.0, y=2000.0)
-    assert np.abs(stamp - truth / truth.sum()).max() < 0.05 * truth.max()
 
 
 def test_metadata_and_used_stars(rng):

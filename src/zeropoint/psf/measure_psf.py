@@ -15,11 +15,21 @@ from zeropoint.catalogs.reserve import ReserveSources
 from zeropoint.catalogs.selectors import sourceSelectorRegistry
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.psf_model import PsfModel
-from zeropoint.errors import NonfinitePsfShapeError, NoStarsSelectedError
+from zeropoint.errors import (
+    NonfinitePsfShapeError,
+    NoPsfCandidatesError,
+    NoStarsSelectedError,
+    UnreliablePsfError,
+)
 from zeropoint.psf import piff_determiner as _piff_determiner  # noqa: F401  (registers "piff")
 from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
-from zeropoint.psf.registry import PsfDeterminer, psfDeterminerRegistry
+from zeropoint.psf.pixel_grid_stars import star_sizes
+from zeropoint.psf.quality import BAD_PLANES
+from zeropoint.psf.registry import PsfDeterminer, PsfDeterminerResult, psfDeterminerRegistry
+from zeropoint.psf.sanity import JUDGES, why_contradicted, why_insane
+from zeropoint.psf.stars import make_psf_stars
 
 __all__ = ["MeasurePsf", "MeasurePsfConfig", "MeasurePsfResult"]
 
@@ -140,6 +150,11 @@ class MeasurePsf:
         ------
         NonfinitePsfShapeError
             If the fitted PSF has no finite size.
+        NoPsfCandidatesError
+            If no selected star has a whole stamp of finite pixels.
+        UnreliablePsfError
+            If the PSF is absurd somewhere on the detector, or contradicted by the reserved stars (the fitted ones
+            where fewer than 3 are reserved), at every spatial order.
         CalibrationFailure
             From the selector (no stars) or the determiner (too few).
         """
@@ -150,11 +165,19 @@ class MeasurePsf:
                 f"No star for the PSF: {self.star_selector.why_none(selection)}", n_input_sources=len(catalog)
             )
         candidates = self.make_candidates.run(exposure, catalog, selected)
+        if len(candidates) == 0:
+            stamp = candidates.side
+            raise NoPsfCandidatesError(
+                f"None of {int(np.count_nonzero(selected))} selected stars has a whole stamp of {stamp} x {stamp} "
+                "finite pixels; lower psf_measure_psf.makePsfCandidates.kernelSize, or select more stars.",
+                n_selected=int(np.count_nonzero(selected)),
+                stamp_size=stamp,
+            )
         reserved = self.reserve.run(len(candidates), exp_id=exp_id).reserved
         self._flag(catalog, "calib_psf_candidate", candidates.rows)
         self._flag(catalog, self.reserve.column, candidates.rows[reserved])
         available = np.flatnonzero(~reserved)
-        result = self.determiner.determine_psf(exposure, candidates.take(available))
+        result = self._reliable_fit(exposure, candidates, reserved)
         used = np.zeros(len(candidates), np.bool_)
         used[available[result.used]] = True
         self._flag(catalog, "calib_psf_used", candidates.rows[used])
@@ -181,6 +204,36 @@ class MeasurePsf:
             reserved=reserved,
         )
 
+    def _reliable_fit(
+        self, exposure: Exposure, candidates: PsfCandidates, reserved: npt.NDArray[np.bool_]
+    ) -> PsfDeterminerResult:
+        """Return the fit, at the highest spatial order up to the configured one that stars do not contradict."""
+        fitted = candidates.take(~reserved)
+        judges = candidates.take(reserved) if reserved.sum() >= JUDGES else fitted
+        sizes = _sizes(candidates)
+        determiner: PsfDeterminer | None = self.determiner
+        first_reason = ""
+        while True:
+            result = determiner.determine_psf(exposure, fitted)
+            trouble = why_insane(result.psf, exposure.shape, sizes) or why_contradicted(result.psf, judges)
+            order = int(result.metadata.get("psfSpatialOrder", getattr(determiner.config, "spatialOrder", 0)))
+            if not trouble:
+                break
+            first_reason = first_reason or f"order {order}: {trouble}"
+            determiner = determiner.at_order(order - 1) if order > 0 else None
+            if determiner is None:
+                raise UnreliablePsfError(
+                    f"The PSF fitted to {int(result.used.sum())} stars is wrong at every spatial order ({trouble}); "
+                    "look at the selected stars: are they stars, and not saturated?",
+                    reason=trouble,
+                    spatial_order=order,
+                    num_stars=int(result.used.sum()),
+                )
+            _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", order, order - 1, trouble)
+        if first_reason:
+            result.metadata["psfOrderReason"] = first_reason
+        return result
+
     @staticmethod
     def _flag(catalog: SourceCatalog, name: str, rows: npt.NDArray[np.int64]) -> None:
         """Set a flag column on exactly these rows, if the catalogue has it."""
@@ -188,3 +241,15 @@ class MeasurePsf:
             flag = np.zeros(len(catalog), np.bool_)
             flag[rows] = True
             catalog[name] = flag
+
+
+def _sizes(candidates: PsfCandidates) -> npt.NDArray[np.float64]:
+    """Return the equivalent Gaussian sigma of each candidate, pixels; NaN where it has none."""
+    stars = make_psf_stars(
+        candidates,
+        side=candidates.side,
+        bad_bits=bitmask(BAD_PLANES),
+        minimum_unmasked_fraction=0.0,
+        max_snr=np.inf,
+    )
+    return star_sizes(stars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.errors import InvalidInputError, PiffTooFewGoodStarsError, PsfFitError
 from zeropoint.psf.stars import PsfStars
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ def piff_config(config: Any, order: int, scale: float) -> dict[str, Any]:
             "type": "PixelGrid",
             "scale": scale * config.samplingSize,
             "size": config.modelSize,
-            "interp": config.interpolant,
+            # Piff evaluates the string and needs an instance; upstream's names are those of classes
+            "interp": config.interpolant if "(" in config.interpolant else f"{config.interpolant}()",
             "centered": config.piffPixelGridFitCenter,
         },
         "interp": {
@@ -159,22 +162,50 @@ def fit_with_piff(
         Stars not flagged by Piff.
     reduced_chi2
         Piff's chi-square per degree of freedom.
+
+    Raises
+    ------
+    InvalidInputError
+        If the YAML or the solver named in the config cannot be used.
+    PiffTooFewGoodStarsError
+        If Piff flagged all stars.
+    PsfFitError
+        If Piff's fit broke down.
     """
     import piff
     import yaml
 
     wcs, pointing = _wcs(exposure, config.useCoordinates)
+    if config.piffBasisPolynomialSolver == "jax" and importlib.util.find_spec("jax") is None:
+        raise InvalidInputError(
+            "piffBasisPolynomialSolver='jax' needs the package jax, which is not installed (Piff itself would quietly "
+            "take 'scipy')."
+        )
     if config.piffPsfConfigYaml:
         description = yaml.safe_load(config.piffPsfConfigYaml)
     else:
         description = piff_config(config, order, _pixel_scale(exposure))
     logger = piff.config.LoggerWrapper(logging.getLogger(f"{__name__}.piff"))
     logging.getLogger(f"{__name__}.piff").setLevel(_LEVELS[config.piffLoggingLevel])
-    psf = piff.PSF.process(description, logger=logger)
-    psf.fit(piff_stars(stars, wcs, pointing, color), {0: wcs}, pointing, logger=logger)
+    try:
+        psf = piff.PSF.process(description, logger=logger)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInputError(f"Piff does not accept the PSF's configuration: {error}") from error
+    try:
+        psf.fit(piff_stars(stars, wcs, pointing, color), {0: wcs}, pointing, logger=logger)
+    except (RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        raise PsfFitError(
+            f"Piff's fit of order {order} to {len(stars)} stars broke down: {error}",
+            num_stars=len(stars),
+            spatial_order=order,
+        ) from error
     used = np.zeros(len(stars), np.bool_)
     for star in psf.stars:
         used[int(star.data.properties["starId"])] = not star.is_flagged
+    if not used.any():
+        raise PiffTooFewGoodStarsError(
+            f"Piff rejected all {len(stars)} stars.", num_good_stars=0, minimum_dof=1, poly_ndim=order
+        )
     if not config.debugStarData:
         psf.stars = [
             piff.Star.makeTarget(

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.psf_model import PsfModel
-from zeropoint.errors import PiffTooFewGoodStarsError
+from zeropoint.errors import PiffTooFewGoodStarsError, PsfFitError
 from zeropoint.psf.candidates import PsfCandidates
 from zeropoint.psf.piff_backend import fit_with_piff
 from zeropoint.psf.piff_io import PiffPsf, from_piff, is_convertible
 from zeropoint.psf.pixel_grid_fit import PixelGridOptions, fit_pixel_grid
 from zeropoint.psf.pixel_grid_stars import star_sizes
+from zeropoint.psf.pixel_projection import project_to_pixels
 from zeropoint.psf.registry import (
     BasePsfDeterminerConfig,
     PsfDeterminer,
@@ -34,6 +35,7 @@ __all__ = ["PiffPsfDeterminer", "PiffPsfDeterminerConfig"]
 _LOG = logging.getLogger(__name__)
 
 _LANCZOS = re.compile(r"^(?:galsim\.)?Lanczos\((\d+)\)$")
+#: Class names as upstream; Piff wants instances, see `piff_config`.
 _GALSIM = re.compile(r"^galsim\.(?:Cubic|Delta|Linear|Nearest|Quintic|SincInterpolant)(?:\(.*\))?$")
 
 #: Stars wanted for each polynomial term; with fewer the spatial order falls.
@@ -42,6 +44,10 @@ STARS_PER_TERM = 3
 STARS_PER_TERM_FINE = 12
 #: No PSF from fewer stars than this.
 MINIMUM_STARS = 3
+#: A PSF that images cannot store is stored as a pixel grid of a degree higher by this, if the star images then differ
+#: by at most this fraction of their peak.
+PROJECTION_DEGREES = 2
+PROJECTION_LIMIT = 0.02
 #: An undersampled PSF is modelled out to this many FWHM on either side, at most to the size of the stamp.
 FINE_GRID_FWHM = 8.0
 FINE_GRID_MAX = 41
@@ -130,10 +136,13 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=0.5,
         min=0.0,
         max=1.0,
+        inclusiveMax=True,
         doc="Stars with a smaller share of good pixels are left out.",
     )
     useColor = pexConfig.Field(
-        dtype=bool, default=False, doc="Let the model depend on colour (solver='piff' only)?"
+        dtype=bool,
+        default=False,
+        doc="Let the model depend on colour (solver='piff' only)? Images hold it at the stars' mean colour.",
     )
     color = pexConfig.DictField(
         keytype=str, itemtype=str, default={}, doc="Colour for each band, such as {'i': 'g-i'}."
@@ -156,14 +165,19 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default="pixel",
         allowed={
             "pixel": "The model is defined in pixels.",
-            "field": "In a flat tangent plane, arcsec (solver='piff' only).",
-            "sky": "On the sky (solver='piff' only).",
+            "field": "In a flat tangent plane, arcsec (solver='piff' only; stored in pixels).",
+            "sky": "On the sky (solver='piff' only; stored in pixels).",
         },
         doc="Coordinates of the model.",
     )
     piffMaxIter = pexConfig.RangeField(dtype=int, default=15, min=1, doc="Iterations of the outer loop.")
     piffLoggingLevel = pexConfig.RangeField(
-        dtype=int, default=0, min=0, max=3, doc="Piff's logging: 0 critical, 1 warning, 2 info, 3 debug."
+        dtype=int,
+        default=0,
+        min=0,
+        max=3,
+        inclusiveMax=True,
+        doc="Piff's logging: 0 critical, 1 warning, 2 info, 3 debug.",
     )
     piffPsfConfigYaml = pexConfig.Field(
         dtype=str,
@@ -307,7 +321,7 @@ class PiffPsfDeterminer(PsfDeterminer):
         fwhm = FWHM_PER_SIGMA * float(np.median(sizes))
         if fwhm >= config.undersampled_fwhm:
             return config.samplingSize, config.modelSize
-        _LOG.warning("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
+        _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
         half = min(math.ceil(FINE_GRID_FWHM * fwhm), FINE_GRID_MAX // 2, stars.side)
         return 0.5, 2 * half + 1
 
@@ -405,13 +419,25 @@ class PiffPsfDeterminer(PsfDeterminer):
             chosen_color = np.where(known, chosen_color, mean)
             properties["colorValue"] = mean
         impl, used, reduced_chi2 = fit_with_piff(stars, exposure, self.config, order, chosen_color)
-        psf: PsfModel
+        details: dict[str, int | float | str | bool] = {"psfFitIterations": int(impl.niter)}
         if is_convertible(impl):
             psf = from_piff(impl, size=stars.side, x_ref=centre[0], y_ref=centre[1], norm=centre[2])
-        else:
-            average = (float(stars.x[used].mean()), float(stars.y[used].mean())) if used.any() else centre[:2]
-            psf = PiffPsf(impl, stars.side, average, properties)
-        details: dict[str, int | float | str | bool] = {"psfFitIterations": int(impl.niter)}
+            return _Fit(psf, used, reduced_chi2, float(impl.chisq), details)
+        average = (float(stars.x[used].mean()), float(stars.y[used].mean()))
+        psf, error = project_to_pixels(
+            PiffPsf(impl, stars.side, average, properties), exposure.shape, order + PROJECTION_DEGREES
+        )
+        if error > PROJECTION_LIMIT:
+            raise PsfFitError(
+                f"The PSF that Piff fitted has no form in detector pixels, which images store: at best it is wrong by "
+                f"{100 * error:.1f} % of its peak. Use useCoordinates='pixel', a Lanczos interpolant and samplingSize 1.",
+                num_stars=int(used.sum()),
+                spatial_order=order,
+            )
+        details["psfProjectionError"] = error
+        if self.config.useColor:
+            details["psfMeanColor"] = properties["colorValue"]
+        _LOG.info("The PSF is stored in detector pixels; largest difference %.1e of its peak.", error)
         return _Fit(psf, used, reduced_chi2, float(impl.chisq), details)
 
 

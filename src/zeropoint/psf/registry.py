@@ -11,6 +11,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.psf_model import PsfModel
 from zeropoint.datamodel.registry import make_registry
@@ -95,6 +96,33 @@ class PsfDeterminer(ABC):
 
     def __init__(self, config: BasePsfDeterminerConfig | None = None) -> None:
         self.config = config if config is not None else self.ConfigClass()
+
+    @property
+    def candidate_side(self) -> int:
+        """Side of the stamps that the determiner needs where it is larger than the candidates' own; 0 for theirs."""
+        return 0
+
+    def screen(self, catalog: SourceCatalog, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which candidates may be given to `determine_psf`, judged by columns of the catalogue.
+
+        Parameters
+        ----------
+        catalog
+            Measured sources.
+        rows : int64, shape (n,)
+            The candidates' rows.
+
+        Returns
+        -------
+        keep : bool, shape (n,)
+            All, unless a determiner has conditions of its own.
+
+        Raises
+        ------
+        CalibrationFailure
+            If there are candidates and none may be used.
+        """
+        return np.ones(len(rows), np.bool_)
 
     @abstractmethod
     def determine_psf(self, exposure: Exposure, candidates: PsfCandidates) -> PsfDeterminerResult:

@@ -6,13 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.datamodel.psf_model import PsfModel
+from zeropoint.psf.candidates import PsfCandidates
+from zeropoint.psf.quality import fit_stars
 
-__all__ = ["FWHM_PER_SIGMA", "equivalent_sigma", "why_insane"]
+__all__ = ["FWHM_PER_SIGMA", "equivalent_sigma", "profile_misfit", "why_contradicted", "why_insane"]
 
 #: Full width at half maximum of a Gaussian over its sigma.
 FWHM_PER_SIGMA = 2.3548
 #: The model's size must lie within this factor of the stars' sizes.
 SIZE_FACTOR = 1.5
+#: The typical star may differ from the model by this fraction of its profile (root of the ratio of powers).
+MISFIT_LIMIT = 0.25
+#: Fewer stars than this do not judge a model.
+JUDGES = 3
 #: The deepest trough, in units of the peak.
 DEEPEST_TROUGH = 0.3
 
@@ -69,3 +75,53 @@ def why_insane(psf: PsfModel, shape: tuple[int, int], star_sizes: npt.NDArray[np
     if not ((model > low / SIZE_FACTOR) & (model < high * SIZE_FACTOR)).all():
         return "size far from the stars'"
     return ""
+
+
+def profile_misfit(psf: PsfModel, candidates: PsfCandidates) -> npt.NDArray[np.float64]:
+    """Return by how much stars differ from the model beyond their noise, as a fraction of the profile.
+
+    Parameters
+    ----------
+    psf
+        The model.
+    candidates
+        Stars.
+
+    Returns
+    -------
+    misfit : float64, shape (n,)
+        ``sqrt(sum(r^2 - v) / sum m^2)`` over good pixels, with residual r, noise variance v and model m of the
+        fitted flux; 0 where the residual is below the noise, infinite where the star has no positive flux in the
+        model. Unlike moments it is defined at any sampling. Stars with fewer than half good pixels are left out.
+    """
+    fits = fit_stars(psf, candidates)
+    residual = np.where(fits.good, fits.stars.image - fits.model, 0.0)
+    excess = (residual * residual - np.where(fits.good, fits.variance, 0.0)).sum(axis=(1, 2))
+    power = np.where(fits.good, fits.model, 0.0) ** 2
+    total = power.sum(axis=(1, 2))
+    result = np.full(len(total), np.inf)
+    ok = np.isfinite(excess) & (fits.flux > 0) & (total > 0)
+    result[ok] = np.sqrt(np.maximum(excess[ok], 0.0) / total[ok])
+    return result
+
+
+def why_contradicted(psf: PsfModel, candidates: PsfCandidates) -> str:
+    """Return how stars contradict a PSF model, or an empty string.
+
+    Parameters
+    ----------
+    psf
+        The model.
+    candidates
+        Stars, best ones that did not shape it.
+
+    Notes
+    -----
+    A model is contradicted when the median `profile_misfit` is above `MISFIT_LIMIT`. Noise of the stars does not
+    count, and a few galaxies or doubles among them do not decide. Fewer than `JUDGES` stars say nothing.
+    """
+    misfit = profile_misfit(psf, candidates)
+    if len(misfit) < JUDGES:
+        return ""
+    typical = float(np.median(misfit))
+    return f"stars differ from it by {100 * typical:.0f} % of their profile" if typical > MISFIT_LIMIT else ""
