@@ -17,10 +17,10 @@ from zeropoint.catalogs.selectors import (
 )
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
-from zeropoint.datamodel.wcs import SkyWcs, unit_vectors
+from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.errors import MatcherFailure
 
-__all__ = ["DirectMatch", "DirectMatchConfig", "DirectMatchResult", "match_pixels", "match_positions"]
+__all__ = ["DirectMatch", "DirectMatchConfig", "DirectMatchResult", "match_positions", "match_references"]
 
 _ARCSEC = np.pi / 648000.0
 
@@ -97,27 +97,24 @@ def match_positions(
     return good1[mutual].astype(np.int64), good2[nearest[mutual]].astype(np.int64), separation
 
 
-def match_pixels(
-    catalog: SourceCatalog, wcs: SkyWcs, references: ReferenceCatalog, radius_arcsec: float
+def match_references(
+    catalog: SourceCatalog, references: ReferenceCatalog, radius_arcsec: float
 ) -> MatchedReferences:
-    """Match sources by their pixel positions and a WCS, for selectors that look at matched references.
+    """Match all sources to references by position, for selectors that look at matched references.
 
     Parameters
     ----------
     catalog
-        With ``slot_Centroid_x`` and ``_y``; sources with a flagged centroid count, those without one do not match.
-    wcs
-        Pixel to sky.
+        With ``coord_ra``, ``coord_dec``.
     references
         References around the image.
     radius_arcsec
         Largest separation.
     """
-    ra, dec = wcs.pixel_to_sky(x=catalog["slot_Centroid_x"], y=catalog["slot_Centroid_y"])
     table = references.table
     src, ref, _ = match_positions(
-        ra,
-        dec,
+        catalog["coord_ra"],
+        catalog["coord_dec"],
         np.asarray(table["coord_ra"], np.float64),
         np.asarray(table["coord_dec"], np.float64),
         radius_arcsec * _ARCSEC,

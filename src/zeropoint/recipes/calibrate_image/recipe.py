@@ -23,7 +23,7 @@ from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.kernels.statistics import good_values, median_and_std
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
-from zeropoint.photometry.direct_match import match_pixels
+from zeropoint.photometry.direct_match import match_references
 from zeropoint.photometry.header import magzero_metadata
 from zeropoint.recipes.calibrate_image.catalogs import (
     copy_psf_star_columns,
@@ -197,9 +197,8 @@ class CalibrateImage:
 
         def match(catalog: SourceCatalog) -> MatchedReferences:
             # the photometric references, because theirs are the bands of the image
-            assert exposure.wcs is not None
             radius = self.config.photometry.match.matchRadius
-            return match_pixels(catalog, exposure.wcs, self._load(result, references, "photometry"), radius)
+            return match_references(catalog, self._load(result, references, "photometry"), radius)
 
         stars = self.star_phase.run(result, timer, ids, adaptive, ratio, match)
         assert exposure.psf is not None
@@ -207,17 +206,10 @@ class CalibrateImage:
             centre = exposure.psf.sigma(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
             numbers["matched"] = copy_psf_star_columns(psf_stars, stars, max(3.0, centre))
             result.metadata["matched_psf_star_count"] = numbers["matched"]
-        self._update_coords(exposure, stars)
         result.stars = stars
         result.metadata["star_count"] = int(np.sum(~stars["sky_source"]))
         self.astrometry.check(exposure, stars, len(fit.match_ref))
         self._fit_photometry(result, timer, references)
-
-    def _update_coords(self, exposure: Exposure, catalog: SourceCatalog) -> None:
-        from zeropoint.astrometry.sky_coords import update_sky_coords
-
-        assert exposure.wcs is not None
-        update_sky_coords(catalog, exposure.wcs, include_errors=self.config.do_include_astrometric_errors)
 
     def _load(self, result: CalibratedImage, references: References, purpose: str) -> ReferenceCatalog:
         exposure = result.exposure

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from zeropoint.astrometry.sky_coords import update_sky_coords
 from zeropoint.catalogs.selectors import MatchedReferences
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.footprint_table import SourceFootprints
@@ -98,6 +99,8 @@ class StarPhase:
             self.apply_ap_corr.run(catalog, exposure.ap_corr_map)
             self.catalog_calculation.run(catalog)
             self.primary_flags.run(catalog)
+            # selectors may look at the sky coordinates
+            update_sky_coords(catalog, exposure.wcs, include_errors=c.do_include_astrometric_errors)
             matches = match(catalog) if self.selector.usesMatches else None
             selection = self.selector.run(catalog, exposure=exposure, matches=matches)
             if selection.n_selected == 0:
