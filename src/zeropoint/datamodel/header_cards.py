@@ -77,8 +77,8 @@ def _add_photometry(header: fits.Header, image: VisitImage) -> None:
     zeropoint = round(_NANOJANSKY - 2.5 * float(np.log10(mean)), 6)
     if image.unit == u.electron and "MAGZERO" not in header:
         _add(header, "MAGZERO", zeropoint, "[mag] AB magnitude of one unit of the image")
-    where = "" if scaling.is_constant else ", image center"
-    _add(header, "MAGZPINS", zeropoint, f"[mag] AB magnitude of one electron{where}")
+    where = "one electron" if scaling.is_constant else "an electron at the center"
+    _add(header, "MAGZPINS", zeropoint, f"[mag] AB magnitude of {where}")
 
 
 def _add(header: fits.Header, key: str, value: str | float | None, comment: str) -> None:

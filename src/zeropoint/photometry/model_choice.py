@@ -89,22 +89,22 @@ def choose_order(
         return FieldChoice(0, (), nan, few)
     weights = fit_calibration(stars, order=highest, degree=degree, clipping=clipping).mean.weights
     used = weights > 0.0
-    best, worst, reason, losses = 0, nan, few, []
+    best, worst, reason, losses = 0, nan, "", []
     for order in range(highest + 1):
         residual = held_out_residuals(stars, folds, order=order, degree=degree, weights=weights)
         losses.append((weights * residual**2)[used])
         if order == 0:
             continue
         if not _is_better(losses[best] - losses[order]):
-            reason = reason or "held-out stars agree no better with higher orders"
+            reason = reason or "stars left out agree no better with a higher order"
             continue
         error = _largest_error(stars, order, degree, clipping)
         if error > max_error:
             reason = f"order {order} would be uncertain by {error:.3f} mag somewhere on the image"
             continue
-        best, worst, reason = order, error, few
+        best, worst, reason = order, error, ""
     rms = tuple(float(np.sqrt(loss.sum() / weights.sum())) for loss in losses)
-    return FieldChoice(best, rms, worst, "" if best == max_order else reason)
+    return FieldChoice(best, rms, worst, few if best == highest else reason)
 
 
 def _n_terms(order: int) -> int:

@@ -69,6 +69,28 @@ class PhotoCalResult:
     color_coefficients: tuple[float, float, float]
     metadata: Metadata
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what became of the colour term and the field that were asked for."""
+        sentences, term, choice = [], self.color_term, self.field
+        if term is not None and term.kept:
+            sentences.append(
+                f"a colour term of {term.slope:+.4f} +- {term.slope_err:.4f} mag per mag of {term.primary} - "
+                f"{term.secondary} is taken out: magnitudes are the camera's own, those of the catalogue at "
+                f"{term.reference_color:.2f}"
+            )
+        elif term is not None:
+            sentences.append(f"no colour term is applied: {term.reason}")
+        if choice is not None and choice.order:
+            span = self.metadata["zeropoint_field_range_mag"]
+            sentences.append(
+                f"the zero point varies by {span:.3f} mag over the image (order {choice.order}, known to "
+                f"{choice.max_error:.3f} mag everywhere), which is applied to pixels and fluxes"
+            )
+        elif choice is not None:
+            sentences.append(f"the zero point is taken as constant: {choice.reason}")
+        return sentences
+
 
 def photocal_metadata(
     fit: CalibrationFit,

@@ -238,6 +238,7 @@ class CalibrateImage:
             calibrate_catalog(stars, fit.photo_calib)
             result.photometry_matches = photometry_matches(catalogue, stars, fit)
             result.metadata["photometry_matches_count"] = len(fit.match_ref)
+            result.notes += fit.notes
             header = magzero_metadata(fit, exposure.visit_info.exposure_time)
             # the file's card MAGZERO is that of its pixels' unit
             result.metadata.update({key: value for key, value in header.items() if key != "MAGZERO"})
