@@ -29,6 +29,17 @@ def test_image_equals_pointwise_evaluation():
     np.testing.assert_allclose(field.image(np.float64), field(x=x, y=y), rtol=1e-12)
 
 
+def test_products_and_means_of_fields(rng):
+    one = ChebyshevPolynomial(30, 20, rng.normal(0, 1, (3, 2)))
+    two = ChebyshevPolynomial(30, 20, rng.normal(0, 1, (2, 4)))
+    x, y = rng.uniform(-0.5, 29.5, 50), rng.uniform(-0.5, 19.5, 50)
+    np.testing.assert_allclose(one.times(two)(x=x, y=y), one(x=x, y=y) * two(x=x, y=y), atol=1e-12)
+    # Gauss's points integrate a polynomial exactly
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    gx, gy = np.meshgrid(15 * nodes + 14.5, 10 * nodes + 9.5)
+    assert two.mean() == pytest.approx(np.sum(np.outer(weights, weights) * two(x=gx, y=gy)) / 4, abs=1e-12)
+
+
 def test_triangular_packing_counts_terms():
     assert len(chebyshev_terms(2, 2)) == 6
     assert len(chebyshev_terms(6, 6)) == 28

@@ -10,8 +10,10 @@ from astropy.wcs import WCS
 from lsst.images import Box, MaskedImage, VisitImage
 from lsst.images.psfs import GaussianPointSpreadFunction
 
+from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, PhotoCalib, VisitInfo
 from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.header_cards import add_ordinary_cards
 from zeropoint.datamodel.mask_planes import PLANES
 from zeropoint.datamodel.visit_image import masked_image, visit_image
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
@@ -91,3 +93,56 @@ def test_partial_image_needs_no_psf_and_no_wcs(exposure, tmp_path):
     assert image.metadata["failure.message"] == "no stars"
     assert "bad" not in image.metadata
     np.testing.assert_array_equal(image.image.array, exposure.image)
+
+
+def varying_image(exposure, unit, metadata):
+    """Return an image whose calibration varies, with a background of both kinds that was scaled by it."""
+    field = ChebyshevPolynomial(90, 70, np.array([[30.0, 1.5], [0.6, 0.0]]))
+    values = np.arange(9.0).reshape(3, 3)
+    x, y = np.array([15.0, 45.0, 75.0]), np.array([12.0, 35.0, 58.0])
+    parts = [
+        BackgroundComponent(values, values, x, y, 90, 70, "NATURAL_SPLINE"),
+        BackgroundComponent(values, values, x, y, 90, 70, "CHEBYSHEV", ChebyshevPolynomial(90, 70, values)),
+    ]
+    background = BackgroundList(parts).scaled(field)
+    psf = GaussianPointSpreadFunction(1.7, bounds=Box.factory[0:70, 0:90], stamp_size=21)
+    image = visit_image(
+        exposure,
+        psf=psf,
+        unit=unit,
+        applied=PhotoCalib(30.0, 0.01, field),
+        background=background,
+        metadata=metadata,
+    )
+    return image, field, background
+
+
+def test_a_calibration_that_varies_survives_with_the_background_it_scaled(exposure, tmp_path):
+    image, field, background = varying_image(exposure, u.nJy, {})
+    image.write(str(tmp_path / "v.fits"))
+    back = VisitImage.read(str(tmp_path / "v.fits"))
+    y, x = np.mgrid[0:70, 0:90]
+    np.testing.assert_allclose(
+        back.photometric_scaling.render(dtype=float).array, field(x=x, y=y), rtol=1e-12
+    )
+    subtracted = back.backgrounds["subtracted"].field.render().array
+    np.testing.assert_allclose(subtracted, background.image(), rtol=1e-5, atol=1e-4)
+
+
+FIT = {"MAGZERO_RMS": 0.002, "MAGZERO_NOBJ": 50, "COLORTERM1": 0.0, "COLORTERM2": 0.1, "COLORTERM3": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("unit", "metadata", "magzero"),
+    # a calibrated image; one in electrons; one of the older tasks, in electrons with Rubin's rate
+    [(u.nJy, FIT, 31.4), (u.electron, FIT, 27.7072), (u.electron, FIT | {"MAGZERO": 24.0}, 24.0)],
+)
+def test_cards_of_the_zeropoint(exposure, unit, metadata, magzero):
+    image, _, _ = varying_image(exposure, unit, metadata)
+    header = fits.Header()
+    add_ordinary_cards(header, image)
+    assert header["MAGZERO"] == pytest.approx(magzero, abs=1e-3)
+    assert header["MAGZPINS"] == pytest.approx(31.4 - 2.5 * np.log10(30.0), abs=1e-4)
+    assert {key: header[key] for key in FIT} == FIT
+    assert "center" in header.comments["MAGZPINS"]
+    header.tostring()  # every card can be written

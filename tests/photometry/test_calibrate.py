@@ -5,6 +5,7 @@ from naive import matched_stars as sky
 from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import PhotoCalib
+from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.photometry.calibrate import calibrate_catalog, calibrate_pixels_in_place, calibrated_columns
 
 CALIB = PhotoCalib(36.3, 0.363)
@@ -67,3 +68,39 @@ def test_pixels_and_background_are_scaled():
     assert exposure.photo_calib == PhotoCalib(1.0, 0.02)
     assert np.all(scaled.image() == 50.0)
     assert component.values[0, 0] == 5.0
+
+
+FIELD = ChebyshevPolynomial(8, 8, np.array([[10.0, 0.5], [0.2, 0.0]]))
+
+
+def test_a_field_is_applied_where_each_source_is():
+    before = catalog()
+    schema = before.schema.copy()
+    schema.add(ColumnSpec("c_x", "f8"), ColumnSpec("c_y", "f8"))
+    schema.alias("slot_Centroid", "c")
+    before = before.with_schema(schema)
+    before["c_x"], before["c_y"] = [-0.5, 3.5, 7.5], [3.5, 3.5, 3.5]
+    after = calibrate_catalog(before, PhotoCalib(10.0, 0.1, FIELD))
+    np.testing.assert_allclose(after["base_PsfFlux_flux"], [950.0, -50.0, np.nan])
+    np.testing.assert_allclose(after["base_PsfFlux_fluxErr"], [9.5, 10.0, 10.5])
+
+
+@pytest.mark.parametrize("style", ["NATURAL_SPLINE", "CHEBYSHEV"])
+def test_a_field_scales_pixels_and_background_alike(style, rng):
+    values = rng.uniform(90, 110, (3, 3))
+    centers = np.array([1.0, 3.5, 6.0])
+    polynomial = ChebyshevPolynomial(8, 8, values) if style == "CHEBYSHEV" else None
+    subtracted = BackgroundList(
+        [BackgroundComponent(values, values, centers, centers, 8, 8, style, polynomial)] * 2
+    )
+    raw = rng.normal(2 * 100, 1, (8, 8)).astype(np.float32)
+    exposure = sky.exposure(None, 8)
+    exposure.image, exposure.variance = raw - subtracted.image(), np.full((8, 8), 3.0, np.float32)
+    background = calibrate_pixels_in_place(exposure, subtracted, PhotoCalib(10.0, 0.2, FIELD))
+    y, x = np.mgrid[0:8, 0:8]
+    field = FIELD(x=x, y=y)
+    np.testing.assert_allclose(exposure.image + background.image(), raw * field, rtol=2e-6)
+    np.testing.assert_allclose(exposure.variance, 3.0 * field**2, rtol=1e-6)
+    assert exposure.photo_calib == PhotoCalib(1.0, 0.02)
+    twice = background.scaled(FIELD).scaled(0.1)
+    np.testing.assert_allclose(twice.image(), 0.1 * subtracted.image() * field**2, rtol=1e-6, atol=1e-3)

@@ -1,14 +1,17 @@
+import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
 
 from naive import matched_stars as sky
-from zeropoint.errors import MatcherFailure
+from zeropoint.errors import ColortermNotFoundError, InvalidInputError, MatcherFailure
+from zeropoint.photometry.color_terms import Colorterm, ColortermDict
 from zeropoint.photometry.photocal import PhotoCal, PhotoCalConfig
 
 ZP = 27.3
 
 
-def problem(rng, n, config=None, *, ref_err=0.01, slope=0.0, snr=None):
+def problem(rng, n, config=None, *, ref_err=0.01, slope=0.0, snr=None, response=None):
+    """Return step, exposure, catalogue and references; response(x, y) multiplies the electrons."""
     columns = sky.schema()
     step = PhotoCal(config, schema=columns)
     wcs = sky.plain_wcs()
@@ -26,6 +29,8 @@ def problem(rng, n, config=None, *, ref_err=0.01, slope=0.0, snr=None):
     )
     catalog = sky.catalog(columns, x, y, mag, zero_point=ZP, snr=snr)
     flux = catalog["p_instFlux"] * (1 + rng.normal(0, 1, n) / snr)
+    if response is not None:
+        flux = flux * response(x, y)
     catalog["p_instFlux"] = flux
     catalog["coord_ra"], catalog["coord_dec"] = ra, dec
     return step, sky.exposure(wcs, 1000), catalog, refs
@@ -73,8 +78,6 @@ def test_a_fitted_colour_term_brings_the_camera_to_its_own_system():
 
 
 def test_the_library_is_applied_on_request():
-    from zeropoint.photometry.color_terms import Colorterm, ColortermDict
-
     config = PhotoCalConfig()
     config.applyColorTerms = True
     with pytest.raises(ValueError, match="photoCatName"):
@@ -87,6 +90,116 @@ def test_the_library_is_applied_on_request():
     step, exposure, catalog, refs = problem(np.random.default_rng(4), 200, config, slope=0.08)
     refs.table["g_fluxErr"] = refs.table["g_flux"] * 0.001
     assert step.run(exposure, catalog, refs).zp == pytest.approx(ZP, abs=5e-3)
+
+
+def gradient(x, y):
+    return 1 / (1 + 0.06 * (2 * x / 1000 - 1) - 0.03 * (2 * y / 1000 - 1))
+
+
+def test_a_field_follows_the_response_and_says_how_well():
+    config = PhotoCalConfig()
+    config.do_fit_zeropoint_field = True
+    step, exposure, catalog, refs = problem(np.random.default_rng(8), 150, config, response=gradient)
+    result = step.run(exposure, catalog, refs)
+    assert result.field.order == 1
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, 999, 7), np.linspace(0, 999, 7)))
+    calib = result.photo_calib
+    error = result.fit.zeropoint_error(x=x, y=y, width=1000, height=1000)
+    local = 2.5 * np.log10(sky.AB / calib.at(x=x, y=y))
+    pull = (local - ZP - 2.5 * np.log10(gradient(x, y))) / error
+    # three parameters: the mean square pull is chi-square of three degrees over three
+    assert np.mean(pull**2) < 4.5
+    assert error.max() == pytest.approx(result.field.max_error, rel=0.1)
+    assert calib.field.mean() == pytest.approx(calib.calibration_mean, rel=1e-9)
+    assert calib.zeropoint == pytest.approx(result.zp, abs=1e-9)
+    assert exposure.photo_calib is calib
+    # 6 and 3 % to each side: 1.09 / 0.91
+    assert result.metadata["zeropoint_field_range_mag"] == pytest.approx(
+        2.5 * np.log10(1.09 / 0.91), abs=0.02
+    )
+    assert np.nanstd(result.residual[result.used]) < 0.06
+    assert "varies by 0." in result.notes[0]
+
+
+def test_field_and_colour_term_are_found_together():
+    config = PhotoCalConfig()
+    config.do_fit_zeropoint_field = config.do_fit_color_term = True
+    step, exposure, catalog, refs = problem(
+        np.random.default_rng(9), 200, config, slope=0.08, response=gradient
+    )
+    result = step.run(exposure, catalog, refs)
+    assert result.color_term.kept
+    assert (result.color_term.primary, result.color_term.secondary) == ("g", "r")
+    assert abs(result.color_term.slope - 0.08) < 4 * result.color_term.slope_err
+    assert result.field.order == 1
+    np.testing.assert_allclose(
+        result.color_coefficients[:2], (-0.5 * result.color_term.slope, result.color_term.slope)
+    )
+    assert "0.50" in result.notes[0]
+
+
+def test_what_was_asked_for_and_is_not_there_is_said():
+    config = PhotoCalConfig()
+    config.do_fit_zeropoint_field = config.do_fit_color_term = True
+    step, exposure, catalog, refs = problem(np.random.default_rng(10), 60, config)
+    refs.table.remove_columns(["g_flux", "g_fluxErr"])
+    result = step.run(exposure, catalog, refs)
+    assert not result.color_term.kept
+    assert result.photo_calib.field is None
+    assert "no two bands" in result.notes[0]
+    assert "constant" in result.notes[1]
+    assert result.color_coefficients == (0.0, 0.0, 0.0)
+
+
+def test_bands_that_the_catalogue_lacks_are_an_error_that_names_the_field():
+    config = PhotoCalConfig()
+    config.do_fit_color_term = True
+    config.color_term_bands = ["g", "z"]
+    step = PhotoCal(config)
+    with pytest.raises(InvalidInputError, match=r"photometry\.color_term_bands needs z.*g, r"):
+        step.require_bands(["r", "g"], "r")
+    step.require_bands(["g", "z"], "r")
+    PhotoCal().require_bands([], "r")
+
+
+def test_the_library_is_checked_before_the_work():
+    config = PhotoCalConfig()
+    config.applyColorTerms, config.photoCatName = True, "test"
+    config.colorterms.data["test"] = ColortermDict()
+    config.colorterms.data["test"].data["r"] = Colorterm(primary="r", secondary="g")
+    step = PhotoCal(config)
+    step.require_bands(["g", "r"], "r")
+    with pytest.raises(InvalidInputError, match=r"photometry\.colorterms needs g"):
+        step.require_bands(["r"], "r")
+    with pytest.raises(ColortermNotFoundError):
+        step.require_bands(["r"], "i")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"applyColorTerms": True}, "photoCatName"),
+        ({"applyColorTerms": True, "photoCatName": "ps1"}, "colorterms"),
+        ({"do_fit_color_term": True, "color_term_bands": ["g", "g"]}, "color_term_bands"),
+        ({"do_fit_color_term": True, "color_term_bands": ["g"]}, "color_term_bands"),
+        ({"applyColorTerms": True, "do_fit_color_term": True, "photoCatName": "p"}, "colorterms"),
+        ({"fluxField": "base_PsfFlux_instFlux"}, "fluxField"),
+    ],
+)
+def test_settings_that_contradict_each_other_name_the_field(settings, field):
+    config = PhotoCalConfig()
+    config.update(**settings)
+    with pytest.raises(pexConfig.FieldValidationError, match=field):
+        config.validate()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("color_term_degree", 3), ("zeropoint_field_max_order", 0), ("nIter", 0)],
+)
+def test_values_out_of_range_are_refused_at_once(name, value):
+    with pytest.raises(pexConfig.FieldValidationError, match=name):
+        setattr(PhotoCalConfig(), name, value)
 
 
 def test_nothing_matched_is_a_failure_with_counts():
