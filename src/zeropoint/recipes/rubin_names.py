@@ -8,7 +8,15 @@ import lsst.pex.config as pexConfig
 
 from zeropoint.catalogs.selectors import SourceSelector, sourceSelectorRegistry
 
-__all__ = ["EQUIVALENTS", "advice", "import_line", "is_missing_module", "locate", "steps_by_name"]
+__all__ = [
+    "EQUIVALENTS",
+    "advice",
+    "import_line",
+    "is_missing_module",
+    "locate",
+    "names_step",
+    "steps_by_name",
+]
 
 #: Name of Rubin's class -> module of ours; the class there has the name without ``Task``, except in `_RENAMED`.
 EQUIVALENTS = {
@@ -203,6 +211,11 @@ def steps_by_name(field: pexConfig.ConfigurableField) -> dict[str, type]:
             ours = _our_name(name)
             steps[name] = steps[ours] = getattr(importlib.import_module(EQUIVALENTS[name]), ours)
     return steps
+
+
+def names_step(text: str) -> bool:
+    """Tell whether a text is the name of a class to which a step can be retargeted, Rubin's or ours."""
+    return f"{text.removesuffix('Task')}Task" in EQUIVALENTS or text in sourceSelectorRegistry
 
 
 def _rubin_name(target: type) -> str | None:

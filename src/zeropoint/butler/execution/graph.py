@@ -24,6 +24,7 @@ from zeropoint.butler.execution.inputs import (
 )
 from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import ConfigFileError, reason
+from zeropoint.recipes.rubin_names import names_step
 
 __all__ = ["ConfigOverride", "RunRequest", "build_graph", "load_pipeline", "read_graph", "with_instrument"]
 
@@ -50,6 +51,17 @@ class ConfigOverride:
     def text(self) -> str:
         """The override as it was written."""
         return f"-c {self.label}:{self.field}={self.value}" if self.field else f"-C {self.label}:{self.value}"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the middleware cannot apply it: an entry of a registry in brackets, or the class of a step."""
+        return "[" in self.field or (bool(self.field) and names_step(self.value))
+
+
+#: Python that a task's configuration runs.
+_OVERRIDE = """from zeropoint.recipes.overrides import apply_override, parse_assignment
+apply_override(config, *parse_assignment({override.field!r} + "=" + {override.value!r}), origin={override.label!r})
+"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,9 @@ def _with_overrides(request: RunRequest, overrides: tuple[ConfigOverride, ...]) 
     except Exception as error:
         raise InvalidInputError(f"{request.pipeline}: is not a pipeline: {_text(error)}") from error
     for override in overrides:
-        if override.field:
+        if override.is_ours:
+            pipeline.addConfigPython(override.label, _OVERRIDE.format(override=override))
+        elif override.field:
             pipeline.addConfigOverride(override.label, override.field, override.value)
         else:
             pipeline.addConfigFile(override.label, override.value)

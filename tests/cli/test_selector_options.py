@@ -1,0 +1,88 @@
+"""Selectors and their limits on the command line: what cannot work is one sentence that names the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zeropoint.butler.execution.graph import ConfigOverride, RunRequest, load_pipeline
+from zeropoint.cli.run import find_pipeline
+from zeropoint.errors import OptionError
+
+SELECTORS = "astrometry, diaCatalog, flagged, matcher, null, objectSize, references, science"
+CASES = {
+    "unknown": (["star_selector=scienze"], 2, ["star_selector", SELECTORS, "Did you mean 'science'"]),
+    "unknown by name": (
+        ["psf_measure_psf.starSelector.name=nope"],
+        2,
+        ["psf_measure_psf.starSelector", SELECTORS],
+    ),
+    "unknown entry": (['star_selector["nope"].minSnr=1'], 2, ["no entry 'nope' in star_selector", SELECTORS]),
+    "unknown determiner": (
+        ["psf_measure_psf.psfDeterminer=nope"],
+        2,
+        ["psfDeterminer", "choose from", "piff"],
+    ),
+    "contradictory": (
+        [
+            'star_selector["science"].signalToNoise.minimum=50',
+            'star_selector["science"].signalToNoise.maximum=9',
+        ],
+        1,
+        ["star_selector['science'].signalToNoise.minimum", "50", "9"],
+    ),
+    "not a number": (
+        ['star_selector["science"].fluxLimit.minimum=nan'],
+        1,
+        ["star_selector['science'].fluxLimit.minimum", "NaN"],
+    ),
+    "without matches": (
+        ["astrometry.sourceSelector=diaCatalog"],
+        1,
+        ["astrometry.sourceSelector", "needs matches"],
+    ),
+    "before matches": (
+        ["psf_measure_psf.starSelector=diaCatalog"],
+        1,
+        ["psf_measure_psf.starSelector", "matches"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_calibrate_refuses_it_before_work(case: str, run: Any, one_error: Any, simulated_files: Any) -> None:
+    settings, code, words = CASES[case]
+    options = [text for setting in settings for text in ("-c", setting)]
+    files = (simulated_files.image, "--camera", "simcam", "--references", simulated_files.references)
+    one_error(run("calibrate", *files, *options), code, *words)
+
+
+@pytest.mark.parametrize("case", ["unknown", "unknown entry", "contradictory", "without matches"])
+def test_run_refuses_it_before_a_graph_is_built(case: str) -> None:
+    settings, _, words = CASES[case]
+    overrides = tuple(ConfigOverride("calibrateImage", *setting.split("=", 1)) for setting in settings)
+    with pytest.raises(OptionError) as caught:
+        load_pipeline(RunRequest("nowhere", find_pipeline("calibrate", ""), overrides=overrides))
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_run_takes_entries_in_brackets_and_classes_of_steps_as_calibrate_does() -> None:
+    overrides = (
+        ConfigOverride("calibrateImage", 'psf_measure_psf.starSelector["objectSize"].widthMin', "0.4"),
+        ConfigOverride("calibrateImage", "psf_detection.thresholdValue", "8"),
+        ConfigOverride("calibrateImage", "photometry.match.sourceSelection", "matcher"),
+        ConfigOverride("calibrateImage", "photometry.match.sourceSelection.minSnr", "15"),
+        ConfigOverride("calibrateImage", "astrometry.wcsFitter", "FitTanSipWcsTask"),
+    )
+    graph = load_pipeline(RunRequest("nowhere", find_pipeline("calibrate", ""), overrides=overrides))
+    config = graph.tasks["calibrateImage"].config
+    assert config.psf_measure_psf.starSelector["objectSize"].widthMin == 0.4
+    assert config.psf_detection.thresholdValue == 8.0
+    assert config.photometry.match.sourceSelection.minSnr == 15.0
+    assert config.astrometry.wcsFitter.target.__name__ == "FitTanSipWcs"
+    # the graph keeps the configuration as text
+    again = type(config)()
+    again.loadFromString(config.saveToString())
+    assert again.compare(config)
