@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lsst.pex.config as pexConfig
 import numpy as np
@@ -40,6 +40,8 @@ class PsfCandidates:
         Row of each candidate in the catalogue.
     color : float64, shape (n,)
         Colour from the catalogue's ``psf_color_value``; NaN where there is none.
+    n_peaks : int64, shape (n,)
+        Peaks of each candidate's footprint; by default, and where there are no footprints, 1.
     """
 
     image: npt.NDArray[np.float32]
@@ -49,6 +51,11 @@ class PsfCandidates:
     y: npt.NDArray[np.float64]
     rows: npt.NDArray[np.int64]
     color: npt.NDArray[np.float64]
+    n_peaks: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.n_peaks) != len(self.x):
+            object.__setattr__(self, "n_peaks", np.ones(len(self.x), np.int64))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -177,7 +184,10 @@ class MakePsfCandidates:
         color = np.full(len(rows), np.nan)
         if has_column(catalog, "psf_color_value"):
             color[:] = column(catalog, "psf_color_value")[rows]
-        return PsfCandidates(image, variance, mask, x, y, rows.astype(np.int64), color)
+        n_peaks = np.ones(len(rows), np.int64)
+        if catalog.footprints is not None:
+            n_peaks[:] = np.diff(catalog.footprints.peak_offsets)[rows]
+        return PsfCandidates(image, variance, mask, x, y, rows.astype(np.int64), color, n_peaks)
 
     def _mask_others(
         self,

@@ -23,6 +23,7 @@ from zeropoint.errors import (
     NoStarsSelectedError,
     UnreliablePsfError,
 )
+from zeropoint.psf import pca_determiner as _pca_determiner  # noqa: F401  (registers "pca")
 from zeropoint.psf import piff_determiner as _piff_determiner  # noqa: F401  (registers "piff")
 from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
 from zeropoint.psf.pixel_grid_stars import star_sizes

@@ -30,7 +30,16 @@ from zeropoint.psf.pixel_grid_stars import (
 from zeropoint.psf.spatial_solve import solve_increment
 from zeropoint.psf.stars import PsfStars
 
-__all__ = ["PixelGridFit", "PixelGridOptions", "fit_pixel_grid", "polynomial_exponents"]
+__all__ = [
+    "PixelGridFit",
+    "PixelGridOptions",
+    "fit_pixel_grid",
+    "grid_model",
+    "normalized_terms",
+    "polynomial_exponents",
+    "solve_grid",
+    "start_grid",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,9 +98,10 @@ def polynomial_exponents(order: int) -> npt.NDArray[np.int64]:
     return np.array([(i, j) for i in range(order + 1) for j in range(order + 1 - i)], np.int64)
 
 
-def _model(
+def grid_model(
     coefficients: FloatArray, size: int, o: PixelGridOptions, centre: tuple[float, float]
 ) -> PixelGridPsf:
+    """Return a model with given terms, stamp side and average position of its stars."""
     return PixelGridPsf(
         coefficients,
         polynomial_exponents(o.order),
@@ -105,7 +115,7 @@ def _model(
     )
 
 
-def _start(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarState]:
+def start_grid(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarState]:
     """Return the starting model, a Gaussian of the stars' median size, and the stars fitted to it."""
     sizes = star_sizes(stars)
     sigma = float(np.median(sizes[np.isfinite(sizes)])) if np.isfinite(sizes).any() else 1.5
@@ -113,7 +123,7 @@ def _start(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarStat
     profile = np.exp(-0.5 * r * r)
     coefficients = np.zeros((len(polynomial_exponents(o.order)), o.grid, o.grid))
     coefficients[0] = np.outer(profile, profile) / profile.sum() ** 2
-    psf = _model(coefficients, stars.side, o, (o.x_ref, o.y_ref))
+    psf = grid_model(coefficients, stars.side, o, (o.x_ref, o.y_ref))
     n = len(stars)
     state = StarState(np.ones(n), stars.dx.copy(), stars.dy.copy(), np.ones(n, np.bool_), stars.weight)
     for _ in range(2):
@@ -121,7 +131,7 @@ def _start(stars: PsfStars, o: PixelGridOptions) -> tuple[PixelGridPsf, StarStat
     return psf, state
 
 
-def _normalized(coefficients: FloatArray, o: PixelGridOptions) -> FloatArray:
+def normalized_terms(coefficients: FloatArray, o: PixelGridOptions) -> FloatArray:
     """Return coefficients of the same PSF with a fixed normalisation over the detector, and a constant term of sum 1.
 
     The sum of the model is degenerate with the stars' fluxes. With ``core_normalization`` the varying terms are
@@ -139,7 +149,7 @@ def _normalized(coefficients: FloatArray, o: PixelGridOptions) -> FloatArray:
     return result
 
 
-def _solve(
+def solve_grid(
     psf: PixelGridPsf, prior: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions
 ) -> PixelGridPsf:
     """Return the model after one linear solve over the used stars."""
@@ -159,7 +169,7 @@ def _solve(
     state.inverse = record.inverse
     _LOG.debug("Solve: %d steps, relative residual %.1e.", record.n_steps, record.relative_residual)
     centre = (float(chosen.x.mean()), float(chosen.y.mean()))
-    return _model(_normalized(psf.coefficients + increment, o), psf.size, o, centre)
+    return grid_model(normalized_terms(psf.coefficients + increment, o), psf.size, o, centre)
 
 
 def _drop_outliers(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions) -> None:
@@ -195,7 +205,7 @@ def _iterate(
         n_before = int(state.used.sum())
         if n_before < len(psf.exponents):
             break
-        psf = _solve(psf, prior, stars, state, o)
+        psf = solve_grid(psf, prior, stars, state, o)
         refit_stars(psf, stars, state, o)
         if iteration > 1:
             _drop_outliers(psf, stars, state, o)
@@ -249,11 +259,11 @@ def fit_pixel_grid(stars: PsfStars, options: PixelGridOptions) -> PixelGridFit:
 
 def _fit(stars: PsfStars, options: PixelGridOptions) -> PixelGridFit:
     """See `fit_pixel_grid`."""
-    psf, state = _start(stars, options)
+    psf, state = start_grid(stars, options)
     n_constant = 0
     if options.scale < 1 and options.order > 0:
         simple = replace(options, order=0, adaptive_max_snr=False)
-        constant = _model(psf.coefficients[:1], stars.side, simple, psf.average_position)
+        constant = grid_model(psf.coefficients[:1], stars.side, simple, psf.average_position)
         constant, n_constant, _, _ = _iterate(constant, stars, state, simple)
         psf.coefficients[0] = constant.coefficients[0]
         # what a constant model finds bad may only be at the edge of the field

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack, solve_triangular
 
-__all__ = ["SolveRecord", "orthonormal_basis", "solve_increment"]
+__all__ = ["SolveRecord", "diagonal_preconditioner", "orthonormal_basis", "solve_increment"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -83,6 +83,28 @@ def _preconditioner(
     return np.ascontiguousarray(lower + np.tril(lower, -1).T)
 
 
+def diagonal_preconditioner(gain: FloatArray) -> FloatArray:
+    """Return the preconditioner of model pixels as large as the detector's, where the mean gram matrix is about 1.
+
+    Parameters
+    ----------
+    gain : float64, shape (n, side, side)
+        Weight of each pixel times the square of the star's flux.
+
+    Returns
+    -------
+    inverse : float64, shape (side * side,)
+        Its diagonal; it costs nothing, however large the grid.
+    """
+    mean = gain.mean(axis=0) / gain.mean()
+    return np.asarray(1.0 / (np.maximum(mean, 1e-6) + DAMPING)).ravel()
+
+
+def _times(vectors: FloatArray, inverse: FloatArray) -> FloatArray:
+    """Apply a full or a diagonal preconditioner to row vectors."""
+    return vectors * inverse if inverse.ndim == 1 else vectors @ inverse
+
+
 def solve_increment(
     basis: FloatArray,
     wx: FloatArray,
@@ -118,8 +140,9 @@ def solve_increment(
         Present coefficients minus those of a prior model, to which the solution is drawn.
     prior_sigma
         How far model pixels may be from the prior, one sigma; 0 for no prior.
-    inverse
-        Preconditioner of an earlier solve with nearly the same stars and weights, to save its computation.
+    inverse : float64, shape (grid^2, grid^2) or (grid^2,)
+        Preconditioner of an earlier solve with nearly the same stars and weights, to save its computation; or its
+        diagonal (`diagonal_preconditioner`), if that is enough.
     tolerance
         Stop when the residual of the normal equations has fallen by this factor.
     max_steps
@@ -158,7 +181,7 @@ def solve_increment(
         right -= ridge * (r @ prior_offset.reshape(m, -1))
     q = np.zeros_like(right)
     remaining = right.copy()
-    z = remaining @ inverse
+    z = _times(remaining, inverse)
     direction = z.copy()
     rz = start = float(np.vdot(remaining, z))
     steps = 0
@@ -167,7 +190,7 @@ def solve_increment(
         alpha = rz / float(np.vdot(direction, product))
         q += alpha * direction
         remaining -= alpha * product
-        z = remaining @ inverse
+        z = _times(remaining, inverse)
         rz_new = float(np.vdot(remaining, z))
         direction *= rz_new / rz
         direction += z

@@ -1,0 +1,356 @@
+"""The PSF determiner ``pca``: eigen-images of the stars, with factors that are polynomials over the detector."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+import lsst.pex.config as pexConfig
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.mask_planes import bitmask, plane_bit
+from zeropoint.errors import PcaNoGoodStarsError, PcaNoStarsError, PcaTooFewGoodStarsError
+from zeropoint.psf._kernels_candidates import mask_faint_neighbors, mask_neighbors
+from zeropoint.psf.candidates import NEIGHBOR_GROW_PIX, PsfCandidates, cut_stamps
+from zeropoint.psf.pca_fit import PcaFit, PcaOptions, fit_pca
+from zeropoint.psf.pixel_grid_stars import PixelGridOptions, star_sizes
+from zeropoint.psf.registry import (
+    BasePsfDeterminerConfig,
+    PsfDeterminer,
+    PsfDeterminerResult,
+    psfDeterminerRegistry,
+)
+from zeropoint.psf.sanity import FWHM_PER_SIGMA
+from zeropoint.psf.stars import PsfStars, make_psf_stars
+
+__all__ = ["PcaPsfDeterminer", "PcaPsfDeterminerConfig"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Stars wanted for each polynomial term; with fewer the spatial order falls.
+STARS_PER_TERM = 3
+#: The same where model pixels are smaller than the detector's, so that four times as many are to be found.
+STARS_PER_TERM_FINE = 12
+#: No PSF from fewer stars than this.
+MINIMUM_STARS = 3
+#: Stamps with fewer good pixels than this share are not used.
+MINIMUM_UNMASKED_FRACTION = 0.5
+#: An undersampled PSF is modelled out to this many FWHM on either side, on at most so many model pixels.
+FINE_GRID_FWHM = 8.0
+FINE_GRID_MAX = 41
+
+
+class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
+    """Settings of the PSF of eigen-images; names as upstream."""
+
+    nonLinearSpatialFit = pexConfig.Field(
+        dtype=bool,
+        default=False,
+        doc="Minimise the total chi-square over the polynomials and all stars' amplitudes together?",
+    )
+    nEigenComponents = pexConfig.RangeField(
+        dtype=int, default=4, min=1, doc="Number of eigen-images; never more than polynomial terms."
+    )
+    spatialOrder = pexConfig.RangeField(
+        dtype=int, default=2, min=0, doc="Degree of the polynomials over the detector."
+    )
+    sizeCellX = pexConfig.RangeField(
+        dtype=int, default=256, min=1, doc="Width of the cells whose brightest stars are used, pixels."
+    )
+    sizeCellY = pexConfig.RangeField(
+        dtype=int, default=256, min=1, doc="Height of the cells whose brightest stars are used, pixels."
+    )
+    nStarPerCell = pexConfig.RangeField(
+        dtype=int, default=3, min=0, doc="Stars of each cell that shape the eigen-images; 0 for all."
+    )
+    nStarPerCellSpatialFit = pexConfig.RangeField(
+        dtype=int, default=5, min=0, doc="Stars of each cell in the spatial fit; 0 for all."
+    )
+    borderWidth = pexConfig.RangeField(
+        dtype=int, default=0, min=0, doc="Pixels ignored on each side of the stamps."
+    )
+    constantWeight = pexConfig.Field(
+        dtype=bool, default=False, doc="Give every star the same weight, whatever its signal-to-noise ratio?"
+    )
+    nIterForPsf = pexConfig.RangeField(
+        dtype=int, default=3, min=1, doc="Rounds of fitting and rejecting stars."
+    )
+    tolerance = pexConfig.RangeField(
+        dtype=float,
+        default=1e-2,
+        min=0.0,
+        doc="The non-linear fit ends when chi-square falls by less than this fraction.",
+    )
+    lam = pexConfig.RangeField(
+        dtype=float, default=0.05, min=0.0, doc="Add this many times the model to the variance of each pixel."
+    )
+    reducedChi2ForPsfCandidates = pexConfig.RangeField(
+        dtype=float,
+        default=2.0,
+        min=0.0,
+        inclusiveMin=False,
+        doc="Stars are rejected above this reduced chi-square, relative to what the others of their brightness have.",
+    )
+    spatialReject = pexConfig.RangeField(
+        dtype=float,
+        default=3.0,
+        min=0.0,
+        doc="Stars are rejected whose factor of an eigen-image is this many standard deviations off; 0 for none.",
+    )
+    pixelThreshold = pexConfig.RangeField(
+        dtype=float,
+        default=0.0,
+        min=0.0,
+        doc="Mask undetected neighbours above this many standard deviations; 0 does nothing.",
+    )
+    doRejectBlends = pexConfig.Field(
+        dtype=bool, default=False, doc="Leave out candidates whose footprint has several peaks?"
+    )
+    doMaskBlends = pexConfig.Field(
+        dtype=bool,
+        default=True,
+        doc="Ignore pixels of a blended footprint that are nearer to another peak? (Marked with the candidates.)",
+    )
+    zeroWeightMaskBits = pexConfig.ListField(
+        dtype=str,
+        default=["BAD", "CR", "INTRP", "SAT", "SUSPECT", "NO_DATA"],
+        doc="Mask planes whose pixels do not count.",
+    )
+    maxSNR = pexConfig.RangeField(
+        dtype=float,
+        default=200.0,
+        min=0.0,
+        inclusiveMin=False,
+        doc="Brighter stars get the weight of this S/N.",
+    )
+    adaptive_max_snr = pexConfig.Field(
+        dtype=bool,
+        default=True,
+        doc="Raise maxSNR, up to tenfold, if sizes of bright stars do not scatter more than noise?",
+    )
+    undersampled_fwhm = pexConfig.RangeField(
+        dtype=float,
+        default=2.2,
+        min=0.0,
+        doc="If the stars' median FWHM is below this, pixels, half-size model pixels are used; 0 never.",
+    )
+
+    def validate(self) -> None:
+        """Check what the fields mean together."""
+        super().validate()
+        if self.stampSize is not None and self.stampSize - 2 * self.borderWidth < 3:
+            message = f"borderWidth ({self.borderWidth}) leaves fewer than 3 pixels of stampSize ({self.stampSize})."
+            raise pexConfig.FieldValidationError(PcaPsfDeterminerConfig.borderWidth, self, message)
+
+
+class PcaPsfDeterminer(PsfDeterminer):
+    """Fit eigen-images and their variation over the detector.
+
+    Parameters
+    ----------
+    config
+        Settings; None for the defaults.
+
+    Notes
+    -----
+    As in the PCA determiner of the LSST Science Pipelines, with these corrections: pixels are compared where they
+    were observed (stars are not resampled), masked ones are not filled but left out, centres are fitted, and stars
+    count by their signal-to-noise ratio.
+    """
+
+    ConfigClass = PcaPsfDeterminerConfig
+    config: PcaPsfDeterminerConfig
+
+    def determine_psf(self, exposure: Exposure, candidates: PsfCandidates) -> PsfDeterminerResult:
+        """See `PsfDeterminer.determine_psf`.
+
+        Raises
+        ------
+        PcaNoStarsError
+            If there is no candidate.
+        PcaNoGoodStarsError
+            If all are blended or masked.
+        PcaTooFewGoodStarsError
+            If too few stars are left before or after the fit.
+        """
+        if len(candidates) == 0:
+            raise PcaNoStarsError("There is no candidate star for the PSF.", num_available_stars=0)
+        chosen = self._unblended(candidates)
+        chosen = chosen[self.choose(candidates.take(chosen), exposure.shape)]
+        stars = self._stars(exposure, candidates.take(chosen))
+        if len(stars) == 0:
+            raise PcaNoGoodStarsError(
+                f"None of {len(chosen)} candidate stars has half of its pixels unmasked.",
+                num_available_stars=len(candidates),
+                num_blended_stars=len(candidates) - len(chosen),
+            )
+        options = self._options(stars)
+        order, reason = self.config.spatialOrder, ""
+        while True:
+            lowered = self._affordable(len(stars), order, options.grid.scale)
+            if lowered < order:
+                order, reason = lowered, f"{len(stars)} stars for order {order}"
+            self._require(len(stars), order, len(candidates))
+            fit = fit_pca(stars, replace(options, grid=replace(options.grid, order=order)))
+            n_good = int(fit.used.sum())
+            if self._affordable(n_good, order, 1.0) == order:
+                break
+            reason, order = f"order {order}: {n_good} of {len(stars)} stars fit", order - 1
+        self._require(n_good, order, len(candidates))
+        if reason:
+            _LOG.warning(
+                "Spatial order of the PSF lowered from %d to %d (%s).",
+                self.config.spatialOrder,
+                order,
+                reason,
+            )
+        used = np.zeros(len(candidates), np.bool_)
+        used[chosen[stars.index[fit.used]]] = True
+        return PsfDeterminerResult(
+            psf=fit.psf,
+            used=used,
+            reduced_chi2=fit.chi2 / max(fit.dof, 1),
+            metadata=self._metadata(fit, len(candidates), order, reason),
+            star_x=stars.x[fit.used],
+            star_y=stars.y[fit.used],
+        )
+
+    def _metadata(
+        self, fit: PcaFit, n_candidates: int, order: int, reason: str
+    ) -> dict[str, int | float | str | bool]:
+        ax, ay = fit.psf.average_position
+        return {
+            "spatialFitChi2": fit.chi2,
+            "numAvailStars": n_candidates,
+            "numGoodStars": int(fit.used.sum()),
+            "avgX": ax,
+            "avgY": ay,
+            "psfSpatialOrder": order,
+            "psfSpatialOrderWanted": self.config.spatialOrder,
+            "psfOrderReason": reason,
+            "psfSamplingSize": fit.psf.scale,
+            "psfEigenComponents": len(fit.images),
+            "psfRejectedChi2": fit.n_rejected_chi2,
+            "psfRejectedSpatial": fit.n_rejected_spatial,
+            "psfMaxSnr": fit.max_snr,
+        }
+
+    def _unblended(self, candidates: PsfCandidates) -> npt.NDArray[np.int64]:
+        """Return the candidates to choose from."""
+        if not self.config.doRejectBlends:
+            return np.arange(len(candidates))
+        single = np.flatnonzero(candidates.n_peaks <= 1)
+        if len(single) == 0:
+            raise PcaNoGoodStarsError(
+                f"All {len(candidates)} candidate stars are blended; set doRejectBlends to False.",
+                num_available_stars=len(candidates),
+                num_blended_stars=len(candidates),
+            )
+        return single
+
+    def _stars(self, exposure: Exposure, candidates: PsfCandidates) -> PsfStars:
+        """Return weighted stamps of the configured size."""
+        config = self.config
+        side = min(config.stampSize or candidates.side, candidates.side) - 2 * config.borderWidth
+        if side < 3:
+            raise pexConfig.FieldValidationError(
+                PcaPsfDeterminerConfig.borderWidth,
+                config,
+                f"borderWidth ({config.borderWidth}) leaves fewer than 3 pixels of stamps of {candidates.side}.",
+            )
+        if config.stampSize is not None and config.stampSize > candidates.side:
+            _LOG.info(
+                "stampSize %d is limited to the candidates' %d pixels (makePsfCandidates.kernelSize).",
+                config.stampSize, candidates.side,
+            )  # fmt: skip
+        if not config.doMaskBlends or config.pixelThreshold > 0:
+            candidates = replace(candidates, mask=self._masks(exposure, candidates))
+        return make_psf_stars(
+            candidates,
+            side=side,
+            bad_bits=bitmask(config.zeroWeightMaskBits),
+            minimum_unmasked_fraction=MINIMUM_UNMASKED_FRACTION,
+            max_snr=config.maxSNR,
+        )
+
+    def _masks(self, exposure: Exposure, candidates: PsfCandidates) -> npt.NDArray[np.int32]:
+        """Return the candidates' masks with the neighbours that the config asks for."""
+        detected, ignore = np.int32(plane_bit("DETECTED")), np.int32(plane_bit("INTERPOLATED"))
+        mask = candidates.mask.copy()
+        if not self.config.doMaskBlends:
+            half = candidates.side // 2
+            x0 = np.floor(candidates.x + 0.5).astype(np.int64) - half
+            y0 = np.floor(candidates.y + 0.5).astype(np.int64) - half
+            mask = cut_stamps(exposure.mask, x0, y0, candidates.side)
+            mask_neighbors(mask, NEIGHBOR_GROW_PIX, detected, ignore)
+        if self.config.pixelThreshold > 0:
+            mask_faint_neighbors(
+                mask, candidates.image, candidates.variance, self.config.pixelThreshold, detected, ignore
+            )
+        return mask
+
+    def _options(self, stars: PsfStars) -> PcaOptions:
+        """Return the fit's options, but for the spatial order."""
+        config = self.config
+        scale, grid = self._sampling(stars)
+        # polynomials are centred on the stars, so that the constant term is a profile that was seen
+        low_x, high_x, low_y, high_y = stars.x.min(), stars.x.max(), stars.y.min(), stars.y.max()
+        return PcaOptions(
+            grid=PixelGridOptions(
+                grid=grid,
+                scale=scale,
+                max_snr=config.maxSNR,
+                adaptive_max_snr=config.adaptive_max_snr,
+                x_ref=float(0.5 * (low_x + high_x)),
+                y_ref=float(0.5 * (low_y + high_y)),
+                norm=float(max(0.5 * (high_x - low_x), 0.5 * (high_y - low_y), 1.0)),
+            ),
+            n_components=config.nEigenComponents,
+            n_rounds=config.nIterForPsf,
+            cell=(config.sizeCellX, config.sizeCellY),
+            n_star_per_cell=config.nStarPerCell,
+            n_star_per_cell_spatial_fit=config.nStarPerCellSpatialFit,
+            constant_weight=config.constantWeight,
+            nonlinear=config.nonLinearSpatialFit,
+            tolerance=config.tolerance,
+            lam=config.lam,
+            reduced_chi2_max=config.reducedChi2ForPsfCandidates,
+            spatial_reject=config.spatialReject,
+        )
+
+    def _sampling(self, stars: PsfStars) -> tuple[float, int]:
+        """Return the model pixel in detector pixels, and the side of the grid."""
+        sizes = star_sizes(stars)
+        sizes = sizes[np.isfinite(sizes)]
+        fwhm = FWHM_PER_SIGMA * float(np.median(sizes)) if len(sizes) else math.inf
+        if fwhm >= self.config.undersampled_fwhm:
+            return 1.0, stars.side
+        _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
+        half = min(math.ceil(FINE_GRID_FWHM * fwhm), FINE_GRID_MAX // 2, stars.side)
+        return 0.5, 2 * half + 1
+
+    @staticmethod
+    def _affordable(n_stars: int, order: int, scale: float) -> int:
+        """Return the highest order up to ``order`` for which there are enough stars."""
+        per_term = STARS_PER_TERM_FINE if scale < 1 else STARS_PER_TERM
+        while order > 0 and n_stars < per_term * (order + 1) * (order + 2) // 2:
+            order -= 1
+        return order
+
+    @staticmethod
+    def _require(n_stars: int, order: int, n_available: int) -> None:
+        if n_stars < MINIMUM_STARS:
+            raise PcaTooFewGoodStarsError(
+                f"{n_stars} of {n_available} stars are too few for a PSF of eigen-images, which takes at least "
+                f"{MINIMUM_STARS}; select more stars.",
+                num_available_stars=n_available,
+                num_good_stars=n_stars,
+                minimum_stars=MINIMUM_STARS,
+                order=order,
+            )
+
+
+psfDeterminerRegistry.register("pca", PcaPsfDeterminer)
