@@ -156,7 +156,7 @@ def test_bands_that_the_catalogue_lacks_are_an_error_that_names_the_field():
     config.do_fit_color_term = True
     config.color_term_bands = ["g", "z"]
     step = PhotoCal(config)
-    with pytest.raises(InvalidInputError, match=r"photometry\.color_term_bands needs z.*g, r"):
+    with pytest.raises(InvalidInputError, match=r"photometry\.color_term_bands needs .* of z, .* g, r\."):
         step.require_bands(["r", "g"], "r")
     step.require_bands(["g", "z"], "r")
     PhotoCal().require_bands([], "r")
@@ -169,7 +169,7 @@ def test_the_library_is_checked_before_the_work():
     config.colorterms.data["test"].data["r"] = Colorterm(primary="r", secondary="g")
     step = PhotoCal(config)
     step.require_bands(["g", "r"], "r")
-    with pytest.raises(InvalidInputError, match=r"photometry\.colorterms needs g"):
+    with pytest.raises(InvalidInputError, match=r"photometry\.colorterms needs .* of g"):
         step.require_bands(["r"], "r")
     with pytest.raises(ColortermNotFoundError):
         step.require_bands(["r"], "i")

@@ -191,8 +191,8 @@ class PhotoCal:
         missing = [band for band in needed if band not in bands]
         if missing:
             raise InvalidInputError(
-                f"photometry.{origin} needs {' and '.join(missing)}, which the reference catalogue lacks; it has "
-                f"{', '.join(sorted(bands))}."
+                f"photometry.{origin} needs fluxes (and for a library, their errors) of {' and '.join(missing)}, which the "
+                f"reference catalogue lacks; it has {', '.join(sorted(bands)) or 'none'}."
             )
 
     def run(
@@ -215,7 +215,10 @@ class PhotoCal:
         ------
         MatcherFailure
             If nothing matches, or no match has finite magnitudes; metadata goodSrc, goodRef.
+        InvalidInputError, ColortermNotFoundError
+            As `require_bands`.
         """
+        bands = self._color_bands(references, exposure.visit_info.physical_filter)
         match = self.match.run(exposure, catalog, references)
         if len(match.match_src) == 0:
             raise MatcherFailure(
@@ -225,7 +228,6 @@ class PhotoCal:
                 goodRef=match.n_references,
             )
         reserved = self.reserve.run(len(match.match_src), exp_id=exp_id)
-        bands = self._color_bands(references)
         stars, fitted = self._stars(exposure, catalog, references, match, bands)
         fitted &= reserved.use
         folds = fold_numbers(catalog["coord_ra"][match.match_src], catalog["coord_dec"][match.match_src])
@@ -330,12 +332,14 @@ class PhotoCal:
         with np.errstate(invalid="ignore", divide="ignore"):
             return ab_magnitude(flux), np.where(flux > 0, _MAG * flux_err / flux, np.nan)
 
-    def _color_bands(self, references: ReferenceCatalog) -> tuple[str, str] | None:
+    def _color_bands(self, references: ReferenceCatalog, physical_filter: str) -> tuple[str, str] | None:
         """Return the bands of the colour term to fit; None if none is asked for or the catalogue has one band."""
+        ending = "_fluxErr" if self.config.applyColorTerms else "_flux"
+        names = references.table.colnames
+        bands = {name.removesuffix(ending) for name in names if name.endswith(ending)}
+        self.require_bands(bands, physical_filter)
         if not self.config.do_fit_color_term:
             return None
-        bands = {name.removesuffix("_flux") for name in references.table.colnames if name.endswith("_flux")}
-        self.require_bands(bands, "")
         if self.config.color_term_bands:
             first, second = self.config.color_term_bands
             return first, second
