@@ -193,6 +193,12 @@ def test_settings_that_contradict_each_other_name_the_field(settings, field):
         config.validate()
 
 
+def test_the_highest_values_are_allowed():
+    config = PhotoCalConfig()
+    config.update(color_term_degree=2, zeropoint_field_max_order=6)
+    config.validate()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("color_term_degree", 3), ("zeropoint_field_max_order", 0), ("nIter", 0)],

@@ -87,13 +87,14 @@ class PhotoCalConfig(pexConfig.Config):
         default=1,
         min=1,
         max=2,
+        inclusiveMax=True,
     )
     do_fit_zeropoint_field = pexConfig.Field[bool](
         doc="Let the zero point vary over the image, with the order that held-out stars support?",
         default=False,
     )
     zeropoint_field_max_order = pexConfig.RangeField[int](
-        doc="Highest order of that variation.", default=3, min=1, max=6
+        doc="Highest order of that variation.", default=3, min=1, max=6, inclusiveMax=True
     )
     zeropoint_field_max_error = pexConfig.RangeField[float](
         doc="Largest error of the zero point anywhere on the image with which an order is accepted (mag).",
