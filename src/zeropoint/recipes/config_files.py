@@ -18,7 +18,7 @@ import click
 import lsst.pex.config as pexConfig
 
 from zeropoint.errors import InvalidInputError
-from zeropoint.recipes.rubin_names import advice, import_line, is_missing_module, locate
+from zeropoint.recipes.rubin_names import advice, import_line, is_missing_module, locate, why_needless
 
 __all__ = [
     "ABSENT",
@@ -45,8 +45,6 @@ TASK_ONLY = {
 
 #: Fields and choices of Rubin's steps that do not exist here, and why.
 ABSENT = {
-    "psfex": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
-    "pca": 'the PSF determiner is piff: set fields of psfDeterminer["piff"]',
     "modelPsf": "interpolation over defects uses the image's own PSF",
     "shearType": "re-Gaussianization is the only method",
 }
@@ -120,7 +118,7 @@ class FileConfig(pexConfig.Config):
         _reject_foreign_steps(self)
 
     def _compile(self, text: str | bytes, name: str, root: str) -> CodeType:
-        tree = ast.parse(text, name)
+        tree = _SkipImports(ast.parse(text, name), name).tree
         skipped = [field for field in TASK_ONLY if field not in self._fields]
         if skipped:
             tree = _SkipFields(root, skipped, name).visit(tree)
@@ -146,6 +144,32 @@ class _SkipFields(ast.NodeTransformer):
             return node
         field = path.partition(".")[2]
         _say(f"{self._file}, line {node.lineno}: {field} has no effect here; {TASK_ONLY[parts[1]]}.")
+        return ast.copy_location(ast.Pass(), node)
+
+
+class _SkipImports(ast.NodeTransformer):
+    """Replace imports that only register plugins, which always are here, by nothing, and say so once.
+
+    An import whose names the file uses stays, and fails with the name of our equivalent.
+    """
+
+    def __init__(self, tree: ast.Module, file: str) -> None:
+        self._file = file
+        self._used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))}
+        self.tree: ast.Module = self.visit(tree)
+
+    def visit_Import(self, node: ast.Import) -> ast.stmt:
+        return self._skip(node, [(alias.name, alias.asname or alias.name) for alias in node.names])
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt:
+        names = [(f"{node.module}.{alias.name}", alias.asname or alias.name) for alias in node.names]
+        return self._skip(node, names)
+
+    def _skip(self, node: ast.Import | ast.ImportFrom, names: list[tuple[str, str]]) -> ast.stmt:
+        reasons = [why_needless(module) for module, _ in names]
+        if not all(reasons) or any(local in self._used for _, local in names):
+            return node
+        _say(f"{self._file}, line {node.lineno}: `{ast.unparse(node)}` is not needed; {reasons[0]}.")
         return ast.copy_location(ast.Pass(), node)
 
 

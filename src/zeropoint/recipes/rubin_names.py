@@ -81,9 +81,13 @@ EQUIVALENTS = {
     "ObjectSizeStarSelectorTask": "zeropoint.catalogs.selectors",
     "PhotoCalConfig": "zeropoint.photometry.photocal",
     "PhotoCalTask": "zeropoint.photometry.photocal",
+    "PcaPsfDeterminerConfig": "zeropoint.psf.pca_determiner",
+    "PcaPsfDeterminerTask": "zeropoint.psf.pca_determiner",
     "PiffPsfDeterminerConfig": "zeropoint.psf.piff_determiner",
     "PiffPsfDeterminerTask": "zeropoint.psf.piff_determiner",
     "ReferenceSourceSelectorConfig": "zeropoint.catalogs.selectors",
+    "PsfexPsfDeterminerConfig": "zeropoint.psf.psfex_determiner",
+    "PsfexPsfDeterminerTask": "zeropoint.psf.psfex_determiner",
     "ReferenceSourceSelectorTask": "zeropoint.catalogs.selectors",
     "RepairConfig": "zeropoint.pixels.repair",
     "RepairTask": "zeropoint.pixels.repair",
@@ -136,16 +140,16 @@ _PRESENT = (
 )
 
 _REGISTERED = "its plugins are always registered here: delete the line"
+_DETERMINERS = "the PSF determiners piff, psfex and pca are always registered here: delete the line"
 _FIELDS = "delete the line, and set fields of our configuration instead"
 
 #: What to do about a class or package (by its start) that has no equivalent.
 _ADVICE = {
     "MatchOptimisticB": "the pessimistic matcher, zeropoint.astrometry.matcher, is the only one: delete the line",
-    "PcaPsfDeterminer": "the PSF determiner is piff: delete the line",
-    "PsfexPsfDeterminer": "the PSF determiner is piff: delete the line",
     "DiffractionSpikeMask": "masking of diffraction spikes is not available: delete the line",
-    "lsst.meas.extensions.psfex": "the PSF determiner is piff: delete the line",
-    "lsst.meas.extensions.piff": "piff is always registered here: delete the line",
+    "lsst.meas.algorithms.pcaPsfDeterminer": _DETERMINERS,
+    "lsst.meas.extensions.psfex": _DETERMINERS,
+    "lsst.meas.extensions.piff": _DETERMINERS,
     "lsst.meas.extensions.shapeHSM": _REGISTERED,
     "lsst.meas.extensions": "these plugins are not available: delete the line",
     "lsst.meas.base": _REGISTERED,
@@ -188,6 +192,18 @@ def advice(module: str, name: str = "") -> str:
         if name.startswith(start) or module == start or module.startswith(f"{start}."):
             return text
     return _FIELDS
+
+
+def why_needless(module: str) -> str:
+    """Say why the import of a module of Rubin's does nothing here, or nothing if it is not known to.
+
+    Parameters
+    ----------
+    module
+        Its full name. Modules whose import registers plugins or PSF determiners are known: ours always are.
+    """
+    text = advice(module)
+    return text.removesuffix(": delete the line") if text in (_REGISTERED, _DETERMINERS) else ""
 
 
 def steps_by_name(field: pexConfig.ConfigurableField) -> dict[str, type]:
