@@ -177,6 +177,7 @@ class CalibrateImage:
     ) -> None:
         exposure, ratio = result.exposure, result.background_to_photometric_ratio
         require_unsaturated(exposure)
+        self.photometry.require_bands(references.photometry.source.bands, exposure.visit_info.physical_filter)
         catalogue = self._load(result, references, "astrometry")
         adaptive = self.psf_phase.run(result, timer, ids, ratio)
         psf_stars = result.psf_stars
