@@ -310,6 +310,7 @@ class Calibrate:
             record.caveats.append(f"the photometric calibration could not be fitted: {failure}")
             return
         record.photometry = fit
+        record.notes += fit.notes
         record.photometry_matches = photometry_matches(references, catalog, fit)
         record.metadata["photometry_matches_count"] = len(fit.match_ref)
         exposure.metadata.update(magzero_metadata(fit, exposure.visit_info.exposure_time))
