@@ -1,11 +1,13 @@
-"""Reference catalogues: trixel indices beside a loop over lsst.sphgeom, and a whole ingestion with its memory.
+"""Reference catalogues: trixel indices beside a loop over lsst.sphgeom; ingestion and building with their memory.
 
-Run ``python benchmarks/refcats.py [MILLIONS OF ROWS]``.
+Run ``python benchmarks/refcats.py [MILLIONS OF ROWS]``; with ``--sky`` only a catalogue of the whole sky is built, of
+parquet files of ten million rows.
 """
 
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,10 +21,16 @@ from lsst.sphgeom import HtmPixelization, UnitVector3d
 from zeropoint.butler.refcats import ingest_references
 from zeropoint.butler.repository import create_repository, open_repository
 from zeropoint.catalogs.htm import htm_index
+from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.datamodel.wcs import unit_vectors
 
 #: A patch of sky, so that shards hold as many rows as real ones do.
 RA, DEC = (150.0, 180.0), (0.0, 20.0)
+SKY_SCHEMA = pa.schema(
+    [("source_id", pa.int64()), *((name, pa.float64()) for name in ("ra", "dec"))]
+    + [(name, pa.float32()) for name in ("pmra", "pmdec")]
+    + [("ref_epoch", pa.float64()), *((f"{band}mag", pa.float32()) for band in "gri")]
+)
 
 
 def peak_mb() -> float:
@@ -89,6 +97,63 @@ def ingest(millions: float) -> None:
             )
 
 
+def write_sky(folder: Path, n: int) -> None:
+    """Write stars all over the sky, in files of ten million."""
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    for start in range(0, n, 10_000_000):
+        with pq.ParquetWriter(folder / f"sky-{start // 10_000_000:03d}.parquet", SKY_SCHEMA) as writer:
+            for first in range(start, min(start + 10_000_000, n), 1_000_000):
+                k = min(1_000_000, n - first)
+                columns = {
+                    "source_id": np.arange(first, first + k),
+                    "ra": rng.uniform(0.0, 360.0, k),
+                    "dec": np.rad2deg(np.arcsin(rng.uniform(-1.0, 1.0, k))),
+                    "pmra": rng.normal(0, 5, k).astype(np.float32),
+                    "pmdec": rng.normal(0, 5, k).astype(np.float32),
+                    "ref_epoch": np.full(k, 2016.0),
+                    **{f"{band}mag": rng.uniform(14, 22, k).astype(np.float32) for band in "gri"},
+                }
+                writer.write_table(pa.table(columns, schema=SKY_SCHEMA))
+
+
+def build_sky(millions: float) -> None:
+    """Build a catalogue of the whole sky in a process of its own, and say what it took."""
+    n = int(millions * 1e6)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, target = Path(scratch) / "tables", Path(scratch) / "sky"
+        write_sky(folder, n)
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [
+            str(Path(sys.executable).with_name("zeropoint")),
+            "references",
+            "build",
+            str(target),
+            str(folder),
+        ]
+        subprocess.run(command, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+        size = sum(path.stat().st_size for path in target.iterdir()) / 1e9
+        print(
+            f"build: {n:,} rows, {seconds:.0f} CPU s, {n / seconds:,.0f} rows a CPU second; peak "
+            f"{after.ru_maxrss / 1024:.0f} MB; {size:.2f} GB on disk"
+        )
+        start = time.process_time()
+        source = ReferenceSource.open(target)
+        opened = time.process_time() - start
+        start = time.process_time()
+        rows = source.load_circle(1.0, 0.3, np.deg2rad(1.0))["coord_ra"].size
+        print(
+            f"open: {opened:.2f} CPU s; {rows:,} rows within 1 degree: {time.process_time() - start:.2f} CPU s"
+        )
+
+
 if __name__ == "__main__":
-    compare_indices()
-    ingest(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
+    numbers = [float(one) for one in sys.argv[1:] if one != "--sky"]
+    if "--sky" in sys.argv:
+        build_sky(numbers[0] if numbers else 100.0)
+    else:
+        compare_indices()
+        ingest(numbers[0] if numbers else 5.0)
+        build_sky(numbers[0] if numbers else 5.0)

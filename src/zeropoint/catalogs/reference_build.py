@@ -327,7 +327,14 @@ def _build_folder(folder: Path, plan: Mapping[str, Any]) -> Iterator[tuple[Path,
             draft = scratch / f"{_PLAN}.tmp"
             draft.write_text(json.dumps(plan, indent=1))
             os.replace(draft, scratch / _PLAN)
-        yield scratch, resumed
+        try:
+            yield scratch, resumed
+        except InvalidInputError:
+            if not any(scratch.glob("run-*.json")):  # what was begun is worth nothing
+                shutil.rmtree(scratch)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
 
 
 def _require_same(plan: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:

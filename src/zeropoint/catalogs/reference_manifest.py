@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zeropoint.errors import InvalidInputError
 
@@ -28,9 +28,8 @@ BUILD_FOLDER = ".build"
 _FORMAT = "zeropoint reference catalogue 1"
 
 
-@dataclass(frozen=True)
-class ShardEntry:
-    """One shard.
+class ShardEntry(NamedTuple):
+    """One shard; a tuple, because a catalogue of the whole sky has 131,072.
 
     Parameters
     ----------

@@ -96,10 +96,15 @@ def _unmasked(values: Any) -> np.ndarray:
 
 
 def arrow_column(table: Any, name: str) -> np.ndarray:
-    """Return a column of an Arrow table or batch as an array; nulls of numbers become NaN, of texts empty."""
+    """Return a column of an Arrow table or batch as an array.
+
+    Nulls of numbers become NaN, of texts empty; dates are texts.
+    """
+    import pyarrow as pa
+
     column = table[name]
-    if str(column.type) in ("string", "large_string", "string_view") or str(column.type).startswith(
-        "dictionary"
-    ):
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.string())
+    if str(column.type).startswith(("string", "large_string", "dictionary")):
         return np.array(["" if value is None else str(value) for value in column.to_pylist()], np.str_)
     return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -116,11 +116,17 @@ class ReferenceRows(ABC):
 def check_same_columns(
     table: RawTable, mapping: ColumnMap, first: RawTable, first_mapping: ColumnMap
 ) -> None:
-    """Raise if two shards of a catalogue give different standard columns."""
-    if set(mapping.targets) != set(first_mapping.targets):
+    """Raise if two files of a catalogue give different standard columns."""
+    ours, theirs = set(mapping.targets), set(first_mapping.targets)
+    if ours != theirs:
+        only = [
+            f"only {path.name} has {', '.join(sorted(names))}"
+            for path, names in ((table.path, ours - theirs), (first.path, theirs - ours))
+            if names
+        ]
         raise InvalidInputError(
-            f"{table.path} and {first.path} have different columns; shards of one catalogue must be written by "
-            "one ingestion."
+            f"{table.path} and {first.path} have different columns, but files of one catalogue must have the same: "
+            f"{'; '.join(only)}.  A column map can leave columns out (NAME: null)."
         )
 
 

@@ -7,9 +7,8 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,13 +35,18 @@ _NUMBER = re.compile(r"(?:(?<=^)|(?<=[_.\-]))(\d{3,9})(?=[_.\-]|$)")
 _DEPTHS = range(3, 13)
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(NamedTuple):
     """One file of a sharded catalogue: the part of the sky in one trixel."""
 
-    path: Path
-    index: int
+    folder: Path
+    file_name: str
+    trixel: int
     depth: int
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / self.file_name
 
 
 class ReferenceSource(ReferenceRows):
@@ -131,7 +135,7 @@ class ReferenceSource(ReferenceRows):
         if manifest is not None:
             if given:
                 _log.info("%s: is a built catalogue; the column map is not applied to it.", path)
-            shards = tuple(Shard(path / one.file_name, one.trixel, manifest.depth) for one in manifest.shards)
+            shards = tuple(Shard(path, one.file_name, one.trixel, manifest.depth) for one in manifest.shards)
             return cls(
                 name or manifest.name, path, shards=shards, column_map={}, manifest=manifest, verify=verify
             )
@@ -148,7 +152,7 @@ class ReferenceSource(ReferenceRows):
 
     def open_shard(self, shard: Shard) -> tuple[RawTable, ColumnMap]:
         """Open one shard; its map is made anew, because units may differ between files."""
-        entry = self._entries.get(shard.index)
+        entry = self._entries.get(shard.trixel)
         problem = None if entry is None else entry.check(self.path, content=self._verify)
         if problem is not None:
             raise InvalidInputError(
@@ -182,14 +186,14 @@ class ReferenceSource(ReferenceRows):
         result: list[Shard] = []
         for depth in sorted({shard.depth for shard in self.shards}):
             shards = [shard for shard in self.shards if shard.depth == depth]
-            touches = touches_circle([shard.index for shard in shards], depth, ra, dec, radius)
+            touches = touches_circle([shard.trixel for shard in shards], depth, ra, dec, radius)
             result += [shard for shard, yes in zip(shards, touches, strict=True) if yes]
         return result
 
     def coverage(self, ra: float, dec: float) -> str:
         """Return a sentence on where the catalogue lies and how far that is from a position (radians)."""
         if self.shards:
-            centers = np.concatenate([trixel_vertices(s.index, s.depth).sum(axis=1) for s in self.shards])
+            centers = np.concatenate([trixel_vertices(s.trixel, s.depth).sum(axis=1) for s in self.shards])
             ras, decs = (
                 np.arctan2(centers[:, 1], centers[:, 0]),
                 np.arctan2(centers[:, 2], np.hypot(centers[:, 0], centers[:, 1])),
@@ -208,7 +212,7 @@ def sky_area_deg2(shards: Iterable[Shard]) -> float:
     """Return the area of the sky, square degrees, in the trixels of some shards."""
     total = 0.0
     for depth, group in itertools.groupby(sorted(shards, key=lambda one: one.depth), lambda one: one.depth):
-        a, b, c = np.moveaxis(trixel_vertices([one.index for one in group], depth), 1, 0)
+        a, b, c = np.moveaxis(trixel_vertices([one.trixel for one in group], depth), 1, 0)
         volume = np.einsum("ni,ni->n", a, np.cross(b, c))
         cosines = (np.einsum("ni,ni->n", *pair) for pair in ((a, b), (b, c), (c, a)))
         total += float(np.sum(2.0 * np.arctan2(volume, 1.0 + sum(cosines))))
@@ -231,7 +235,7 @@ def _shard_of(path: Path) -> tuple[str, Shard] | None:
     match = (usual or numbers)[-1]
     rest = (stem[: match.start()] + stem[match.end() :]).strip("_.-")
     index = int(match[1])
-    return rest, Shard(path, index, htm_depth(index))
+    return rest, Shard(path.parent, path.name, index, htm_depth(index))
 
 
 def _group_named_by(path: Path) -> tuple[str, tuple[Shard, ...]]:
@@ -286,4 +290,4 @@ def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]
 
 
 def _sorted(shards: list[Shard]) -> tuple[Shard, ...]:
-    return tuple(sorted(shards, key=lambda shard: (shard.depth, shard.index)))
+    return tuple(sorted(shards, key=lambda shard: (shard.depth, shard.trixel)))

@@ -120,7 +120,6 @@ class TextTable(RawTable):
                     include_columns=names,
                     null_values=_NULLS,
                     column_types={name: pa.type_for_alias(kind) for name, kind in types.items()},
-                    timestamp_parsers=[],  # dates stay text, which no column can be made of by mistake
                 ),
             )
             for item in reader.schema:

@@ -182,6 +182,11 @@ class ReferenceObjectLoader:
 
     def within(self, region: SkyRegion) -> ReferenceObjectLoader:
         """Return a loader of the objects in a region, whatever the image; ``pixelMargin`` then has no effect."""
+        if self.config.pixelMargin != type(self.config).pixelMargin.default:
+            _log.warning(
+                "The objects of a given region are loaded: pixelMargin = %d has no effect.",
+                self.config.pixelMargin,
+            )
         return type(self)(self.source, self.config, region=region)
 
     def load(

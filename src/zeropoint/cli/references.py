@@ -113,20 +113,17 @@ def info(catalogue: Path, column_map: str | None, verify: bool, as_json: bool) -
     For a table it says which column is taken for what, with which unit.
     """
     from zeropoint.catalogs.reference_source import ReferenceSource
-    from zeropoint.errors import InvalidInputError
 
+    if verify:
+        _verify(catalogue)
     source = ReferenceSource.open(catalogue, parse_column_map(column_map))
-    if verify and source.manifest is None:
-        raise InvalidInputError(
-            f"{catalogue}: has no checksums to verify; only what `zeropoint references build` wrote has."
-        )
     facts = _facts(source)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
-    else:
-        _echo_facts(source, facts)
-    if verify and source.manifest is not None:
-        _verify(catalogue, source.manifest, quiet=as_json)
+        return
+    _echo_facts(source, facts)
+    if verify:
+        click.echo(f"  all {facts['n_shards']:,} shards match their checksums")
 
 
 def _facts(source: ReferenceSource) -> dict[str, Any]:
@@ -208,18 +205,24 @@ def _echo_content(manifest: Manifest) -> None:
             click.echo(f"  {what}: {count:,}")
 
 
-def _verify(folder: Path, manifest: Manifest, *, quiet: bool) -> None:
+def _verify(folder: Path) -> None:
     """Compare all shards with their checksums; exit with 1 if one is damaged."""
-    from zeropoint.catalogs.reference_manifest import verify_shards
+    from zeropoint.catalogs.reference_manifest import read_manifest, verify_shards
     from zeropoint.cli.counter import counting
+    from zeropoint.errors import InvalidInputError
 
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    if manifest is None:
+        raise InvalidInputError(
+            f"{folder}: has no checksums to verify; only what `zeropoint references build` wrote has."
+        )
     with counting(_VERIFY_TITLES) as report:
         problems = list(verify_shards(folder, manifest, lambda k, n: report("verify", k, n)))
     for problem in problems:
         click.echo(f"error: {problem}", err=True)
     if problems:
+        click.echo(f"error: {len(problems)} of {len(manifest.shards)} shards are damaged", err=True)
         sys.exit(1)
-    click.echo(f"  all {len(manifest.shards):,} shards match their checksums", err=quiet)
 
 
 def parse_column_map(text: str | None) -> Any:
