@@ -25,6 +25,7 @@ from zeropoint.errors import (
 )
 from zeropoint.psf import pca_determiner as _pca_determiner  # noqa: F401  (registers "pca")
 from zeropoint.psf import piff_determiner as _piff_determiner  # noqa: F401  (registers "piff")
+from zeropoint.psf import psfex_determiner as _psfex_determiner  # noqa: F401  (registers "psfex")
 from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
 from zeropoint.psf.pixel_grid_stars import star_sizes
 from zeropoint.psf.quality import BAD_PLANES
@@ -122,9 +123,21 @@ class MeasurePsf:
                 ColumnSpec("calib_psf_used", "bool", "", "Set if the source shaped the PSF model."),
             )
         self.star_selector = self.config.starSelector.apply()
-        self.make_candidates: MakePsfCandidates = self.config.makePsfCandidates.apply()
         self.determiner: PsfDeterminer = self.config.psfDeterminer.apply()
+        self.make_candidates = self._candidate_maker()
         self.reserve: ReserveSources = self.config.reserve.apply(column_stem="calib_psf", schema=schema)
+
+    def _candidate_maker(self) -> MakePsfCandidates:
+        """Return the step that cuts stamps, wider than configured if the determiner's are."""
+        config = self.config.makePsfCandidates.value
+        least = self.determiner.candidate_side - 2 * config.borderWidth
+        if config.kernelSize < least:
+            wider = type(config)()
+            wider.update(**config.toDict())
+            wider.kernelSize = least
+            config = wider
+        maker: MakePsfCandidates = self.config.makePsfCandidates.target(config)
+        return maker
 
     def run(
         self, exposure: Exposure, catalog: SourceCatalog, *, exp_id: int = 0, matches: Any = None
@@ -178,7 +191,8 @@ class MeasurePsf:
         self._flag(catalog, "calib_psf_candidate", candidates.rows)
         self._flag(catalog, self.reserve.column, candidates.rows[reserved])
         available = np.flatnonzero(~reserved)
-        result = self._reliable_fit(exposure, candidates, reserved)
+        available = available[self.determiner.screen(catalog, candidates.rows[available])]
+        result = self._reliable_fit(exposure, candidates, available, reserved)
         used = np.zeros(len(candidates), np.bool_)
         used[available[result.used]] = True
         self._flag(catalog, "calib_psf_used", candidates.rows[used])
@@ -206,10 +220,14 @@ class MeasurePsf:
         )
 
     def _reliable_fit(
-        self, exposure: Exposure, candidates: PsfCandidates, reserved: npt.NDArray[np.bool_]
+        self,
+        exposure: Exposure,
+        candidates: PsfCandidates,
+        available: npt.NDArray[np.int64],
+        reserved: npt.NDArray[np.bool_],
     ) -> PsfDeterminerResult:
         """Return the fit, at the highest spatial order up to the configured one that stars do not contradict."""
-        fitted = candidates.take(~reserved)
+        fitted = candidates.take(available)
         judges = candidates.take(reserved) if reserved.sum() >= JUDGES else fitted
         sizes = _sizes(candidates)
         determiner: PsfDeterminer | None = self.determiner

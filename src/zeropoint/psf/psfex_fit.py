@@ -34,7 +34,7 @@ ENOUGH = 4
 #: Added to the diagonal of the fit of each stacked pixel (PSFEx's Tikhonov term).
 STACK_RIDGE = 1000.0
 #: Where the linear solver stops, in the rounds of `ACCURACIES` and after them.
-TOLERANCE_EARLY, TOLERANCE = 1e-1, 3e-3
+TOLERANCE_EARLY, TOLERANCE = 1e-1, 1e-2
 #: Model pixels scatter by this about the stacked stars, in units of the peak, as far as the stars leave it open.
 PRIOR_SCATTER = 0.05
 #: Stars beyond this many standard deviations of sqrt(reduced chi-square) leave (PSFEx's).

@@ -189,7 +189,7 @@ def solve_grids(
     prior_offset: FloatArray,
     prior_sigma: float,
     tolerance: float = 1e-3,
-    max_steps: int = 60,
+    max_steps: int = 30,
 ) -> tuple[FloatArray, int]:
     """Solve for the change of the model that best explains the residuals.
 
