@@ -405,6 +405,77 @@ def test_class_defaults_are_rubins(kind, defaults) -> None:
         assert flat.astrometry.wcsFitter.target.__name__ == "FitTanSipWcs"
 
 
+#: Statements as in the configuration files of Rubin's cameras.
+CHARACTERIZE_FILE = """
+from lsst.meas.algorithms import ColorLimit
+config.repair.cosmicray.nCrPixelMax = 100000
+config.installSimplePsf.fwhm = 3.5
+config.psfIterations = 1
+config.idGenerator.packer.name = "observation"
+config.measurePsf.starSelector["objectSize"].widthMin = 0.9
+config.measurePsf.reserve.fraction = 0.2
+config.measurePsf.psfDeterminer["piff"].spatialOrder = 1
+config.catalogCalculation.plugins["base_ClassificationExtendedness"].fluxRatio = 0.95
+config.measurement.plugins.names |= ["base_Jacobian", "base_FPPosition"]
+config.measurement.plugins["base_Jacobian"].pixelScale = 0.2
+config.refObjLoader.filterMap = {"i2": "i"}
+config.ref_match.sourceFluxType = "Psf"
+config.ref_match.matcher.maxOffsetPix = 250
+config.ref_match.sourceSelector["matcher"].sourceFluxType = "Psf"
+"""
+CALIBRATE_FILE = """
+from lsst.meas.astrom import FitTanSipWcsTask
+config.connections.astromRefCat = "gaia_dr2_20200414"
+config.astromRefObjLoader.anyFilterMapsToThis = "phot_g_mean"
+config.photoRefObjLoader.filterMap = {"i2": "i"}
+config.astrometry.wcsFitter.retarget(FitTanSipWcsTask)
+config.astrometry.wcsFitter.order = 3
+config.astrometry.wcsFitter.numRejIter = 3
+config.astrometry.sourceSelector["science"].signalToNoise.minimum = 20
+config.photoCal.match.matchRadius = 0.25
+config.photoCal.match.referenceSelection.doMagLimit = True
+config.photoCal.match.referenceSelection.magLimit.fluxField = "i_flux"
+config.photoCal.match.referenceSelection.magLimit.maximum = 22.0
+config.deblend.maxFootprintSize = 2000
+config.doWriteMatchesDenormalized = True
+config.doComputeSummaryStats = True
+config.postCalibrationMeasurement.plugins.names = ["base_LocalPhotoCalib", "base_LocalWcs"]
+"""
+
+
+def test_files_of_rubins_cameras_apply() -> None:
+    files = [(CharacterizeImageConfig, CHARACTERIZE_FILE), (CalibrateConfig, CALIBRATE_FILE)]
+    configs = []
+    for kind, text in files:
+        config = kind()
+        # class names of the compiled stack are translated by `zeropoint config translate`
+        lines = [line for line in text.splitlines() if not line.startswith("from lsst")]
+        text = "from zeropoint.astrometry.tan_sip import FitTanSipWcs as FitTanSipWcsTask\n" + "\n".join(
+            lines
+        )
+        config.loadFromString(text, filename="camera.py")
+        config.validate()
+        configs.append(config)
+    first, second = configs
+    assert first.measurePsf.reserve.fraction == 0.2
+    assert {"base_Jacobian", "base_FPPosition"} <= set(
+        CharacterizeImage(first).config.measurement.plugins.names
+    )
+    assert second.astrometry.wcsFitter.order == 3
+    assert second.deblend.maxFootprintSize == 2000
+    with pytest.raises(errors.InvalidInputError, match="masking of streaks is not available"):
+        CharacterizeImageConfig().loadFromString("config.maskStreaks.nSigma = 3", filename="camera.py")
+
+
+def test_a_configuration_can_be_written_and_read_again(tmp_path) -> None:
+    for kind in (CharacterizeImageConfig, CalibrateConfig):
+        config = configured(kind, {"do_first_look": True, "debug.display": ["measure"]})
+        config.save(str(tmp_path / "config.py"))
+        again = kind()
+        again.load(str(tmp_path / "config.py"))
+        assert again.compare(config)
+
+
 def test_units_are_parsed_as_strictly_as_asked() -> None:
     schema = Schema()
     schema.add(ColumnSpec("a", "f8", "pixel"), ColumnSpec("b", "f8", "fathoms per fortnight"))

@@ -38,6 +38,7 @@ TASK_ONLY = {
     "diffractionSpikeMask": "masking of diffraction spikes is not available",
     "connections": "catalogues and outputs are named on the command line",
     "id_generator": "ids come from the camera card",
+    "idGenerator": "ids come from the camera card",
     "saveLogOutput": "logs go to the terminal",
     "useButlerCamera": "the detector comes from the camera card",
     "useButlerExposureRegion": "the region comes from the image",
@@ -47,6 +48,9 @@ TASK_ONLY = {
 ABSENT = {
     "modelPsf": "interpolation over defects uses the image's own PSF",
     "shearType": "re-Gaussianization is the only method",
+    "maskStreaks": "masking of streaks is not available",
+    "insertFakes": "fake sources are not available",
+    "createSummaryMetrics": "the summary statistics are in the image's metadata",
 }
 
 _said: set[str] = set()
