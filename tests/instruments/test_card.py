@@ -30,6 +30,7 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
         ("wcs: {ra: {keyy: RA}}\n", ["unknown key wcs.ra.keyy"]),
         ("date: {value: [{key: DATE-OBS}, {kex: UT}]}\n", ["unknown key date.value.kex"]),
         ("wcs: {uncertainty: {offset: 3}}\n", ["wcs.uncertainty.offset"]),
+        ("wcs: {index_files: here.fits}\n", ["wcs.index_files must be a list"]),
         ("wcs: {flip: 'yes'}\n", ["wcs.flip must be true or false"]),
         ("mask: other.fits\n", ["mask must be a mapping"]),
         ("mask: {planes: {SATURATD: [1]}}\n", ["mask.planes", "SATURATD"]),

@@ -6,6 +6,7 @@ import pytest
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, VisitInfo
 from zeropoint.instruments.first_look import (
     FirstLook,
+    bright_stars,
     first_look,
     fit_round_gaussians,
     settings_from_first_look,
@@ -118,3 +119,18 @@ def test_settings_of_small_and_large_stars() -> None:
     assert size > 4 * 9.0
     assert wide["install_simple_psf.width"] % 2 == 1
     assert wide["astrometry.maxMeanDistanceArcsec"] == 1.5
+
+
+def test_bright_stars_include_saturated_ones_once() -> None:
+    image = field(1.5, n_stars=0)
+    y, x = np.mgrid[:500, :500]
+    for x0, y0, peak in ((100, 120, 5e4), (300, 80, 1e4), (220, 400, 3e3)):
+        image += peak * np.exp(-0.5 * ((x - x0) ** 2 + (y - y0) ** 2) / 1.5**2)
+    image[250, 250] += 4e4  # a hot pixel, which the mask knows
+    toy = exposure(np.minimum(image, 3e4))
+    toy.set_mask(image > 3e4, "SATURATED")
+    hot = np.zeros(image.shape, bool)
+    hot[250, 250] = True
+    toy.set_mask(hot, "BAD")
+    found = np.column_stack(bright_stars(toy, max_stars=3))
+    np.testing.assert_array_equal(found, [(100, 120), (300, 80), (220, 400)])

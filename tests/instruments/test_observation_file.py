@@ -10,6 +10,7 @@ from astropy.io import fits
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard, load_card
 from zeropoint.instruments.observation_file import read_observation
+from zeropoint.instruments.pointing import BlindSearch
 from zeropoint.instruments.reader import load_image
 
 CARD: dict[str, Any] = {
@@ -81,6 +82,20 @@ def test_a_header_without_what_the_card_promises(tmp_path: Path, key: str) -> No
     path = write(tmp_path / "a.fits", {k: v for k, v in HEADER.items() if k != key})
     with pytest.raises(InvalidInputError, match=rf"a\.fits: the header has no {key}, .* of this camera"):
         read_observation(path, CameraCard("cam", "cam.yaml", CARD))
+
+
+def test_an_image_to_be_found_by_its_stars(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.fits", HEADER)
+    wcs = {"index_files": ["/some/where"], "pixel_scale": 2.0, "uncertainty": {"scale_percent": 5.0}}
+    card = CameraCard("cam", "cam.yaml", CARD | {"wcs": wcs})
+    loaded = load_image(path, card)
+    assert loaded.exposure.wcs is None
+    assert loaded.search == BlindSearch(("/some/where",), 1.9, 2.1)
+    with pytest.raises(InvalidInputError, match=r"a\.fits: .*wcs\.index_files.* repository"):
+        read_observation(path, card)
+    del wcs["pixel_scale"]
+    with pytest.raises(InvalidInputError, match=r"positive wcs\.pixel_scale in camera card cam\.yaml"):
+        load_image(path, card)
 
 
 def test_truncated_file(tmp_path: Path) -> None:

@@ -59,9 +59,11 @@ class MatchPessimisticBConfig(pexConfig.Config):
         doc="Number of tolerances tried, each twice the one before.", default=5, min=1
     )
     maxOffsetPix = pexConfig.RangeField[int](
-        doc="Largest shift between sources and references (pixels).", default=250, max=4000
+        doc="Largest shift between sources and references (pixels).", default=250, min=0, max=4000
     )
-    maxRotationDeg = pexConfig.RangeField[float](doc="Largest rotation (degrees).", default=1.0, max=6.0)
+    maxRotationDeg = pexConfig.RangeField[float](
+        doc="Largest rotation (degrees).", default=1.0, min=0.0, max=6.0
+    )
     numPointsForShape = pexConfig.Field[int](doc="Points of a pattern that must agree.", default=6)
     numPointsForShapeAttempt = pexConfig.Field[int](doc="Points of a pattern that are tried.", default=6)
     minMatchDistPixels = pexConfig.RangeField[float](
@@ -96,12 +98,19 @@ class MatchPessimisticBConfig(pexConfig.Config):
     def validate(self) -> None:
         """Check the numbers of points against each other."""
         super().validate()
-        if self.numPointsForShapeAttempt < self.numPointsForShape:
-            raise ValueError("numPointsForShapeAttempt must be greater than or equal to numPointsForShape.")
+
+        def fail(name: str, text: str) -> pexConfig.FieldValidationError:
+            return pexConfig.FieldValidationError(type(self)._fields[name], self, text)
+
         if self.numPointsForShape < 3:
-            raise ValueError("numPointsForShape must be at least 3.")
+            raise fail("numPointsForShape", "a pattern has at least 3 points.")
+        if self.numPointsForShapeAttempt < self.numPointsForShape:
+            raise fail(
+                "numPointsForShapeAttempt",
+                "must be greater than or equal to numPointsForShape, the points needed.",
+            )
         if self.numPointsForShapeAttempt > self.numBrightStars:
-            raise ValueError("numBrightStars must be at least numPointsForShapeAttempt.")
+            raise fail("numBrightStars", "must be at least numPointsForShapeAttempt.")
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ _WCS_KEYS = (
     "x",
     "y",
     "pixel_scale",
+    "index_files",
     "rotation_deg",
     "flip",
     "uncertainty",
@@ -109,7 +110,12 @@ CARD_KEYS: dict[str, CardKey] = {
     "ids": CardKey("how many visits and detectors ids must hold", "mapping", ("n_visits", "n_detectors")),
     "detector": CardKey("detector geometry", "mapping", _DETECTOR_KEYS, ("id", "name")),
     "observatory": CardKey("where", "mapping", _SITE_KEYS, _SITE_KEYS),
-    "wcs": CardKey("header, or a table row, or a pointing", "mapping", _WCS_KEYS, _WCS_VALUES),
+    "wcs": CardKey(
+        "header, or a table row, or a pointing, or index_files of astrometry.net",
+        "mapping",
+        _WCS_KEYS,
+        _WCS_VALUES,
+    ),
     "first_look": CardKey("derive size-dependent settings from a first look at the image", "flag"),
     "references": CardKey("column map for the reference table", "table"),
     "config": CardKey("overrides of the recipe's configuration fields", "table"),
@@ -196,6 +202,9 @@ def _check_details(data: dict[str, Any], source: str) -> None:
     _choice("wcs.from", wcs.get("from", "header"), ("header",), source)
     if not isinstance(wcs.get("flip", False), bool):
         _fail(source, f"wcs.flip must be true or false, not {wcs['flip']!r}")
+    names = wcs.get("index_files", [])
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        _fail(source, f"wcs.index_files must be a list of files or folders, not {names!r}")
     for inner in wcs.get("uncertainty") or {}:
         _require_known(str(inner), _UNCERTAINTY_KEYS, source, "wcs.uncertainty.")
     for amplifier in _mapping(data, "detector").get("amplifiers") or ():

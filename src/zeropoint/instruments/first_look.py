@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import zoom
+from scipy.ndimage import gaussian_filter, zoom
 
 from zeropoint.datamodel.exposure import Exposure
 
-__all__ = ["FirstLook", "first_look", "fit_round_gaussians", "settings_from_first_look"]
+__all__ = ["FirstLook", "bright_stars", "first_look", "fit_round_gaussians", "settings_from_first_look"]
 
 _FWHM = 2.354820045
 _HALF = 12
@@ -85,6 +85,39 @@ def first_look(exposure: Exposure, *, max_stars: int = 300) -> FirstLook:
         return FirstLook(float("nan"), len(widths))
     logs = _without_hits(np.log(np.sort(widths)))
     return FirstLook(_FWHM * float(np.exp(_half_sample_mode(logs))), len(logs))
+
+
+def bright_stars(
+    exposure: Exposure, *, max_stars: int = 100
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return x, y of the brightest stars of an unprocessed exposure, saturated ones included, brightest first.
+
+    Parameters
+    ----------
+    exposure
+        Image in electrons with its mask.
+    max_stars
+        Their largest number.
+
+    Returns
+    -------
+    x, y : float64, shape (n,)
+        Whole pixels: local maxima of the smoothed image, more than 10 sigma above the sky.
+
+    Notes
+    -----
+    The smoothing (sigma of two pixels) puts one maximum on a saturated star and takes hot pixels down.
+    """
+    image = exposure.image - _coarse_sky(exposure.image)
+    bad = exposure.masked("BAD", "NO_DATA")
+    image[bad] = 0.0
+    image = gaussian_filter(image, 2.0)
+    sample = image[::4, ::4][~bad[::4, ::4]]
+    if sample.size < 100:
+        return np.zeros(0), np.zeros(0)
+    sigma_sky = 0.7413 * float(np.subtract(*np.percentile(sample, [75, 25])))
+    x, y = _bright_peaks(image, bad, 10.0 * sigma_sky, max_stars)
+    return x.astype(np.float64), y.astype(np.float64)
 
 
 def _bright_peaks(

@@ -90,6 +90,12 @@ def read_observation(path: str | Path, card: CameraCard) -> Observation:
     visit = visit_info(context, adu, pointing_degrees(context), caveats)
     detector = detector_info(context, np.nan, np.nan, shape)
     wcs = initial_wcs(context, shape)
+    if wcs is None:
+        raise InvalidInputError(
+            f"{context.path}: camera card {context.card.source} finds images from their stars (wcs.index_files), but a "
+            "repository must know where they are before it reads pixels; calibrate them with `zeropoint calibrate`, or "
+            "give a WCS or a boresight."
+        )
     caveats.extend(
         f"the header has no {keys}, which the camera card names for `{name}`"
         for name, keys in context.absent.items()

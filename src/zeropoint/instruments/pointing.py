@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["has_celestial_wcs", "initial_wcs", "pointing_degrees", "pointing_uncertainty"]
+__all__ = [
+    "BlindSearch",
+    "blind_search",
+    "has_celestial_wcs",
+    "initial_wcs",
+    "pointing_degrees",
+    "pointing_uncertainty",
+]
 
 _WCS_CARDS = re.compile(
     r"^(CTYPE|CRVAL|CRPIX|CD|PC|CDELT|CUNIT|PV|A|B|AP|BP|LONPOLE|LATPOLE|RADESYS|EQUINOX)"
@@ -25,13 +33,32 @@ _WCS_NUMBER = re.compile(r"^(CRVAL|CRPIX|CDELT|CROTA)\d$|^(CD|PC)\d_\d$")
 _CELESTIAL = re.compile(r"^(RA--|DEC-|GLON|GLAT|ELON|ELAT|[A-Z]LON|[A-Z]LAT|RA$|DEC$)")
 
 
+@dataclass(frozen=True)
+class BlindSearch:
+    """How to find an image on the sky from its stars alone.
+
+    Parameters
+    ----------
+    index_files
+        Index files of astrometry.net, or folders of them.
+    scale_low, scale_high
+        Range of pixel scales, arcsec.
+    """
+
+    index_files: tuple[str, ...]
+    scale_low: float
+    scale_high: float
+
+
 def has_celestial_wcs(header: fits.Header) -> bool:
     """Say whether a header holds a WCS of the sky."""
     return bool(_CELESTIAL.match(str(header.get("CTYPE1", "")))) and "CRVAL1" in header
 
 
-def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs:
+def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs | None:
     """Return the WCS that the camera card promises: of the header, a table row or a pointing.
+
+    None where the card names index files instead: it is then found from the stars (`blind_search`).
 
     Raises
     ------
@@ -41,6 +68,8 @@ def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs:
     spec = context.card.get("wcs", {"from": "header"})
     if isinstance(spec, str):
         spec = {"from": spec}
+    if spec.get("index_files"):
+        return None
     if "table" in spec:
         return _from_cards(context, _table_header(context, spec), shape)
     if "ra" in spec or "dec" in spec:
@@ -154,6 +183,31 @@ def _from_pointing(context: ImageContext, spec: dict[str, Any], shape: tuple[int
         rotation_deg=number("rotation_deg", 0.0),
         flip=bool(spec.get("flip", False)),
     )
+
+
+def blind_search(context: ImageContext) -> BlindSearch | None:
+    """Return where the camera card wants the image searched for, None where it gives a WCS.
+
+    Raises
+    ------
+    InvalidInputError
+        If the pixel scale or its uncertainty is not a positive number.
+    """
+    spec = context.card.get("wcs")
+    if not isinstance(spec, dict) or not spec.get("index_files"):
+        return None
+    percent = (spec.get("uncertainty") or {}).get("scale_percent", 10.0)
+    values = []
+    for name, entry in (("pixel_scale", spec.get("pixel_scale")), ("uncertainty.scale_percent", percent)):
+        value = context.resolve(f"wcs.{name}", entry)
+        values.append(float("nan") if value is None else context.number(f"wcs.{name}", value))
+        if not (np.isfinite(values[-1]) and values[-1] > 0):
+            raise InvalidInputError(
+                f"{context.path}: the search with wcs.index_files needs a positive wcs.{name} in camera card "
+                f"{context.card.source}."
+            )
+    scale, part = values[0], min(values[1] / 100.0, 0.9)
+    return BlindSearch(tuple(spec["index_files"]), scale * (1.0 - part), scale * (1.0 + part))
 
 
 def pointing_uncertainty(context: ImageContext) -> PointingUncertainty | None:

@@ -17,7 +17,13 @@ from zeropoint.instruments.levels import pedestal, read_noise, stated_gain
 from zeropoint.instruments.masks import read_mask
 from zeropoint.instruments.noise import estimate_gain
 from zeropoint.instruments.observation import detector_info, id_limits, visit_info
-from zeropoint.instruments.pointing import initial_wcs, pointing_degrees, pointing_uncertainty
+from zeropoint.instruments.pointing import (
+    BlindSearch,
+    blind_search,
+    initial_wcs,
+    pointing_degrees,
+    pointing_uncertainty,
+)
 from zeropoint.instruments.values import ImageContext
 from zeropoint.instruments.variance import mark_no_data, mark_saturation, read_variance, saturation_level
 
@@ -40,6 +46,8 @@ class LoadedImage:
         The card used.
     ids
         ``n_visits`` and ``n_detectors`` for catalogue ids.
+    search
+        How to find the image on the sky, where the camera card gives no WCS.
     """
 
     exposure: Exposure
@@ -47,6 +55,7 @@ class LoadedImage:
     path: Path
     card: CameraCard
     ids: tuple[int, int] = (1 << 28, 1 << 8)
+    search: BlindSearch | None = None
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -107,7 +116,7 @@ def load_image(path: str | Path, card: CameraCard) -> LoadedImage:
         if name in context.absent
     )
     exposure.caveats = tuple(caveats)
-    return LoadedImage(exposure, context.stem, Path(path), card, id_limits(context))
+    return LoadedImage(exposure, context.stem, Path(path), card, id_limits(context), blind_search(context))
 
 
 def _check_pixels(context: ImageContext, adu: npt.NDArray[np.float32]) -> None:

@@ -21,6 +21,7 @@ from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, field_hi
 from zeropoint.recipes.config_files import reason
 from zeropoint.recipes.overrides import apply_option, apply_overrides, changed_fields, load_override_file
 from zeropoint.recipes.post_isr import exposure_from_visit_image, post_isr_image
+from zeropoint.recipes.sky_search import find_on_sky_in_place
 
 __all__ = ["CalibrationSession", "ImageRun", "build_config", "production_config"]
 
@@ -176,6 +177,11 @@ class CalibrationSession:
             on_stage("read")
         images = [load_image(path, self.card) for path in paths]
         _check_snaps(images)
+        try:
+            found = [find_on_sky_in_place(image) for image in images if image.exposure.wcs is None]
+        except CalibrationFailure as failure:
+            nothing = CalibratedImage(images[0].exposure, failure=failure)
+            return self._run_of(images[0], nothing, {"read": time.perf_counter() - start, "recipe": 0.0})
         # the same way as images from a repository, so that both give the same results
         exposures = [exposure_from_visit_image(post_isr_image(image)) for image in images]
         loaded, exposure = images[0], exposures[0]
@@ -196,14 +202,12 @@ class CalibrationSession:
             if failure.record is None:
                 raise
             result = failure.record
-        return ImageRun(
-            loaded,
-            result,
-            changed_fields(result.config or self.config, _class_defaults()),
-            result.caveats,
-            result.notes,
-            {"read": read_seconds, "recipe": time.perf_counter() - start},
-        )
+        result.notes = [*found, *result.notes]
+        return self._run_of(loaded, result, {"read": read_seconds, "recipe": time.perf_counter() - start})
+
+    def _run_of(self, loaded: LoadedImage, result: CalibratedImage, seconds: dict[str, float]) -> ImageRun:
+        changes = changed_fields(result.config or self.config, _class_defaults())
+        return ImageRun(loaded, result, changes, result.caveats, result.notes, seconds)
 
 
 def _check_snaps(images: Sequence[LoadedImage]) -> None:
