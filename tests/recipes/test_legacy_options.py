@@ -334,6 +334,7 @@ def test_sources_to_copy_from_may_be_a_table(first, references) -> None:
             {"normalizedCalibrationFlux.do_measure_ap_corr": True},
             "do_measure_ap_corr must be False",
         ),
+        (CalibrateConfig, {"doDeblend": False}, "set doIsolated of astrometry.sourceSelector to False"),
         (CalibrateConfig, {"doInsertFakes": True}, "doInsertFakes: must be False"),
         (CalibrateConfig, {"doCreateSummaryMetrics": True}, "doCreateSummaryMetrics: must be False"),
         (CalibrateConfig, {"debug.display": ["psf"]}, "there are astrometry, measure, calibrate"),

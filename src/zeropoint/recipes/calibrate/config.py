@@ -150,6 +150,17 @@ class CalibrateConfig(FileConfig):
             raise InconsistentConfigError(
                 kind.normalizedCalibrationFlux, self, "do_measure_ap_corr must be False: it only applies."
             )
+        selectors = {
+            "astrometry.sourceSelector": ("doAstrometry", self.astrometry.sourceSelector.active),
+            "photoCal.match.sourceSelection": ("doPhotoCal", self.photoCal.match.sourceSelection),
+        }
+        for name, (switch, selector) in selectors.items():
+            if getattr(self, switch) and not self.doDeblend and getattr(selector, "doIsolated", False):
+                raise InconsistentConfigError(
+                    kind.doDeblend,
+                    self,
+                    f"without deblending no source is known to be isolated: set doIsolated of {name} to False.",
+                )
         for plugin in ("base_LocalWcs", "base_LocalPhotoCalib"):
             if plugin in self.measurement.plugins.names:
                 raise InconsistentConfigError(
