@@ -128,11 +128,13 @@ def test_held_out_residuals_are_those_of_fits_without_the_star():
         np.testing.assert_allclose(residual[h], (some.difference - model)[h], atol=1e-8)
 
 
-def test_terms_that_no_star_determines_do_no_harm():
+def test_terms_that_no_star_determines_do_no_harm_and_are_not_called_known():
     some = stars(np.random.default_rng(7), 30, field=False)
     line = CalibrationStars(
-        some.difference, some.error, np.full(30, 500.0), some.y, some.color, WIDTH, HEIGHT
+        some.difference, some.error, np.full(30, 499.5), some.y, some.color, WIDTH, HEIGHT
     )
-    fit = fit_calibration(line, order=1, degree=1)
-    assert np.isfinite(fit.parameters).all()
-    assert fit.sigma > 0
+    fit = fit_calibration(line, order=1, degree=2)
+    assert abs(fit.zp - ZP) < 5 * fit.sigma < 0.1
+    near, far = fit.zeropoint_error(x=[499.5, 0.0], y=400.0, width=WIDTH, height=HEIGHT)
+    assert near < 0.02
+    assert far > 100

@@ -239,8 +239,15 @@ def fit_calibration(
     n, p = mean.n_good, len(parameters)
     freedom = (n - 1.0) / max(n - p, 1.0)
     scale = mean.sigma**2 * mean.weights.sum() * freedom
-    covariance = np.linalg.pinv(_normal(mean.weights, jacobian), rcond=_SINGULAR, hermitian=True) * scale
+    covariance = _covariance(_normal(mean.weights, jacobian)) * scale
     return CalibrationFit(mean, order, degree, parameters, covariance)
+
+
+def _covariance(normal: np.ndarray) -> np.ndarray:
+    """Return the inverse of normal equations; what the stars do not determine has a huge variance, not none."""
+    values, vectors = np.linalg.eigh(normal)
+    values = np.maximum(values, _SINGULAR * values[-1])
+    return np.asarray((vectors / values) @ vectors.T)
 
 
 def _options(clipping: Clipping | None) -> dict[str, Any]:
