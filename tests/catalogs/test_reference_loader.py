@@ -10,6 +10,7 @@ import pytest
 from astropy.table import Table
 
 from catalogs.shards import write_directory, write_shard
+from zeropoint.catalogs.proper_motion import move_positions
 from zeropoint.catalogs.references import (
     LoadReferenceObjectsConfig,
     ReferenceObjectLoader,
@@ -271,7 +272,7 @@ def test_a_directory_with_several_catalogues_needs_a_name(tmp_path):
     with pytest.raises(InvalidInputError, match=r"several catalogues.*gaia_dr3_20230707.*choose one"):
         ReferenceSource.open(tmp_path)
     source = ReferenceSource.open(tmp_path, name="ps1_pv3")
-    assert [(shard.index, shard.depth) for shard in source.shards] == [(189584, 7)]
+    assert [(shard.trixel, shard.depth) for shard in source.shards] == [(189584, 7)]
 
 
 def test_shards_with_other_columns_are_refused(tmp_path, wcs, stars):
@@ -303,3 +304,89 @@ def test_unusable_catalogues_say_what_to_do(tmp_path, make, message):
     (tmp_path / "radians.csv").write_text("ra,dec,r\n10.0,123.0,18.0\n")
     with pytest.raises(InvalidInputError, match=message):
         ReferenceSource.open(make(tmp_path)).load_circle(0.1, 0.1, 0.1)
+
+
+def test_settings_that_contradict_each_other_name_the_field():
+    config = LoadReferenceObjectsConfig(filterMap={"r": "g"}, anyFilterMapsToThis="i")
+    with pytest.raises(
+        pexConfig.FieldValidationError, match=r"anyFilterMapsToThis.*filterMap \(r\).*'i'.*unset one"
+    ):
+        config.validate()
+    with pytest.raises(pexConfig.FieldValidationError, match=r"filterMap.*has a name"):
+        LoadReferenceObjectsConfig(filterMap={"r": ""}).validate()
+    with pytest.raises(pexConfig.FieldValidationError, match="maxRefObjects"):
+        LoadReferenceObjectsConfig(maxRefObjects=0)
+    with pytest.raises(pexConfig.FieldValidationError, match="min_parallax_snr"):
+        LoadReferenceObjectsConfig(min_parallax_snr=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({}, "'y' (for the image's band 'y')"),
+        ({"anyFilterMapsToThis": "gaia"}, "'gaia' (named by anyFilterMapsToThis)"),
+        ({"filterMap": {"y": "Y"}}, "'Y' (to which filterMap maps the image's band 'y')"),
+    ],
+)
+def test_a_band_that_is_not_there_names_the_field(tmp_path, stars, config, why):
+    table_of(stars)[:3].write(tmp_path / "a.csv")
+    loader = ReferenceObjectLoader(
+        ReferenceSource.open(tmp_path / "a.csv"), LoadReferenceObjectsConfig(**config)
+    )
+    with pytest.raises(InvalidInputError, match=r"has r.*filterMap or anyFilterMapsToThis of both") as error:
+        loader.flux_field("y")
+    assert why in str(error.value)
+
+
+def test_a_band_without_a_single_flux_is_a_failure_with_numbers(tmp_path, wcs, stars):
+    table = table_of(stars)
+    table["gmag"] = np.full(len(table), -999.0)
+    table.write(tmp_path / "a.csv")
+    loader = ReferenceObjectLoader(ReferenceSource.open(tmp_path / "a.csv"))
+    n_objects = len(loader.load(wcs, SHAPE, band="r").table)
+    with pytest.raises(
+        NoReferenceSourcesError, match=r"flux in band 'g'.*filterMap or anyFilterMapsToThis.*\(r\)"
+    ) as error:
+        loader.load(wcs, SHAPE, band="g")
+    assert error.value.metadata == {"n_objects": n_objects, "n_with_flux": 0}
+
+
+def test_negative_errors_are_refused_where_they_matter(tmp_path, wcs, stars):
+    table = table_of(stars)
+    table["pmra"], table["pmdec"], table["ref_epoch"] = 1.0, 2.0, 2016.0
+    table["pmra_error"] = np.where(np.arange(len(table)) % 2, -1.0, 0.1)
+    table.write(tmp_path / "a.csv")
+    loader = ReferenceObjectLoader(ReferenceSource.open(tmp_path / "a.csv"))
+    with pytest.raises(
+        InvalidInputError, match=r"'pmra_error' \(as pm_raErr\) are negative.*pm_ra_err: null"
+    ):
+        loader.load(wcs, SHAPE, band="r", mjd_tai=6e4)
+    without = ReferenceSource.open(tmp_path / "a.csv", {"pm_ra_err": None})
+    assert (
+        "pm_raErr"
+        not in ReferenceObjectLoader(without).load(wcs, SHAPE, band="r", mjd_tai=6e4).table.colnames
+    )
+
+
+def test_circles_are_complete_at_any_epoch(tmp_path, stars):
+    """Stars that move by up to ten arcseconds a year, into the circle and out of it."""
+    ra, dec, _ = stars
+    rng = np.random.default_rng(1)
+    table = table_of(stars)
+    table["pmra"], table["pmdec"] = rng.uniform(-7e3, 7e3, (2, len(table)))
+    table["ref_epoch"] = 2016.0
+    table.write(tmp_path / "a.csv")
+    source = ReferenceSource.open(tmp_path / "a.csv")
+    center, radius = np.deg2rad(CENTER), np.deg2rad(0.4)
+    mjd = 57388.5 + 40 * 365.25
+    found = ReferenceObjectLoader(source).load_circle(
+        ra=center[0], dec=center[1], radius=radius, band="r", mjd_tai=mjd
+    )
+    moved = move_positions(ra, dec, table["pmra"] * MAS, table["pmdec"] * MAS, np.full(ra.size, 40.0))
+    inside_then = angular_separation(*moved, *center) <= radius
+    assert sorted(found.table["id"]) == np.flatnonzero(inside_then).tolist()
+    assert np.count_nonzero(inside_then != (angular_separation(ra, dec, *center) <= radius)) > 10
+    assert found.n_in_box == len(found)
+    assert "centroid_x" not in found.table.colnames
+    with pytest.raises(NoReferenceSourcesError):
+        ReferenceObjectLoader(source).load_circle(ra=1.0, dec=1.0, radius=1e-4, band="r")

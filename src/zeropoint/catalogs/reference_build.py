@@ -130,15 +130,14 @@ def build_references(
         "inputs": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files},
     }
     plan = json.loads(json.dumps(plan, default=str))
-    if overwrite:
-        _remove(folder)
+    ours = overwrite and _remove(folder)
     known = read_manifest(folder) if (folder / MANIFEST).exists() else None
     if known is not None:
         _require_same(plan, known.plan, f"{folder} holds a catalogue")
         shutil.rmtree(folder / BUILD_FOLDER, ignore_errors=True)
         return BuiltReferences(folder, known, was_there=True, resumed=False)
     tables = ReferenceTables(str(plan["name"]), files, plan["column_map"])
-    with _build_folder(folder, plan) as (scratch, resumed):
+    with _build_folder(folder, plan, ours=ours) as (scratch, resumed):
         manifest = _build(folder, scratch, tables, plan, chunk_rows, on_progress or (lambda *_: None))
     shutil.rmtree(scratch)
     return BuiltReferences(folder, manifest, was_there=False, resumed=resumed)
@@ -304,10 +303,13 @@ def _manifest(catalog: ShardedCatalog, plan: Mapping[str, Any], done: Mapping[in
 
 
 @contextlib.contextmanager
-def _build_folder(folder: Path, plan: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
-    """Give the directory for what is unfinished, locked, and say whether something is in it already."""
+def _build_folder(folder: Path, plan: Mapping[str, Any], *, ours: bool) -> Iterator[tuple[Path, bool]]:
+    """Give the directory for what is unfinished, locked, and say whether something is in it already.
+
+    ``ours`` says that a catalogue was in the folder before, so that what else is there does not matter.
+    """
     scratch = folder / BUILD_FOLDER
-    if folder.exists() and not scratch.exists() and any(folder.iterdir()):
+    if not ours and folder.exists() and not scratch.exists() and any(folder.iterdir()):
         raise InvalidInputError(
             f"{folder}: is not empty, and what is there was not built by this command; give another directory."
         )
@@ -360,15 +362,15 @@ def _require_same(plan: Mapping[str, Any], known: Mapping[str, Any], what: str) 
     )
 
 
-def _remove(folder: Path) -> None:
-    """Remove a built catalogue or an unfinished build, and nothing else."""
-    try:
-        known = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    except InvalidInputError:
-        known = None
-    names = [shard.file_name for shard in known.shards] if known is not None else []
-    if (folder / BUILD_FOLDER / _PLAN).exists() or (folder / MANIFEST).exists():
-        names += [path.name for path in folder.glob("*.parquet") if path.stem.isdecimal()]
-    for one in dict.fromkeys([MANIFEST, *names]):
-        (folder / one).unlink(missing_ok=True)
+def _remove(folder: Path) -> bool:
+    """Remove a built catalogue or an unfinished build, and nothing else; return whether there was one."""
+    if not (folder / BUILD_FOLDER / _PLAN).exists() and not (folder / MANIFEST).exists():
+        return False
+    (folder / MANIFEST).unlink(
+        missing_ok=True
+    )  # first, so that half a catalogue is never taken for a whole one
+    for path in folder.glob("*.parquet"):
+        if path.stem.isdecimal():
+            path.unlink()
     shutil.rmtree(folder / BUILD_FOLDER, ignore_errors=True)
+    return True

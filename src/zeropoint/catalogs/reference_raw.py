@@ -103,6 +103,8 @@ def arrow_column(table: Any, name: str) -> np.ndarray:
     import pyarrow as pa
 
     column = table[name]
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.string())
     if str(column.type).startswith(("string", "large_string", "dictionary")):

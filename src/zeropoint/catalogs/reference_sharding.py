@@ -170,6 +170,7 @@ class ShardedCatalog:
                 self._add_run(waiting, end, n_dropped, spill=True)
                 waiting, n_waiting, n_dropped = [], 0, 0
             if n:
+                self._require_ids(columns)
                 self._note_dtypes({name: values.dtype for name, values in columns.items()})
                 waiting.append(columns if n == finite.size else {k: v[finite] for k, v in columns.items()})
                 n_waiting += n
@@ -195,6 +196,16 @@ class ShardedCatalog:
             trixels, inverse = np.unique(both, return_inverse=True)
             counts = np.bincount(inverse, weights).astype(np.int64)
         return trixels, counts
+
+    def _require_ids(self, columns: Columns) -> None:
+        """Raise if ids are missing: the others would then have lost digits."""
+        ids = columns.get("id")
+        if ids is not None and ids.dtype.kind == "f" and (missing := int(np.count_nonzero(np.isnan(ids)))):
+            raise InvalidInputError(
+                f"{self.tables.name}: {missing} of {ids.size} rows have no id (column "
+                f"{self.tables.column_map.rule('id').column!r}); correct the files, or leave it out in the column map "
+                "(id: null)."
+            )
 
     def _note_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> None:
         """Widen the common types by those of a piece."""
