@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from zeropoint.catalogs.reference_build import build_references
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader, ReferenceSource
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
 from zeropoint.errors import NoReferenceSourcesError
@@ -129,3 +130,28 @@ def test_the_table_of_another_camera_is_understood():
 def test_a_catalogue_elsewhere_on_the_sky_is_named(frame):
     with pytest.raises(NoReferenceSourcesError, match=r"RA 351\.6.*2 shards.*degrees away"):
         load("refcats-lsst-htm/hsc-rc2-ps1-gaia", frame, "i", "ps1_pv3")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "depth", "ra_dec", "n_rows", "n_shards"),
+    [
+        ("hsc-rc2-ps1-gaia/refcats_gaia*", 7, (320.9, -0.4), 2762 + 2977, 2),
+        ("hsc-rc2-ps1-gaia/refcats_ps1*", 7, (320.9, -0.4), 17827 + 17375, 2),
+        ("cfht-d3-sdss/9*.fits.gz", 8, (215.6, 53.1), 15083, 13),
+    ],
+)
+def test_real_shards_can_be_built_anew(tmp_path, pattern, depth, ra_dec, n_rows, n_shards):
+    files = sorted((DATA / "refcats-lsst-htm").glob(pattern))
+    done = build_references(tmp_path / "out", files, depth=depth, chunk_rows=4000)
+    assert (done.manifest.n_rows, len(done.manifest.shards)) == (n_rows, n_shards)
+    assert done.manifest.n_dropped == done.manifest.n_duplicates == 0
+    name = files[0].name[:13] if depth == 7 else None
+    theirs = ReferenceSource.open(files[0].parent, name=name)
+    ours = ReferenceSource.open(done.folder, verify=True)
+    assert [shard.trixel for shard in ours.shards] == [shard.trixel for shard in theirs.shards]
+    circle = (*np.deg2rad(ra_dec), np.deg2rad(0.3))
+    a, b = ours.load_circle(*circle), theirs.load_circle(*circle)
+    assert a.keys() == b.keys()
+    assert a["coord_ra"].size > 1000
+    for column, values in a.items():
+        assert np.array_equal(values, b[column], equal_nan=values.dtype.kind == "f"), column
