@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask, plane_bit
+from zeropoint.datamodel.psf_model import PixelGridPsf
 from zeropoint.errors import PcaNoGoodStarsError, PcaNoStarsError, PcaTooFewGoodStarsError
 from zeropoint.psf._kernels_candidates import mask_faint_neighbors, mask_neighbors
 from zeropoint.psf.candidates import NEIGHBOR_GROW_PIX, PsfCandidates, cut_stamps
@@ -36,8 +37,9 @@ STARS_PER_TERM = 3
 STARS_PER_TERM_FINE = 12
 #: No PSF from fewer stars than this.
 MINIMUM_STARS = 3
-#: Stamps with fewer good pixels than this share are not used.
+#: Stars with fewer good pixels than this share, in the middle of their stamps, are not used.
 MINIMUM_UNMASKED_FRACTION = 0.5
+CORE_SIDE = 25
 #: An undersampled PSF is modelled out to this many FWHM on either side, on at most so many model pixels.
 FINE_GRID_FWHM = 8.0
 FINE_GRID_MAX = 41
@@ -52,7 +54,7 @@ class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
         doc="Minimise the total chi-square over the polynomials and all stars' amplitudes together?",
     )
     nEigenComponents = pexConfig.RangeField(
-        dtype=int, default=4, min=1, doc="Number of eigen-images; never more than polynomial terms."
+        dtype=int, default=6, min=1, doc="Number of eigen-images; never more than polynomial terms."
     )
     spatialOrder = pexConfig.RangeField(
         dtype=int, default=2, min=0, doc="Degree of the polynomials over the detector."
@@ -138,6 +140,11 @@ class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
         doc="If the stars' median FWHM is below this, pixels, half-size model pixels are used; 0 never.",
     )
 
+    def setDefaults(self) -> None:
+        """Set the default stamp size."""
+        super().setDefaults()
+        self.stampSize = 41
+
     def validate(self) -> None:
         """Check what the fields mean together."""
         super().validate()
@@ -188,6 +195,9 @@ class PcaPsfDeterminer(PsfDeterminer):
                 num_blended_stars=len(candidates) - len(chosen),
             )
         options = self._options(stars)
+        side = stars.side
+        if options.grid.scale < 1:  # beyond the model's grid are only neighbours
+            stars = _cut(stars, 2 * int(options.grid.grid // 2 * options.grid.scale) + 1)
         order, reason = self.config.spatialOrder, ""
         while True:
             lowered = self._affordable(len(stars), order, options.grid.scale)
@@ -210,7 +220,7 @@ class PcaPsfDeterminer(PsfDeterminer):
         used = np.zeros(len(candidates), np.bool_)
         used[chosen[stars.index[fit.used]]] = True
         return PsfDeterminerResult(
-            psf=fit.psf,
+            psf=_drawn_on(fit.psf, side),
             used=used,
             reduced_chi2=fit.chi2 / max(fit.dof, 1),
             metadata=self._metadata(fit, len(candidates), order, reason),
@@ -262,19 +272,22 @@ class PcaPsfDeterminer(PsfDeterminer):
                 f"borderWidth ({config.borderWidth}) leaves fewer than 3 pixels of stamps of {candidates.side}.",
             )
         if config.stampSize is not None and config.stampSize > candidates.side:
-            _LOG.info(
+            _LOG.debug(
                 "stampSize %d is limited to the candidates' %d pixels (makePsfCandidates.kernelSize).",
                 config.stampSize, candidates.side,
             )  # fmt: skip
         if not config.doMaskBlends or config.pixelThreshold > 0:
             candidates = replace(candidates, mask=self._masks(exposure, candidates))
-        return make_psf_stars(
+        stars = make_psf_stars(
             candidates,
             side=side,
             bad_bits=bitmask(config.zeroWeightMaskBits),
-            minimum_unmasked_fraction=MINIMUM_UNMASKED_FRACTION,
+            minimum_unmasked_fraction=0.0,
             max_snr=config.maxSNR,
         )
+        core = _middle(stars.weight, CORE_SIDE) > 0
+        stars = stars.take(np.flatnonzero(core.mean(axis=(1, 2)) >= MINIMUM_UNMASKED_FRACTION))
+        return _cut(stars, _observed_side(stars.weight > 0))
 
     def _masks(self, exposure: Exposure, candidates: PsfCandidates) -> npt.NDArray[np.int32]:
         """Return the candidates' masks with the neighbours that the config asks for."""
@@ -351,6 +364,41 @@ class PcaPsfDeterminer(PsfDeterminer):
                 minimum_stars=MINIMUM_STARS,
                 order=order,
             )
+
+
+def _middle(stamps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
+    """Return the middle of stamps, at most of a given odd side."""
+    edge = max(0, (stamps.shape[1] - side) // 2)
+    window = slice(edge, stamps.shape[1] - edge)
+    return np.ascontiguousarray(stamps[:, window, window])
+
+
+def _cut(stars: PsfStars, side: int) -> PsfStars:
+    """Return the stars with the middle of their stamps, at most of a given odd side."""
+    return replace(stars, image=_middle(stars.image, side), weight=_middle(stars.weight, side))
+
+
+def _drawn_on(psf: PixelGridPsf, side: int) -> PixelGridPsf:
+    """Return the same model with another side of its stamps."""
+    return PixelGridPsf(
+        psf.coefficients, psf.exponents, x_ref=psf.x_ref, y_ref=psf.y_ref, norm=psf.norm, size=side, scale=psf.scale,
+        lanczos=psf.lanczos, average_position=psf.average_position,
+    )  # fmt: skip
+
+
+def _observed_side(good: npt.NDArray[np.bool_]) -> int:
+    """Return the largest odd side on whose outermost pixels at least half of the values are good.
+
+    Where hardly any star has good pixels there is nothing to model.
+    """
+    side = good.shape[1]
+    share = good.mean(axis=0) if len(good) else np.ones(good.shape[1:])
+    while side > 3:
+        frame = np.concatenate([share[0], share[-1], share[1:-1, 0], share[1:-1, -1]])
+        if frame.mean() >= MINIMUM_UNMASKED_FRACTION:
+            break
+        share, side = share[1:-1, 1:-1], side - 2
+    return side
 
 
 psfDeterminerRegistry.register("pca", PcaPsfDeterminer)

@@ -50,9 +50,10 @@ _LOG = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Solves before stars are judged for the first time, and solves of the constant model that an undersampled one
-#: starts from.
+#: Solves before stars are judged for the first time; the same for undersampled stars, which converge more slowly, and
+#: solves of the constant model that they start from.
 ROUNDS_BEFORE = 2
+ROUNDS_BEFORE_FINE = 4
 ROUNDS_OF_PRIOR = 3
 #: Scatter of the factors about the polynomials is taken to be at least this.
 LEAST_SCATTER = 1e-4
@@ -153,14 +154,15 @@ def _fit(stars: PsfStars, o: PcaOptions) -> PcaFit:
     valid = fit.state.used.copy()
     by_chi2 = by_field = 0
     cap = o.grid.max_snr
-    for step in range(ROUNDS_BEFORE + o.n_rounds):
+    before_judging = ROUNDS_BEFORE_FINE if o.grid.scale < 1 else ROUNDS_BEFORE
+    for step in range(before_judging + o.n_rounds):
         before = fit.state.used.copy()
         _round(fit, stars, o, cap)
         valid &= ~(before & ~fit.state.used)
         valid &= np.isfinite(fit.reduced_chi2) & (fit.reduced_chi2 > 0) & np.isfinite(fit.amounts.amplitude)
         if step == LAST_REWEIGHTING - 1 and o.grid.adaptive_max_snr:
             cap = observed_cap(stars, fit.state, cap)
-        done = step - ROUNDS_BEFORE + 1
+        done = step - before_judging + 1
         if done < 0 or done >= o.n_rounds:
             continue
         bad_chi2 = _worst(_chi2_excess(fit, valid, o), valid, done, o.n_rounds)
@@ -306,9 +308,10 @@ def _spatial_outliers(fit: _Fit, stars: PsfStars, valid: BoolArray, done: int, o
         better = rows[error[rows] <= np.median(error[rows])]
         scatter = MAD_TO_SIGMA * float(np.median(np.abs(residual[better] - middle)))
         intrinsic = max(scatter**2 - float(np.median(error[better])) ** 2, LEAST_SCATTER**2)
+        pull = np.abs(residual[rows] - middle) / np.sqrt(error[rows] ** 2 + intrinsic)
+        # neighbours and sky add to the noise that is known
+        typical = max(1.0, MAD_TO_SIGMA * float(np.median(pull)))
         excess = np.full(len(stars), np.inf)
-        excess[rows] = np.abs(residual[rows] - middle) / (
-            o.spatial_reject * np.sqrt(error[rows] ** 2 + intrinsic)
-        )
+        excess[rows] = pull / (o.spatial_reject * typical)
         rejected |= _worst(excess, valid & ~rejected, done, o.n_rounds)
     return rejected
