@@ -55,6 +55,7 @@ unit: setup
 validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/validate.py --markdown docs/validation.md
 	$(BIN)/python benchmarks/zeropoint_pulls.py --markdown docs/photometry.md
+	$(BIN)/python benchmarks/matcher_grid.py --markdown docs/astrometry.md
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/repositories.py
 	$(BIN)/python benchmarks/night.py --compare

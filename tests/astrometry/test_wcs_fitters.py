@@ -158,8 +158,10 @@ def test_stars_in_one_corner_do_not_bend_the_others():
 def test_a_large_scatter_is_a_failure():
     truth = sky.plain_wcs()
     matched = stars(truth, 100, np.random.default_rng(10), noise_mas=20_000.0)
-    with pytest.raises(AstrometryFitFailure, match="scatters"):
+    with pytest.raises(AstrometryFitFailure, match="scatters") as caught:
         tan_sip(2).run(matched, truth, shape=SHAPE)
+    assert caught.value.metadata["n_matches"] == 100
+    assert caught.value.metadata["scatter_arcsec"] > caught.value.metadata["max_scatter_arcsec"] == 10.0
 
 
 def test_hold_out_residuals_show_the_noise_and_need_ten_stars():

@@ -92,6 +92,7 @@ class FitTanSipWcs:
                 f"The WCS fit scatters by {result.scatter_arcsec:.2f} arcsec (limit "
                 f"{self.config.maxScatterArcsec}); the matches are probably wrong.",
                 scatter_arcsec=result.scatter_arcsec,
+                max_scatter_arcsec=float(self.config.maxScatterArcsec),
                 n_matches=len(stars),
             )
         return result
