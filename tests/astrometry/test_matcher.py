@@ -1,3 +1,4 @@
+import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -157,6 +158,25 @@ def test_defaults_and_checks_of_the_configuration():
         1000,
         8192,
     )
-    config.numPointsForShapeAttempt = 5
-    with pytest.raises(ValueError, match="numPointsForShapeAttempt"):
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("numPointsForShape", 2),
+        ("numPointsForShapeAttempt", 5),
+        ("numBrightStars", 5),
+        ("maxRefObjects", 3),
+        ("maxOffsetPix", -1),
+        ("maxRotationDeg", 7.0),
+        ("minMatchDistPixels", -0.1),
+    ],
+)
+def test_impossible_settings_name_their_field(field, value):
+    def configured():
+        config = MatchPessimisticBConfig()
+        setattr(config, field, value)
         config.validate()
+
+    with pytest.raises(pexConfig.FieldValidationError, match=field):
+        configured()

@@ -111,6 +111,8 @@ class MatchPessimisticBConfig(pexConfig.Config):
             )
         if self.numPointsForShapeAttempt > self.numBrightStars:
             raise fail("numBrightStars", "must be at least numPointsForShapeAttempt.")
+        if self.maxRefObjects < MIN_PAIRS:
+            raise fail("maxRefObjects", f"a match needs at least {MIN_PAIRS} references.")
 
 
 @dataclass(frozen=True)
