@@ -92,12 +92,99 @@ def test_what_has_no_equivalent_is_listed_and_the_rest_applies(
     config: CalibrateImageConfig, tmp_path: Path
 ) -> None:
     dropped = load_translated(config, "latiss", tmp_path)
-    assert [sentence.split(":")[0] for sentence in dropped] == ["line 14"]
-    assert 'psfDeterminer["piff"]' in dropped[0]
+    assert [sentence.split(":")[0] for sentence in dropped] == ["line 19"]
+    assert "interpolation over defects uses the image's own PSF" in dropped[0]
+    config.validate()
+    determiner = config.psf_measure_psf.psfDeterminer
+    assert (determiner.name, determiner.active.spatialOrder, determiner.active.stampSize) == ("psfex", 1, 71)
     assert config.astrometry.wcsFitter.target is FitTanSipWcs
     assert config.astrometry.wcsFitter.order == 3
     assert config.psf_measure_psf.starSelector["objectSize"].widthMax == 13.0
     assert config.star_measurement.slots.calibFlux == "base_CircularApertureFlux_35_0"
+
+
+PSF_FILES = {
+    "psfex": """
+import lsst.meas.extensions.psfex.psfexPsfDeterminer
+
+determiner = config.psf_measure_psf.psfDeterminer
+determiner.name = "psfex"
+determiner["psfex"].spatialOrder = 1
+determiner["psfex"].sizeCellX = determiner["psfex"].sizeCellY = 512
+determiner["psfex"].samplingSize = 1.0
+determiner["psfex"].badMaskBits = ["INTRP", "SAT"]
+determiner["psfex"].psfexBasis = "PIXEL"
+determiner["psfex"].recentroid = True
+determiner["psfex"].photometricFluxField = "base_CircularApertureFlux_12_0_instFlux"
+determiner["psfex"].rejectFlaggedCentroids = False
+determiner["psfex"].stampSize = 71
+determiner["psfex"].tolerance = 0.02
+determiner["psfex"].lam = 0.1
+determiner["psfex"].reducedChi2ForPsfCandidates = 3.0
+determiner["psfex"].spatialReject = 2.0
+determiner["psfex"].maxCandidates = 250
+determiner["psfex"].downsampleRandomSeed = 5
+config.psf_measure_psf.makePsfCandidates.kernelSize = 71
+""",
+    "pca": """
+from lsst.meas.algorithms import pcaPsfDeterminer
+
+config.psf_measure_psf.psfDeterminer.name = "pca"
+pca = config.psf_measure_psf.psfDeterminer["pca"]
+pca.nonLinearSpatialFit = True
+pca.nEigenComponents = 6
+pca.spatialOrder = 1
+pca.sizeCellX = pca.sizeCellY = 128
+pca.nStarPerCell = 5
+pca.nStarPerCellSpatialFit = 0
+pca.borderWidth = 2
+pca.constantWeight = False
+pca.nIterForPsf = 2
+pca.tolerance = 0.02
+pca.lam = 0.1
+pca.reducedChi2ForPsfCandidates = 3.0
+pca.spatialReject = 2.0
+pca.pixelThreshold = 10.0
+pca.doRejectBlends = True
+pca.doMaskBlends = False
+pca.stampSize = 31
+pca.maxCandidates = 250
+pca.downsampleRandomSeed = 5
+""",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PSF_FILES))
+def test_files_that_choose_a_psf_determiner_apply_unchanged(
+    config: CalibrateImageConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PSF_FILES[name])
+    load_override_file(config, path)
+    config.validate()
+    choice = config.psf_measure_psf.psfDeterminer
+    assert choice.name == name
+    assert (choice.active.spatialOrder, choice.active.maxCandidates) == (1, 250)
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(said) == 1
+    assert f"{path}, line 2: `" in said[0]
+    assert "is not needed; the PSF determiners piff, psfex and pca are always registered here." in said[0]
+    result = translate_file(path, production_config())
+    assert not result.dropped
+    assert "\n# " in result.text
+
+
+def test_determiner_classes_have_equivalents(config: CalibrateImageConfig, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from lsst.meas.algorithms.pcaPsfDeterminer import PcaPsfDeterminerConfig\n"
+        "from lsst.meas.extensions.psfex.psfexPsfDeterminer import PsfexPsfDeterminerConfig\n"
+        "assert isinstance(config.psf_measure_psf.psfDeterminer['pca'], PcaPsfDeterminerConfig)\n"
+        "assert isinstance(config.psf_measure_psf.psfDeterminer['psfex'], PsfexPsfDeterminerConfig)\n"
+    )
+    result = translate_file(path, config)
+    assert not result.dropped
+    assert "from zeropoint.psf.pca_determiner import PcaPsfDeterminerConfig" in result.text
 
 
 def test_translation_keeps_comments_and_layout() -> None:
@@ -161,10 +248,17 @@ def test_two_statements_on_one_line_are_refused(tmp_path: Path) -> None:
             ["line 1", "zeropoint.photometry.color_terms import ColortermDict"],
         ),
         ("from lsst.meas.astrom import MatchOptimisticBConfig\n", ["line 1", "pessimistic matcher"]),
-        ("import lsst.meas.extensions.shapeHSM\n", ["line 1", "always registered"]),
+        (
+            "import lsst.meas.extensions.shapeHSM as hsm\nhsm.register()\n",
+            ["line 1", "its plugins are always registered"],
+        ),
         ("import lsst.afw.image\n", ["line 1", "set fields of our configuration"]),
         ("config.psf_repair.interp.modelPsf.defaultFwhm = 3\n", ["line 1", "uses the image's own PSF"]),
-        ("config.psf_measure_psf.psfDeterminer.name = 'psfex'\n", ["line 1", 'psfDeterminer["piff"]']),
+        (
+            "import lsst.meas.extensions.psfex as psfex\nC = psfex.PsfexPsfDeterminerConfig\n",
+            ["line 1", "PSF determiners piff, psfex and pca are always registered"],
+        ),
+        ("config.psf_measure_psf.psfDeterminer.name = 'psfx'\n", ["line 1", "psfex"]),
         ("config.psf_detection.minPixel = 1\n", ["SourceDetectionConfig", "Did you mean 'minPixels'?"]),
     ],
 )

@@ -1,5 +1,6 @@
 # fields that the LATISS files set, and a diffraction-spike mask, retargeting and checks as in saved configurations
 import lsst.meas.astrom
+import lsst.meas.extensions.psfex.psfexPsfDeterminer
 import lsst.meas.extensions.shapeHSM
 import lsst.pipe.tasks.calibrateImage
 
@@ -11,8 +12,11 @@ selector.widthStdAllowed = 0.3
 selector.widthMax = 13.0
 config.psf_measure_psf.reserve.fraction = 0.0
 # few stars
+config.psf_measure_psf.psfDeterminer.name = "psfex"
 config.psf_measure_psf.psfDeterminer["psfex"].spatialOrder = 1
-config.psf_measure_psf.makePsfCandidates.kernelSize = 61
+config.psf_measure_psf.psfDeterminer["psfex"].stampSize = 71
+config.psf_measure_psf.makePsfCandidates.kernelSize = 71
+config.psf_repair.interp.modelPsf.defaultFwhm = 3.0
 config.install_simple_psf.width = 21
 config.install_simple_psf.fwhm = 2.355 * 2
 config.measure_aperture_correction.sourceSelector["science"].doSignalToNoise = False
