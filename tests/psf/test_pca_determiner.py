@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 
+import astropy.units as u
 import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
-from lsst.images import Box
+from lsst.images import Box, VisitImage
 from lsst.images.fits import write
 from lsst.images.serialization import read_archive
 
 from naive.psf_stars import WIDTH, blank_exposure, make_candidates, true_stamps
+from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.datamodel.mask_planes import plane_bit
 from zeropoint.datamodel.psf_model import PixelGridPsf, shapes_of_stamps
+from zeropoint.datamodel.visit_image import visit_image
+from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import PcaNoGoodStarsError, PcaNoStarsError, PcaTooFewGoodStarsError
 from zeropoint.psf.pca_determiner import PcaPsfDeterminer, PcaPsfDeterminerConfig
 from zeropoint.psf.piff_io import to_lsst_psf
@@ -105,6 +109,24 @@ def test_the_stored_form_draws_the_same(fitted, tmp_path):
         # 1e-5 of the peak is asked for; rounding alone leaves 1e-12
         assert np.abs(read.compute_stellar_image(x=x, y=y).array - star).max() < 1e-10 * star.max()
         assert np.abs(read.compute_kernel_image(x=x, y=y).array - kernel).max() < 1e-10 * kernel.max()
+
+
+def test_a_visit_image_with_it_is_read_by_lsst_images_and_piff(rng, tmp_path):
+    candidates, _ = make_candidates(40, rng, flux=(4.6, 5.9), width=400)
+    exposure = blank_exposure(400, 400)
+    exposure.wcs = SkyWcs.from_boresight(
+        150.0, 2.0, x=200.0, y=200.0, pixel_scale_arcsec=0.2, rotation_deg=0.0
+    )
+    result = _determine(candidates, exposure)
+    psf = to_lsst_psf(result.psf, Box.factory[0:400, 0:400], star_x=result.star_x, star_y=result.star_y)
+    path = tmp_path / "visit.fits"
+    visit_image(exposure, psf=psf, unit=u.nJy, applied=PhotoCalib(1.0, 0.0), metadata={}).write(str(path))
+    read = VisitImage.read(str(path)).psf
+    for x, y in ((20.2, 390.4), (199.3, 200.4), (371.8, 12.9)):
+        star = result.psf.star_stamps(x=x, y=y)[0]
+        assert np.abs(read.compute_stellar_image(x=x, y=y).array - star).max() < 1e-10 * star.max()
+        drawn = read.piff_psf.draw(x, y, stamp_size=result.psf.size).array
+        assert np.abs(drawn / drawn.sum() - star).max() < 1e-10 * star.max()
 
 
 def test_stars_that_are_not_like_the_others_are_rejected(stars):
