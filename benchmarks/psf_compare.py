@@ -147,12 +147,16 @@ def child(method: str, name: str, part: int, parts: int, cache: Path, out: Path)
 # -- all fits -----------------------------------------------------------------------------------------------
 
 
-def run(method: str, name: str, part: int, parts: int, cache: Path, fresh: bool) -> dict[str, np.ndarray]:
-    """Return what a fit gave, from the cache if it is one that does not change."""
+def run(
+    method: str, name: str, part: int, parts: int, cache: Path, fresh: bool, cached: bool = False
+) -> dict[str, np.ndarray] | None:
+    """Return what a fit gave, from the cache if it is one that does not change; None if it is not there and must be."""
     version = hashlib.sha256((HERE / "psf_samples.py").read_bytes()).hexdigest()[:8]
     out = cache / version / f"{name}.{method}.{part}of{parts if name in psf_samples.REAL else 'n'}.npz"
     out.parent.mkdir(parents=True, exist_ok=True)
-    if method not in EXTERNAL or fresh or not out.exists():
+    if cached and not out.exists():
+        return None
+    if not cached and (method not in EXTERNAL or fresh or not out.exists()):
         command = [sys.executable, str(HERE / "psf_compare.py"), "--cache", str(cache), "--child", method, name,
                    str(part), str(parts), str(out)]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -338,6 +342,7 @@ def main() -> None:
     parser.add_argument("--realizations", type=int, default=4, help="of each simulated sample")
     parser.add_argument("--folds", type=int, default=5, help="of each real sample")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "psf_compare")
+    parser.add_argument("--cached", action="store_true", help="fit nothing: tables of what has been done")
     parser.add_argument("--fresh", action="store_true", help="run Piff and PSFEx again")
     parser.add_argument(
         "--no-peers", action="store_true", help="with --only, leave out Piff and PSFEx entirely"
@@ -359,7 +364,14 @@ def main() -> None:
         parts = options.realizations if name in psf_samples.SIMULATED else options.folds
         scores = {}
         for method in methods:
-            got = [run(method, name, part, parts, options.cache, options.fresh) for part in range(parts)]
+            found = [
+                run(method, name, part, parts, options.cache, options.fresh, options.cached)
+                for part in range(parts)
+            ]
+            got = [values for values in found if values is not None]
+            if len(got) < parts:
+                print(f"{method}: {parts - len(got)} fits of {name} have not been done.", file=sys.stderr)
+                continue
             scores[method] = Score(
                 [g for g in got if "failure" not in g], [str(g["failure"]) for g in got if "failure" in g]
             )

@@ -51,6 +51,7 @@ def fit(solver, n, seed, order, piff_like):
     config.spatialOrder = order
     if piff_like:
         config.adaptive_max_snr = config.photon_noise_weights = config.core_normalization = False
+        config.prior_strength = 0.0
     determiner = PiffPsfDeterminer(config)
     exposure = blank_exposure(WIDTH, WIDTH)
     if solver == "native":

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from naive.psf_stars import blank_exposure, make_candidates, true_stamps
-from zeropoint.datamodel.psf_model import GaussianPsf, PixelGridPsf
+from zeropoint.datamodel.psf_model import GaussianPsf, PixelGridPsf, shapes_of_stamps
 from zeropoint.errors import PiffTooFewGoodStarsError
 from zeropoint.psf.piff_determiner import PiffPsfDeterminer, PiffPsfDeterminerConfig
 from zeropoint.psf.registry import psfDeterminerRegistry
@@ -23,7 +23,8 @@ def _small(solver, order, **changes):
     """A model small enough for Piff to take a second or two."""
     return _determiner(
         solver=solver, spatialOrder=order, modelSize=13, stampSize=21, interpolant="Lanczos(9)",
-        adaptive_max_snr=False, photon_noise_weights=False, core_normalization=False, outlierNSigma=50.0, **changes,
+        adaptive_max_snr=False, photon_noise_weights=False, core_normalization=False, outlierNSigma=50.0,
+        prior_strength=0.0, **changes,
     )  # fmt: skip
 
 
@@ -102,6 +103,38 @@ def test_undersampled_stars_get_half_size_model_pixels(rng):
     assert np.abs(result.psf.star_stamps(x=candidates.x, y=candidates.y) - truth).max() < 0.15 * truth.max()
     same = _determiner(spatialOrder=0, undersampled_fwhm=0.0, piffMaxIter=2)
     assert same.determine_psf(blank_exposure(4000, 4000), candidates).metadata["psfSamplingSize"] == 1.0
+
+
+def _size_error(result, candidates, fwhm):
+    truth = true_stamps(candidates.x, candidates.y, 25, fwhm=fwhm)
+    ours = result.psf.shapes(x=candidates.x, y=candidates.y).trace_radius
+    return float(np.mean((ours / shapes_of_stamps(np.ascontiguousarray(truth)).trace_radius) ** 2) - 1)
+
+
+def test_sharp_stars_are_not_made_wider_where_they_are_many(rng):
+    # whole pixels give 9e-3 at this FWHM
+    candidates, _ = make_candidates(50, rng, fwhm=2.4, flux=(5.5, 5.5), jitter=0.005)
+    exposure = blank_exposure(4000, 4000)
+    result = _determiner(spatialOrder=1).determine_psf(exposure, candidates)
+    assert result.metadata["psfSamplingSize"] == 0.5
+    assert abs(_size_error(result, candidates, 2.4)) < 4e-3
+    few = _determiner(spatialOrder=1).determine_psf(exposure, candidates.take(np.arange(30)))
+    assert few.metadata["psfSamplingSize"] == 1.0
+    assert few.metadata["psfSpatialOrder"] == 1
+
+
+def test_the_prior_helps_faint_stars_and_does_not_touch_bright_ones(rng):
+    exposure = blank_exposure(4000, 4000)
+    errors = {}
+    for name, flux in (("faint", (3.8, 4.2)), ("bright", (6.5, 6.5))):
+        candidates, _ = make_candidates(30, rng, flux=flux, jitter=0.0)
+        for strength in (0.0, 1.0):
+            result = _determiner(spatialOrder=1, prior_strength=strength).determine_psf(exposure, candidates)
+            truth = true_stamps(candidates.x, candidates.y, 25)
+            drawn = result.psf.kernel_stamps(x=candidates.x, y=candidates.y)
+            errors[name, strength] = float(np.sqrt(((drawn - truth) ** 2).sum() / (truth**2).sum()))
+    assert errors["faint", 1.0] < 0.75 * errors["faint", 0.0]
+    assert errors["bright", 1.0] < 1.05 * errors["bright", 0.0]
 
 
 def test_an_absurd_extrapolation_lowers_the_order(rng):

@@ -50,6 +50,10 @@ PROJECTION_DEGREES = 2
 PROJECTION_LIMIT = 0.02
 #: An undersampled PSF is modelled out to this many FWHM on either side, at most to the size of the stamp.
 FINE_GRID_FWHM = 8.0
+#: Below this FWHM (pixels) whole model pixels still make the PSF up to 1 % too large. Half-size ones, out to this many
+#: FWHM, do not; they are used if there are stars enough for the order wanted.
+SHARP_FWHM = 2.8
+SHARP_GRID_FWHM = 6.0
 FINE_GRID_MAX = 41
 
 
@@ -93,7 +97,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=2.2,
         min=0.0,
         doc="If the stars' median FWHM is below this, pixels, and samplingSize is 1, half-size model pixels are used "
-        "(native solver); 0 never.",
+        "(native solver), and also up to 2.8 pixels where stars are many; 0 never.",
     )
     modelSize = pexConfig.RangeField(
         dtype=int, default=25, min=3, doc="Side of the grid of model pixels; odd recommended."
@@ -125,6 +129,13 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=True,
         doc="Keep the amplitude of the model's core, not its sum, constant over the detector (native solver)? What is "
         "drawn is divided by its sum; a polynomial then follows changes of size more closely.",
+    )
+    prior_strength = pexConfig.RangeField(
+        dtype=float,
+        default=1.0,
+        min=0.0,
+        doc="How strongly model pixels that the stars hardly constrain are drawn to a round profile that does not vary "
+        "(native solver); 0 not at all.",
     )
     zeroWeightMaskBits = pexConfig.ListField(
         dtype=str,
@@ -255,7 +266,7 @@ class PiffPsfDeterminer(PsfDeterminer):
         chosen = self.choose(candidates, exposure.shape)
         stars = self._stars(candidates.take(chosen))
         wanted = self.config.spatialOrderPerBand.get(exposure.visit_info.band, self.config.spatialOrder)
-        scale, grid = self._sampling(stars)
+        scale, grid = self._sampling(stars, wanted)
         per_term = STARS_PER_TERM_FINE if scale < 1 else STARS_PER_TERM
         order = wanted
         reason = ""
@@ -311,7 +322,7 @@ class PiffPsfDeterminer(PsfDeterminer):
             max_snr=self.config.maxSNR,
         )
 
-    def _sampling(self, stars: PsfStars) -> tuple[float, int]:
+    def _sampling(self, stars: PsfStars, order: int) -> tuple[float, int]:
         """Return the model pixel in detector pixels, and the side of the grid."""
         config = self.config
         sizes = star_sizes(stars)
@@ -319,10 +330,14 @@ class PiffPsfDeterminer(PsfDeterminer):
         if config.solver != "native" or config.samplingSize != 1.0 or len(sizes) == 0:
             return config.samplingSize, config.modelSize
         fwhm = FWHM_PER_SIGMA * float(np.median(sizes))
+        reach = FINE_GRID_FWHM
         if fwhm >= config.undersampled_fwhm:
-            return config.samplingSize, config.modelSize
+            many = self._affordable(len(stars), order, STARS_PER_TERM_FINE) == order
+            if not (many and config.undersampled_fwhm > 0 and fwhm < SHARP_FWHM):
+                return config.samplingSize, config.modelSize
+            reach = SHARP_GRID_FWHM
         _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
-        half = min(math.ceil(FINE_GRID_FWHM * fwhm), FINE_GRID_MAX // 2, stars.side)
+        half = min(math.ceil(reach * fwhm), FINE_GRID_MAX // 2, stars.side)
         return 0.5, 2 * half + 1
 
     def _affordable(self, n_stars: int, order: int, per_term: int) -> int:
@@ -390,6 +405,7 @@ class PiffPsfDeterminer(PsfDeterminer):
                 photon_noise_weights=config.photon_noise_weights,
                 adaptive_max_snr=config.adaptive_max_snr,
                 core_normalization=config.core_normalization,
+                prior_strength=config.prior_strength,
                 x_ref=centre[0],
                 y_ref=centre[1],
                 norm=centre[2],

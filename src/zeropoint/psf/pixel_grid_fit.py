@@ -51,6 +51,11 @@ CHI2_TOLERANCE = 1e-3
 CENTRE_TOLERANCE = 2e-3
 #: Photon noise of the model enters the weights up to this iteration; then they stay, so that the loop can end.
 LAST_REWEIGHTING = 2
+#: Prior scatter of the constant term's pixels about a round profile P fitted to the stars: a fraction of P plus a
+#: fraction of its peak. That of each varying term's pixels about 0: what changes of size and shape by this fraction
+#: make, ``|P| + |r dP/dr|``, plus a fraction of the peak. It is felt only where photons are few.
+PRIOR_CONSTANT = (0.3, 1e-3)
+PRIOR_VARYING = (0.1, 3e-4)
 #: With model pixels smaller than the detector's, some patterns of them are hardly observed. Model pixels then have
 #: this prior scatter, in units of the profile's peak, about the preceding simpler model.
 PRIOR_SCATTER = 0.05
@@ -149,6 +154,40 @@ def normalized_terms(coefficients: FloatArray, o: PixelGridOptions) -> FloatArra
     return result
 
 
+def _round_profile(psf: PixelGridPsf) -> PixelGridPsf:
+    """Return a constant model whose pixels are the means of the constant term over rings one pixel wide."""
+    constant = psf.coefficients[0]
+    half = constant.shape[0] // 2
+    axis = np.arange(constant.shape[0]) - half
+    radius = np.hypot(axis[:, None], axis)
+    ring = np.floor(radius + 0.5).astype(np.int64)
+    counts = np.bincount(ring.ravel())
+    mean = np.bincount(ring.ravel(), constant.ravel()) / np.maximum(counts, 1)
+    coefficients = np.zeros_like(psf.coefficients)
+    coefficients[0] = np.interp(radius, np.arange(len(mean)), mean)
+    return PixelGridPsf(
+        coefficients, psf.exponents, x_ref=psf.x_ref, y_ref=psf.y_ref, norm=psf.norm, size=psf.size, scale=psf.scale,
+        lanczos=psf.lanczos, average_position=psf.average_position,
+    )  # fmt: skip
+
+
+def _prior_scatter(prior: PixelGridPsf, o: PixelGridOptions) -> float | FloatArray:
+    """Return how far each pixel of each term may be from the prior, one sigma; 0 for anywhere."""
+    constant = prior.coefficients[0]
+    peak = float(constant.max())
+    fine = PRIOR_SCATTER * peak if o.scale < 1 else 0.0
+    if o.prior_strength <= 0:
+        return fine
+    profile = np.maximum(constant, 0.0)
+    scatter = np.empty_like(prior.coefficients)
+    scatter[0] = fine or PRIOR_CONSTANT[0] * profile + PRIOR_CONSTANT[1] * peak
+    axis = np.arange(len(constant)) - len(constant) // 2
+    by_y, by_x = np.gradient(profile)
+    change = profile + np.abs(axis * by_x + axis[:, None] * by_y)
+    scatter[1:] = PRIOR_VARYING[0] * change + PRIOR_VARYING[1] * peak
+    return scatter / o.prior_strength
+
+
 def solve_grid(
     psf: PixelGridPsf, prior: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions
 ) -> PixelGridPsf:
@@ -163,7 +202,7 @@ def solve_grid(
         psf.basis(x=chosen.x, y=chosen.y), wx, wy, state.weight[rows], chosen.image - model, amplitude,
         scale=o.scale,
         prior_offset=psf.coefficients - prior.coefficients,
-        prior_sigma=PRIOR_SCATTER * float(prior.coefficients[0].max()) if o.scale < 1 else 0.0,
+        prior_sigma=_prior_scatter(prior, o),
         inverse=state.inverse,
     )  # fmt: skip
     state.inverse = record.inverse
@@ -206,6 +245,8 @@ def _iterate(
         if n_before < len(psf.exponents):
             break
         psf = solve_grid(psf, prior, stars, state, o)
+        if o.prior_strength > 0 and o.scale >= 1:
+            prior = _round_profile(psf)
         refit_stars(psf, stars, state, o)
         if iteration > 1:
             _drop_outliers(psf, stars, state, o)

@@ -29,8 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Step of the numerical derivative of the model by the star's centre, pixels.
 CENTRE_STEP = 1e-4
-#: A data-driven S/N cap is at most this many times the configured one.
-CAP_RANGE = 10.0
+#: A data-driven S/N cap is at least and at most this many times the configured one.
+CAP_RANGE = (0.25, 10.0)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class PixelGridOptions:
     photon_noise_weights: bool = True
     adaptive_max_snr: bool = True
     core_normalization: bool = True
+    prior_strength: float = 0.0
     x_ref: float = 0.0
     y_ref: float = 0.0
     norm: float = 1.0
@@ -222,4 +223,4 @@ def observed_cap(stars: PsfStars, state: StarState, cap: float) -> float:
     size, err = residual.size[pull], residual.size_err[pull]
     scatter = MAD_TO_SIGMA * float(np.median(np.abs(size - np.median(size))))
     intrinsic = max(scatter**2 - float(np.median(err)) ** 2, 0.0) ** 0.5
-    return float(np.clip(2.0 / max(intrinsic, 1e-9), cap, CAP_RANGE * cap))
+    return float(np.clip(2.0 / max(intrinsic, 1e-9), CAP_RANGE[0] * cap, CAP_RANGE[1] * cap))

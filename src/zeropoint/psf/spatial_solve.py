@@ -70,7 +70,7 @@ def _mean_weight_on_grid(gain: FloatArray, grid: int, scale: float) -> FloatArra
 
 
 def _preconditioner(
-    wx: FloatArray, wy: FloatArray, gain: FloatArray, star_weight: FloatArray, scale: float, damping: float
+    wx: FloatArray, wy: FloatArray, gain: FloatArray, star_weight: FloatArray, scale: float, damping: FloatArray
 ) -> FloatArray:
     """Return the inverse of the approximate normal matrix of one orthonormal term."""
     weight = np.maximum(_mean_weight_on_grid(gain, wx.shape[2], scale), 1e-6)
@@ -115,7 +115,7 @@ def solve_increment(
     *,
     scale: float = 1.0,
     prior_offset: FloatArray | None = None,
-    prior_sigma: float = 0.0,
+    prior_sigma: float | FloatArray = 0.0,
     inverse: FloatArray | None = None,
     tolerance: float = 1e-4,
     max_steps: int = 200,
@@ -138,8 +138,9 @@ def solve_increment(
         Model pixel in detector pixels.
     prior_offset : float64, shape (m, grid, grid)
         Present coefficients minus those of a prior model, to which the solution is drawn.
-    prior_sigma
-        How far model pixels may be from the prior, one sigma; 0 for no prior.
+    prior_sigma : float, or float64, shape (m, grid, grid)
+        How far model pixels may be from the prior, one sigma: of every term, or of each made orthonormal over the
+        stars (the first, usually constant, is unchanged by that); 0 for no prior.
     inverse : float64, shape (grid^2, grid^2) or (grid^2,)
         Preconditioner of an earlier solve with nearly the same stars and weights, to save its computation; or its
         diagonal (`diagonal_preconditioner`), if that is enough.
@@ -163,10 +164,13 @@ def solve_increment(
     wxt = np.ascontiguousarray(wx.transpose(0, 2, 1))
     wyt = np.ascontiguousarray(wy.transpose(0, 2, 1))
     # K_s ~ 1/sqrt(sum of weights), so a variance of model pixels is that of Q over the sum of weights
-    ridge = 0.0 if prior_sigma <= 0 else 1.0 / (prior_sigma**2 * star_weight.sum())
+    ridge = np.zeros((m, grid * grid))
+    if np.all(np.asarray(prior_sigma) > 0):
+        sigma = np.broadcast_to(np.asarray(prior_sigma, np.float64), (m, grid, grid)).reshape(m, -1)
+        ridge = 1.0 / (sigma**2 * star_weight.sum())
     damping = DAMPING + ridge
     if inverse is None:
-        inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping)
+        inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping.min(axis=0))
 
     def normal_product(q: FloatArray) -> FloatArray:
         p = (k @ q).reshape(-1, grid, grid)
@@ -177,7 +181,7 @@ def solve_increment(
 
     weighted = residual * pixel_weight * flux[:, None, None]
     right = k.T @ np.matmul(np.matmul(wyt, weighted), wx).reshape(len(k), -1)
-    if prior_offset is not None and ridge > 0:
+    if prior_offset is not None and ridge.any():
         right -= ridge * (r @ prior_offset.reshape(m, -1))
     q = np.zeros_like(right)
     remaining = right.copy()
