@@ -10,7 +10,6 @@ from astro_metadata_translator import ObservationInfo, StubTranslator
 from astropy.coordinates import Angle, EarthLocation, SkyCoord
 from astropy.time import Time, TimeDelta
 from lsst.images import (
-    BackgroundMap,
     Box,
     DetectorFrame,
     Image,
@@ -32,17 +31,16 @@ from lsst.images.cameras import (
     Orientation,
     ReadoutCorner,
 )
-from lsst.images.fields import ChebyshevField, ProductField, SplineField
+from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import PointSpreadFunction
 
-from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
+from zeropoint.datamodel.background import BackgroundList
+from zeropoint.datamodel.background_fields import background_map, chebyshev_field
 from zeropoint.datamodel.exposure import Amplifier, DetectorInfo, Exposure, PhotoCalib, VisitInfo
-from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.mask_planes import PLANES
 from zeropoint.datamodel.wcs import SkyWcs
 
 __all__ = [
-    "background_map",
     "lsst_detector",
     "masked_image",
     "observation_info",
@@ -95,7 +93,8 @@ def visit_image(
         psf=psf,
         detector=exposure.lsst_detector or lsst_detector(exposure.detector),
         aperture_corrections={
-            name: _field(polynomial, None) for name, polynomial in (exposure.ap_corr_map or {}).items()
+            name: chebyshev_field(polynomial, None)
+            for name, polynomial in (exposure.ap_corr_map or {}).items()
         },
         backgrounds=background_map(background, unit),
         band=exposure.visit_info.band,
@@ -106,7 +105,7 @@ def visit_image(
 def photo_calib_field(calib: PhotoCalib, shape: tuple[int, int]) -> ChebyshevField:
     """Return a photometric calibration of an image of (height, width) as an lsst-images field, nJy per electron."""
     if calib.field is not None:
-        return _field(calib.field, u.nJy / u.electron)
+        return chebyshev_field(calib.field, u.nJy / u.electron)
     return ChebyshevField(_box(shape), np.array([[calib.calibration_mean]]), unit=u.nJy / u.electron)
 
 
@@ -134,37 +133,6 @@ def _projection(exposure: Exposure) -> SkyProjection[DetectorFrame] | None:
     if exposure.wcs is None:
         return None
     return sky_projection(exposure.wcs, exposure.detector, exposure.visit_info.visit, exposure.shape)
-
-
-def background_map(background: BackgroundList | None, unit: u.UnitBase) -> BackgroundMap:
-    """Return the subtracted background as lsst-images fields, one per component plus their sum as subtracted."""
-    result = BackgroundMap()
-    if background is None or len(background) == 0:
-        return result
-    fields = [_background_field(component, unit) for component in background]
-    total = fields[0]
-    if len(fields) > 1:
-        from lsst.images.fields import SumField
-
-        total = SumField(fields)
-    result.add("subtracted", total, "Sum of all subtracted backgrounds.", is_subtracted=True)
-    return result
-
-
-def _background_field(component: BackgroundComponent, unit: u.UnitBase) -> Any:
-    if component.polynomial is not None:
-        return _field(component.polynomial, unit)
-    box = _box((component.height, component.width))
-    spline = SplineField(
-        box, component.values.copy(), y=component.y_centers.copy(), x=component.x_centers.copy(), unit=unit
-    )
-    return spline if component.factor is None else ProductField([spline, _field(component.factor, None)])
-
-
-def _field(polynomial: ChebyshevPolynomial, unit: u.UnitBase | None) -> ChebyshevField:
-    return ChebyshevField(
-        _box((polynomial.height, polynomial.width)), np.array(polynomial.coefficients), unit=unit
-    )
 
 
 def _box(shape: tuple[int, int]) -> Box:

@@ -36,7 +36,14 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.reader import LoadedImage
 from zeropoint.instruments.variance import mark_no_data
 
-__all__ = ["NOMINAL_CAMERA", "NOMINAL_PSF", "exposure_from_visit_image", "post_isr_image"]
+__all__ = [
+    "NOMINAL_CAMERA",
+    "NOMINAL_PSF",
+    "PSF_MODEL",
+    "exposure_from_visit_image",
+    "exposure_marks",
+    "post_isr_image",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,12 +52,14 @@ NOMINAL_PSF = "psf.nominal"
 #: Metadata key of an image whose detector comes from a camera card: its field angles mean nothing.
 NOMINAL_CAMERA = "camera.nominal"
 _POINTING = ("offset_arcsec", "rotation_deg", "scale_percent")
+#: Metadata key of the model behind the PSF, with every bit of it.
+PSF_MODEL = "psf.model"
 #: Metadata key of the polynomial behind the sky projection, with every bit of it.
 _WCS = "wcs.polynomial"
 #: WCSs that differ by less are one, radians.
 _SAME = 1e-6 * np.pi / 648000.0
 _RESERVED = re.compile(
-    r"^(ingest\.\w+|psf\.nominal|camera\.nominal|wcs\.polynomial|pointing\.\w+|caveat\.\d+)$"
+    r"^(ingest\.\w+|psf\.(nominal|model)|camera\.nominal|wcs\.polynomial|pointing\.\w+|caveat\.\d+|note\.\d+)$"
 )
 #: Header keys worth keeping of those that came with a file.
 _KEPT_EXTERNAL = ("LSST ISR ", "LSST CALIB ")
@@ -75,15 +84,24 @@ def post_isr_image(loaded: LoadedImage) -> VisitImage:
     """
     exposure = loaded.exposure
     height, width = exposure.shape
+    marks = {NOMINAL_PSF: True, **exposure_marks(exposure)}
+    psf = GaussianPointSpreadFunction(1.7, bounds=Box.factory[0:height, 0:width], stamp_size=25)
+    return visit_image(exposure, psf=psf, unit=u.electron, metadata=marks)
+
+
+def exposure_marks(exposure: Exposure) -> dict[str, Any]:
+    """Return the metadata that let `exposure_from_visit_image` give an exposure with a WCS back as it was.
+
+    The polynomial of the WCS, pointing uncertainty, caveats, and whether the camera is known by a card only.
+    """
     assert exposure.wcs is not None
-    marks: dict[str, Any] = {NOMINAL_PSF: True, _WCS: exposure.wcs.to_text()}
+    marks: dict[str, Any] = {_WCS: exposure.wcs.to_text()}
     if exposure.lsst_detector is None:
         marks[NOMINAL_CAMERA] = True
     if exposure.pointing is not None:
         marks.update({f"pointing.{name}": float(getattr(exposure.pointing, name)) for name in _POINTING})
     marks.update({f"caveat.{i}": text for i, text in enumerate(exposure.caveats)})
-    psf = GaussianPointSpreadFunction(1.7, bounds=Box.factory[0:height, 0:width], stamp_size=25)
-    return visit_image(exposure, psf=psf, unit=u.electron, metadata=marks)
+    return marks
 
 
 def exposure_from_visit_image(image: VisitImage) -> Exposure:

@@ -17,7 +17,7 @@ from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.instruments.card import CameraCard
 from zeropoint.instruments.reader import LoadedImage, load_image
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage, CalibrateImageConfig
-from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, field_history
+from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, times_set
 from zeropoint.recipes.config_files import reason
 from zeropoint.recipes.overrides import apply_option, apply_overrides, changed_fields, load_override_file
 from zeropoint.recipes.post_isr import exposure_from_visit_image, post_isr_image
@@ -87,7 +87,7 @@ def build_config(
         If an override does not fit.
     """
     config = production_config()
-    before = _times_set(config)
+    before = times_set(config, DERIVABLE_FIELDS)
     if card.get("first_look"):
         config.do_first_look = True
     apply_overrides(config, card.overrides, origin=f"camera card {card.source}")
@@ -95,7 +95,7 @@ def build_config(
         load_override_file(config, path)
     for name, value in overrides:
         apply_option(config, name, value)
-    after = _times_set(config)
+    after = times_set(config, DERIVABLE_FIELDS)
     kept = {name for name in DERIVABLE_FIELDS if after[name] > before[name]}
     config.derived_fields_keep = sorted(kept | set(config.derived_fields_keep))
     try:
@@ -103,11 +103,6 @@ def build_config(
     except Exception as error:
         raise InvalidInputError(f"The configuration is not consistent: {reason(error)}") from None
     return config
-
-
-def _times_set(config: CalibrateImageConfig) -> dict[str, int]:
-    """Return how often each field that may be derived has been set."""
-    return {name: len(field_history(config, name) or ()) for name in DERIVABLE_FIELDS}
 
 
 @functools.cache

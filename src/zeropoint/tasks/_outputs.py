@@ -1,4 +1,4 @@
-"""The outputs of CalibrateImageTask as the repository keeps them, made from the recipe's record."""
+"""Outputs as the repository keeps them, made from a recipe's record; those of CalibrateImageTask all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import OutputQuantizedConnection, QuantumContext, Struct, TaskMetadata
 
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.datamodel.footprint_table import SourceFootprints
-from zeropoint.datamodel.visit_image import background_map, photo_calib_field
+from zeropoint.datamodel.visit_image import photo_calib_field
 from zeropoint.errors import failure_keys
 from zeropoint.recipes.calibrate_image import CalibratedImage
 from zeropoint.recipes.calibrate_image.products import (
@@ -25,8 +26,19 @@ from zeropoint.recipes.calibrate_image.products import (
     to_partial_image,
     to_visit_image,
 )
+from zeropoint.recipes.record import ImageRecord
 
-__all__ = ["OPTIONAL", "expect_no_partial", "fill", "plane", "record_metadata", "stored", "table_schema"]
+__all__ = [
+    "OPTIONAL",
+    "catalog_table",
+    "expect_no_partial",
+    "fill",
+    "footprints_table",
+    "plane",
+    "record_metadata",
+    "stored",
+    "table_schema",
+]
 
 #: Connections that are written only if named in ``optional_outputs``.
 OPTIONAL = (
@@ -79,10 +91,10 @@ def fill(struct: Struct, record: CalibratedImage) -> None:
         "exposure": exposure,
         "partial_exposure": None if established else to_partial_image(record),
         "background": background_map(record.background, pixel_unit(record)) if has_background else None,
-        "psf_stars": _table(record.psf_stars),
-        "psf_stars_footprints": _footprints(record.psf_stars_footprints, record),
-        "stars": _table(record.stars),
-        "stars_footprints": _footprints(record.stars_footprints, record),
+        "psf_stars": catalog_table(record.psf_stars),
+        "psf_stars_footprints": footprints_table(record.psf_stars_footprints, record),
+        "stars": catalog_table(record.stars),
+        "stars_footprints": footprints_table(record.stars_footprints, record),
         "astrometry_matches": record.astrometry_matches,
         "photometry_matches": record.photometry_matches,
         "mask": exposure.mask if exposure is not None and record.failure is None else None,
@@ -93,7 +105,7 @@ def fill(struct: Struct, record: CalibratedImage) -> None:
         setattr(struct, name, value)
 
 
-def record_metadata(metadata: TaskMetadata, record: CalibratedImage) -> None:
+def record_metadata(metadata: TaskMetadata, record: ImageRecord) -> None:
     """Put the recipe's numbers, the cost of its stages and its remarks into the task's metadata, in place."""
     for name, value in record.metadata.items():
         metadata[name] = value.item() if isinstance(value, np.generic) else value
@@ -110,11 +122,13 @@ def expect_no_partial(butlerQC: QuantumContext, outputRefs: OutputQuantizedConne
         butlerQC.allOutputs.discard((ref.datasetType, ref.dataId, ref.id))
 
 
-def _table(catalog: SourceCatalog | None) -> Any:
+def catalog_table(catalog: SourceCatalog | None) -> Any:
+    """Return a catalogue as an astropy table, None for None."""
     return None if catalog is None else catalog.to_table()
 
 
-def _footprints(footprints: SourceFootprints | None, record: CalibratedImage) -> pa.Table | None:
+def footprints_table(footprints: SourceFootprints | None, record: ImageRecord) -> pa.Table | None:
+    """Return footprints as a table that says why the image failed, if it did; None for None."""
     if footprints is None:
         return None
     return footprints.table(None if record.failure is None else failure_keys(record.failure))

@@ -12,7 +12,7 @@ from typing import Any
 import lsst.pex.config as pexConfig
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
-from lsst.daf.butler import DeferredDatasetHandle, DimensionRecord
+from lsst.daf.butler import DimensionRecord
 from lsst.images import VisitImage
 from lsst.images.cameras import CameraFrameSet
 from lsst.sphgeom import Region
@@ -21,15 +21,15 @@ from lsst.utils.timer import timeMethod
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.photometry.color_terms import ColortermLibrary
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage
 from zeropoint.recipes.calibrate_image import CalibrateImageConfig as RecipeConfig
-from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS, field_history
+from zeropoint.recipes.calibrate_image.derived import DERIVABLE_FIELDS
 from zeropoint.recipes.post_isr import exposure_from_visit_image
 from zeropoint.tasks import _outputs
-from zeropoint.tasks._errors import algorithm_error
+from zeropoint.tasks._kept_fields import KeptFields
 from zeropoint.tasks._pointing import initial_wcs
+from zeropoint.tasks._quantum import calibration_failures, partial_outputs, read_image
 from zeropoint.tasks._references import ReferenceInput
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
@@ -199,9 +199,11 @@ class DiffractionSpikeMaskConfig(pexConfig.Config):
 
 
 class CalibrateImageConfig(  # type: ignore[call-arg]  # a metaclass takes the connections
-    pipeBase.PipelineTaskConfig, RecipeConfig, pipelineConnections=CalibrateImageConnections
+    KeptFields, pipeBase.PipelineTaskConfig, RecipeConfig, pipelineConnections=CalibrateImageConnections
 ):
     """Configuration of `CalibrateImageTask`: the recipe's, with what concerns the repository."""
+
+    derivable_fields = DERIVABLE_FIELDS
 
     id_generator = DetectorVisitIdGeneratorConfig.make_field()
     diffractionSpikeMask = pexConfig.ConfigField(
@@ -219,19 +221,6 @@ class CalibrateImageConfig(  # type: ignore[call-arg]  # a metaclass takes the c
         """Keep what is left of a failed image, too."""
         super().setDefaults()
         self.optional_outputs.append("partial_exposure")
-
-    def applyConfigOverrides(self, *args: Any, **kwargs: Any) -> None:
-        """Apply the overrides of pipeline and user, and keep what they set from being derived from the image."""
-        before = _times_set(self)
-        super().applyConfigOverrides(*args, **kwargs)
-        after = _times_set(self)
-        kept = {name for name in DERIVABLE_FIELDS if after[name] > before[name]}
-        self.derived_fields_keep = sorted(kept | set(self.derived_fields_keep))
-
-
-def _times_set(config: CalibrateImageConfig) -> dict[str, int]:
-    """Return how often each field that may be derived has been set."""
-    return {name: len(field_history(config, name) or ()) for name in DERIVABLE_FIELDS}
 
 
 class CalibrateImageTask(pipeBase.PipelineTask):
@@ -306,22 +295,16 @@ class CalibrateImageTask(pipeBase.PipelineTask):
             ),
         )
         result = pipeBase.Struct()
-        try:
+        with partial_outputs(self, butlerQC, outputRefs, result):
             self.run(
-                exposures=[_read(handle) for handle in handles],
+                exposures=[read_image(handle) for handle in handles],
                 id_generator=self.config.id_generator.apply(data_id),
                 result=result,
                 exposure_record=handles[0].dataId.records["exposure"],
                 exposure_region=data_id.region if self.config.useButlerExposureRegion else None,
                 **inputs,
             )
-        except pipeBase.AlgorithmError as failure:
-            # only the task's metadata can hold nested values; images say the same in flat keys
-            error = pipeBase.AnnotatedPartialOutputsError.annotate(failure, self, log=self.log)
-            butlerQC.put(_outputs.stored(result), outputRefs)
-            raise error from failure
-        _outputs.expect_no_partial(butlerQC, outputRefs)
-        butlerQC.put(_outputs.stored(result), outputRefs)
+            _outputs.expect_no_partial(butlerQC, outputRefs)
 
     @timeMethod
     def run(
@@ -374,7 +357,7 @@ class CalibrateImageTask(pipeBase.PipelineTask):
         snaps = [
             image if isinstance(image, Exposure) else exposure_from_visit_image(image) for image in exposures
         ]
-        try:
+        with calibration_failures(lambda record: self._keep(struct, record)):
             record = self.recipe.run(
                 snaps,
                 astrometry_references=self._astrometry_loader,
@@ -385,10 +368,6 @@ class CalibrateImageTask(pipeBase.PipelineTask):
                 exposure_region=exposure_region,
                 label=f"visit {snaps[0].visit_info.visit} detector {snaps[0].detector.id}",
             )
-        except CalibrationFailure as failure:
-            if failure.record is not None:
-                self._keep(struct, failure.record)
-            raise algorithm_error(failure) from failure
         self._keep(struct, record)
         return struct
 
@@ -396,16 +375,3 @@ class CalibrateImageTask(pipeBase.PipelineTask):
         """Put what was established into the result and the task's metadata."""
         _outputs.fill(struct, record)
         _outputs.record_metadata(self.metadata, record)
-
-
-def _read(handle: DeferredDatasetHandle) -> VisitImage:
-    """Read an image; one that cannot be used is an error that says so, without the Butler's words around it."""
-    try:
-        return handle.get()
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InvalidInputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None

@@ -114,9 +114,17 @@ class SourcePhase:
         self.catalog_calculation.run(catalog)
         self.primary_flags.run(catalog)
         if ic_sources is not None and self.copy_ic:
-            pairs = nearest_rows(ic_sources, catalog, self.config.matchRadiusPix)
-            catalog["calib_detected"][pairs[1]] = True
-            copy_matched_columns(ic_sources, catalog, pairs, self.config.icSourceFieldsToCopy)
+            self.copy_ic_sources(ic_sources, catalog)
+
+    def copy_ic_sources(self, ic_sources: SourceCatalog | Table, catalog: SourceCatalog) -> None:
+        """Copy columns of the sources of CharacterizeImage to the nearest ones of the catalogue, in place."""
+        if not self.copy_ic:
+            raise InvalidInputError(
+                "Without the schema of the sources of CharacterizeImage none can be copied."
+            )
+        pairs = nearest_rows(ic_sources, catalog, self.config.matchRadiusPix)
+        catalog["calib_detected"][pairs[1]] = True
+        copy_matched_columns(ic_sources, catalog, pairs, self.config.icSourceFieldsToCopy)
 
     def copy_astrometry(self, bright: SourceCatalog, catalog: SourceCatalog) -> np.ndarray:
         """Copy what the astrometry said of its sources, in place.

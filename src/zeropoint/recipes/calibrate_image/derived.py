@@ -30,6 +30,7 @@ __all__ = [
     "derived_config",
     "field_history",
     "search_settings",
+    "times_set",
 ]
 
 _PART = re.compile(r"""(\w+)|\["(\w+)"\]""")
@@ -106,6 +107,11 @@ def field_history(config: pexConfig.Config, name: str) -> list[Any] | None:
         return list(getattr(target, "value", target).history[last[0]])
     except (AttributeError, KeyError, TypeError):
         return None
+
+
+def times_set(config: pexConfig.Config, names: Iterable[str]) -> dict[str, int]:
+    """Return how often each of some fields that may be derived has been set, so far as a configuration remembers."""
+    return {name: len(field_history(config, name) or ()) for name in names}
 
 
 def derive_settings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from astropy.table import Table
 from lsst.images import BackgroundMap, MaskedImage, VisitImage
 
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.header_cards import add_ordinary_cards
-from zeropoint.datamodel.visit_image import background_map, masked_image, visit_image
+from zeropoint.datamodel.visit_image import masked_image, visit_image
 from zeropoint.errors import InvalidInputError, failure_keys
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
+from zeropoint.recipes.record import ImageRecord
 
 __all__ = [
     "PRODUCTS",
@@ -130,20 +132,25 @@ def write_products(result: CalibratedImage, directory: Path, stem: str) -> list[
     return written
 
 
-def is_established(result: CalibratedImage) -> bool:
+def is_established(result: ImageRecord) -> bool:
     """Say whether PSF and WCS are established, so that the image can be a ``VisitImage``."""
     return result.exposure.psf is not None and result.exposure.wcs is not None
 
 
-def pixel_unit(result: CalibratedImage) -> u.UnitBase:
+def pixel_unit(result: ImageRecord) -> u.UnitBase:
     """Return the unit of the pixels: nJy once they are calibrated, else electron."""
     return u.nJy if result.applied_photo_calib is not None else u.electron
 
 
-def to_visit_image(result: CalibratedImage) -> VisitImage:
+def to_visit_image(result: ImageRecord, marks: Mapping[str, Any] | None = None) -> VisitImage:
     """Return the image of a result whose PSF and WCS are established; it shares the pixels.
 
-    Where a later step failed, the metadata says so in flat ``failure.*`` keys.
+    Parameters
+    ----------
+    result
+        Outcome of a recipe. Where a later step failed, the metadata says so in flat ``failure.*`` keys.
+    marks
+        Further metadata.
     """
     from lsst.images import Box
 
@@ -161,11 +168,11 @@ def to_visit_image(result: CalibratedImage) -> VisitImage:
         summary=result.summary,
         background=result.background,
         applied=result.applied_photo_calib or exposure.photo_calib,
-        metadata=_metadata(result),
+        metadata={**_metadata(result), **(marks or {})},
     )
 
 
-def to_partial_image(result: CalibratedImage) -> MaskedImage:
+def to_partial_image(result: ImageRecord) -> MaskedImage:
     """Return the image of a result without PSF or WCS, with what is known as flat metadata."""
     metadata = _metadata(result)
     if result.summary is not None:
@@ -175,7 +182,7 @@ def to_partial_image(result: CalibratedImage) -> MaskedImage:
     return masked_image(result.exposure, unit=pixel_unit(result), metadata=metadata)
 
 
-def _metadata(result: CalibratedImage) -> dict[str, Any]:
+def _metadata(result: ImageRecord) -> dict[str, Any]:
     """Return what an image says of its making: numbers, remarks, and the reason of a failure, as flat keys."""
     return {
         **result.metadata,
