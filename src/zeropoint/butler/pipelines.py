@@ -1,8 +1,9 @@
-"""Pipelines of one camera: the shipped pipeline with the overrides of a camera card."""
+"""Pipelines of one camera: the shipped pipelines with the overrides of a camera card."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,24 @@ import yaml
 from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
+from zeropoint.recipes.calibrate import CalibrateConfig
 from zeropoint.recipes.calibrate_image.products import atomic_path
+from zeropoint.recipes.characterize_image import CharacterizeImageConfig
+from zeropoint.recipes.legacy_names import CALIBRATE, CHARACTERIZE, legacy_fields
+from zeropoint.recipes.overrides import apply_override
 from zeropoint.recipes.session import build_config
 
-__all__ = ["pipeline_text", "write_pipeline"]
+__all__ = ["legacy_pipeline_text", "pipeline_text", "write_pipeline"]
 
-_IMPORTED = "resource://zeropoint.tasks/pipelines/calibrate.yaml"
+_FOLDER = "resource://zeropoint.tasks/pipelines"
 #: One step of a path to a field.
 _PART = re.compile(r"""(?P<name>[A-Za-z_]\w*)|\[\s*(['"])(?P<key>.*?)\2\s*\]""")
 _LABEL = "calibrateImage"
-_CLASS = "zeropoint.tasks.calibrate_image.CalibrateImageTask"
+_CLASSES = {
+    _LABEL: "zeropoint.tasks.calibrate_image.CalibrateImageTask",
+    CHARACTERIZE: "zeropoint.tasks.characterize_image.CharacterizeImageTask",
+    CALIBRATE: "zeropoint.tasks.calibrate.CalibrateTask",
+}
 
 
 def pipeline_text(card: CameraCard) -> str:
@@ -37,21 +46,45 @@ def pipeline_text(card: CameraCard) -> str:
     InvalidInputError
         If an override of the card does not fit.
     """
-    name = check_instrument_name(card.get("instrument"), card.source)
-    content: dict[str, Any] = {
-        "description": f"Calibrate post-ISR images of {name}.",
-        "instrument": class_name(name),
-        "imports": [{"location": _IMPORTED}],
-    }
-    statements = _statements(card)
-    if statements:
-        content["tasks"] = {_LABEL: {"class": _CLASS, "config": [{"python": _Block(statements)}]}}
-    note = f"# Made from the camera card {card.name}: change the card, not this file.\n"
-    return note + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110)
+    lines = _Lines()
+    if card.get("first_look"):
+        lines.add("config.do_first_look = True")
+    # a card that cannot be applied shall not become a pipeline, and values get the field's type
+    applied = build_config(card)
+    for field in card.overrides:
+        lines.add_field(applied, field)
+    return _text(card, "Calibrate post-ISR images of {}.", "calibrate.yaml", {_LABEL: lines})
+
+
+def legacy_pipeline_text(card: CameraCard) -> str:
+    """Return the YAML of the older pair's pipeline of a camera: what its card says, in the names of the pair.
+
+    Parameters
+    ----------
+    card
+        The camera card, of which `pipeline_text` can be made. Fields without a counterpart become comments.
+    """
+    configs = {CHARACTERIZE: CharacterizeImageConfig(), CALIBRATE: CalibrateConfig()}
+    tasks: dict[str, _Lines] = {label: _Lines() for label in configs}
+    left_out = []
+    overrides = {"do_first_look": True} if card.get("first_look") else {}
+    for field, value in (overrides | dict(card.overrides)).items():
+        places = legacy_fields(field)
+        if not places:
+            left_out.append(f"# left out, as the pair has no such step: {field}")
+        for label, name in places:
+            try:
+                apply_override(configs[label], name, value)
+            except InvalidInputError as error:
+                left_out.append(f"# left out: {' '.join(str(error).split())}")
+            else:
+                tasks[label].add_field(configs[label], name)
+    description = "Calibrate post-ISR images of {} with CharacterizeImage and Calibrate."
+    return _text(card, description, "legacy.yaml", tasks, left_out)
 
 
 def write_pipeline(root: Path, card: CameraCard) -> Path:
-    """Write the pipeline of a camera to ``pipelines/<INSTRUMENT>/calibrate.yaml`` of a repository.
+    """Write the pipelines of a camera, ``pipelines/<INSTRUMENT>/calibrate.yaml`` and ``legacy.yaml`` of a repository.
 
     Parameters
     ----------
@@ -60,47 +93,85 @@ def write_pipeline(root: Path, card: CameraCard) -> Path:
     card
         The camera card.
 
+    Returns
+    -------
+    path
+        The first of them.
+
     Raises
     ------
     InvalidInputError
-        If an override of the card does not fit, or the file cannot be written.
+        If an override of the card does not fit, or the files cannot be written.
     """
-    text = pipeline_text(card)
-    path = root / "pipelines" / str(card.get("instrument")) / "calibrate.yaml"
-    if path.exists() and path.read_text() == text:
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text)
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be written ({error.strerror}).") from None
-    return path
+    texts = {"calibrate.yaml": pipeline_text(card), "legacy.yaml": legacy_pipeline_text(card)}
+    folder = root / "pipelines" / str(card.get("instrument"))
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and path.read_text() == text:
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                temporary.write_text(text)
+        except OSError as error:
+            raise InvalidInputError(f"{path}: cannot be written ({error.strerror}).") from None
+    return folder / "calibrate.yaml"
 
 
-def _statements(card: CameraCard) -> str:
-    """Return a card's overrides as Python statements, in the order of the card."""
-    imports: list[str] = []
-    lines = ["config.do_first_look = True"] if card.get("first_look") else []
-    # a card that cannot be applied shall not become a pipeline, and values get the field's type
-    applied = build_config(card)
-    for field in card.overrides:
+class _Lines:
+    """Python that sets fields of a task's configuration."""
+
+    def __init__(self) -> None:
+        self._imports: set[str] = set()
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        """Add a statement."""
+        self._lines.append(line)
+
+    def add_field(self, applied: pexConfig.Config, field: str) -> None:
+        """Add the statement that gives a field the value that it has in a configuration."""
         kind, found = _field(applied, field)
         if isinstance(kind, pexConfig.ConfigurableField):
             step = found.target
-            imports.append(f"from {step.__module__} import {step.__name__}")
-            lines.append(f"config.{field}.retarget({step.__name__})")
+            self._imports.add(f"from {step.__module__} import {step.__name__}")
+            self.add(f"config.{field}.retarget({step.__name__})")
         elif isinstance(kind, (pexConfig.RegistryField, pexConfig.ConfigChoiceField)):
             choice = "names" if kind.multi else "name"
             chosen = getattr(found, choice)
-            lines.append(f"config.{field}.{choice} = {list(chosen) if kind.multi else chosen!r}")
+            self.add(f"config.{field}.{choice} = {list(chosen) if kind.multi else chosen!r}")
         elif isinstance(kind, pexConfig.ListField):
-            lines.append(f"config.{field} = {list(found)!r}")
+            self.add(f"config.{field} = {list(found)!r}")
         elif isinstance(kind, pexConfig.DictField):
-            lines.append(f"config.{field} = {dict(found)!r}")
+            self.add(f"config.{field} = {dict(found)!r}")
         else:
-            lines.append(f"config.{field} = {found!r}")
-    return "".join(f"{line}\n" for line in [*sorted(set(imports)), *lines])
+            self.add(f"config.{field} = {found!r}")
+
+    def text(self) -> str:
+        """Return the statements, imports first."""
+        return "".join(f"{line}\n" for line in [*sorted(self._imports), *self._lines])
+
+
+def _text(
+    card: CameraCard, description: str, imported: str, tasks: dict[str, _Lines], comments: Sequence[str] = ()
+) -> str:
+    """Return the YAML of a pipeline that imports a shipped one and configures its tasks."""
+    name = check_instrument_name(card.get("instrument"), card.source)
+    content: dict[str, Any] = {
+        "description": description.format(name),
+        "instrument": class_name(name),
+        "imports": [{"location": f"{_FOLDER}/{imported}"}],
+    }
+    configured = {
+        label: {"class": _CLASSES[label], "config": [{"python": _Block(text)}]}
+        for label, lines in tasks.items()
+        if (text := lines.text())
+    }
+    if configured:
+        content["tasks"] = configured
+    note = f"# Made from the camera card {card.name}: change the card, not this file.\n"
+    notes = "".join(f"{comment}\n" for comment in comments)
+    return note + notes + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def _field(config: pexConfig.Config, path: str) -> tuple[pexConfig.Field | None, Any]:
