@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 
 import lsst.pex.config as pexConfig
@@ -42,6 +43,8 @@ LANCZOS = 11
 #: Stars with a smaller share of good pixels within this radius, pixels, are left out.
 MINIMUM_UNMASKED_FRACTION = 0.5
 CORE_RADIUS = 5.0
+#: The model reaches so many FWHM from the centre, if stamps do; beyond there is nothing but noise and neighbours.
+FIT_RADIUS = 8.0
 
 _FLUX_FIELD = re.compile(r".*_(?:flux|\w*Flux)$")
 
@@ -177,7 +180,8 @@ class PsfexPsfDeterminer(PsfDeterminer):
         if len(candidates) == 0:
             raise PsfexNoStarsError("There are no PSF candidates; select more stars.")
         chosen = self.choose(candidates, exposure.shape)
-        stars = self._stars(candidates.take(chosen))
+        size = min(self.config.stampSize or candidates.side, candidates.side)
+        stars = self._stars(candidates.take(chosen), size)
         sizes = star_sizes(stars)
         if len(stars) == 0 or not np.isfinite(sizes).any():
             raise PsfexNoGoodStarsError(
@@ -185,8 +189,12 @@ class PsfexPsfDeterminer(PsfDeterminer):
                 num_available_stars=len(candidates),
             )
         fwhm = FWHM_PER_SIGMA * float(np.nanmedian(sizes))
+        side = min(size, 2 * math.ceil(FIT_RADIUS * fwhm) + 1)
+        if side < size:
+            stars = self._stars(candidates.take(chosen), side)
         wanted = self.config.spatialOrder
-        psf, fit, order, reason = self._fit_sane(stars, len(candidates), fwhm, exposure.shape, sizes)
+        psf, fit, order, reason = self._fit_sane(stars, len(candidates), fwhm, exposure.shape)
+        psf.size = size
         if reason:
             _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", wanted, order, reason)
         used = np.zeros(len(candidates), np.bool_)
@@ -212,11 +220,10 @@ class PsfexPsfDeterminer(PsfDeterminer):
             star_y=stars.y[fit.used],
         )
 
-    def _stars(self, candidates: PsfCandidates) -> PsfStars:
-        side = self.config.stampSize if self.config.stampSize is not None else candidates.side
+    def _stars(self, candidates: PsfCandidates, side: int) -> PsfStars:
         stars = make_psf_stars(
             candidates,
-            side=min(side, candidates.side),
+            side=side,
             bad_bits=bitmask(self.config.badMaskBits),
             minimum_unmasked_fraction=0.0,
             max_snr=np.inf,
@@ -228,15 +235,10 @@ class PsfexPsfDeterminer(PsfDeterminer):
         return stars.take(np.flatnonzero(share >= MINIMUM_UNMASKED_FRACTION))
 
     def _fit_sane(
-        self,
-        stars: PsfStars,
-        n_available: int,
-        fwhm: float,
-        shape: tuple[int, int],
-        sizes: npt.NDArray[np.float64],
+        self, stars: PsfStars, n_available: int, fwhm: float, shape: tuple[int, int]
     ) -> tuple[PixelGridPsf, PsfexFit, int, str]:
         """Return a PSF of the highest order that the stars allow, its fit, the order, and why it was lowered."""
-        step = self._step(fwhm)
+        step, sizes = self._step(fwhm), star_sizes(stars)
         order, reason = self.config.spatialOrder, ""
         while True:
             lowered = _affordable(len(stars), order, step)

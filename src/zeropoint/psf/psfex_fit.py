@@ -7,7 +7,8 @@ The schedule is PSFEx's: stack the stars on the model's grid (`stack_stars`), so
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.psf.pixel_grid_export import PositionFrame, triangular_exponents
 from zeropoint.psf.psfex_solve import Resampler, draw_taps, solve_grids, stack_taps
+from zeropoint.psf.sanity import FWHM_PER_SIGMA
 from zeropoint.psf.spatial_solve import orthonormal_basis
 from zeropoint.psf.stars import PsfStars
 
@@ -35,12 +37,19 @@ ENOUGH = 4
 STACK_RIDGE = 1000.0
 #: Where the linear solver stops, in the rounds of `ACCURACIES` and after them.
 TOLERANCE_EARLY, TOLERANCE = 1e-1, 1e-2
+#: With model pixels finer than this, in detector pixels, early rounds go on as far as the last one: what a star's
+#: pixels say apart is then told apart by the stars' different phases only, and comes late.
+FINE = 0.6
 #: Model pixels scatter by this about the stacked stars, in units of the peak, as far as the stars leave it open.
 PRIOR_SCATTER = 0.05
 #: Stars beyond this many standard deviations of sqrt(reduced chi-square) leave (PSFEx's).
 CLIP_SIGMA = 3.0
+#: Deviations below this are not significant: the model of an early round is not perfect.
+LEAST_SIGMA = 0.1
 #: Beyond this many FWHM from a star, pixels brighter than the model by so many standard deviations are not its own.
 OUTSKIRTS, INTRUDER_SIGMA = 2.0, 5.0
+#: At most this fraction of the stars is dropped in a round: while the model is rough, many may seem bad.
+MAX_REMOVE = 0.05
 #: Step of the numerical derivative of the model by the star's centre, pixels.
 CENTRE_STEP = 1e-4
 #: A star whose centre would move further than this from its middle pixel, in units of the stamp's side, is lost.
@@ -138,6 +147,18 @@ def _taps(state: _Stars, stars: PsfStars, o: PsfexOptions, by_x: float = 0.0, by
     )
 
 
+def _gaussian(offset: FloatArray, side: int, sigma: float) -> FloatArray:
+    """Return Gaussians along a line of ``side`` pixels, centred ``offset`` from the middle, shape (n, side)."""
+    r = np.arange(side) - side // 2 - offset[:, None]
+    return np.asarray(np.exp(-0.5 * (r / sigma) ** 2) / (np.sqrt(2.0 * np.pi) * sigma))
+
+
+def _gaussians(state: _Stars, side: int, sigma: float) -> FloatArray:
+    """Return the stamps that stars would have if they were round Gaussians."""
+    along_x, along_y = _gaussian(state.dx, side, sigma), _gaussian(state.dy, side, sigma)
+    return np.asarray(state.flux[:, None, None] * along_y[:, :, None] * along_x[:, None, :])
+
+
 def _aperture_flux(stars: PsfStars, radius: float) -> FloatArray:
     """Return sums of the good pixels in a circle; a bad pixel counts as the one opposite."""
     half = stars.side // 2
@@ -223,7 +244,8 @@ def clip_limit(chi: FloatArray) -> float:
 
     Notes
     -----
-    Median + 3 standard deviations of those within, until the deviation settles (to 1e-4) or is below 0.1.
+    Median + 3 standard deviations (of 0.1 at least) of those within, until the deviation settles (to 1e-4) or is
+    below 0.1.
     """
     kept = chi
     sigma = np.inf
@@ -231,8 +253,8 @@ def clip_limit(chi: FloatArray) -> float:
     for _ in range(100):
         centre = float(np.median(kept))
         before, sigma = sigma, float(np.sqrt(((kept - centre) ** 2).mean()))
-        limit = centre + CLIP_SIGMA * sigma
-        if sigma < 0.1 or abs(before - sigma) < 1e-4 * sigma:
+        limit = centre + CLIP_SIGMA * max(sigma, LEAST_SIGMA)
+        if sigma < LEAST_SIGMA or abs(before - sigma) < 1e-4 * sigma:
             break
         kept = chi[(chi <= limit) & (chi >= centre - CLIP_SIGMA * sigma)]
     return limit
@@ -256,14 +278,14 @@ class _Fit:
         """Return the fitted model."""
         self.stack(ACCURACIES[0])
         for accuracy in ACCURACIES:
-            self.refine(self.o.accuracy, TOLERANCE_EARLY)
+            self.refine(self.o.accuracy, TOLERANCE if self.o.scale < FINE else TOLERANCE_EARLY)
             self.clean(accuracy)
             _LOG.debug("Accuracy %.3f: %d of %d stars.", accuracy, self.state.used.sum(), len(self.stars))
         accuracy = self.o.accuracy
         self.refine(accuracy, TOLERANCE)
         if self.o.adaptive_accuracy:
             accuracy = self.observed_accuracy()
-        self.clean(accuracy)
+        self.clean(max(accuracy, self.o.accuracy))
         _LOG.debug("Accuracy %.4f: %d of %d stars.", accuracy, self.state.used.sum(), len(self.stars))
         self.refine(accuracy, TOLERANCE)
         self.grids = self.grids * taper(self.o, self.stars.side)
@@ -271,8 +293,14 @@ class _Fit:
 
     def stack(self, accuracy: float) -> None:
         """Make the first model."""
-        s = self.state
-        self.grids = stack_stars(self.stars, s.flux, s.dx, s.dy, s.used, accuracy, self.o)
+        s, o = self.state, self.o
+        self.grids = stack_stars(self.stars, s.flux, s.dx, s.dy, s.used, accuracy, o)
+        # interpolation blurs undersampled stars: what it does to a Gaussian of their size is undone
+        sigma = o.fwhm / FWHM_PER_SIGMA
+        blurred = replace(self.stars, image=_gaussians(s, self.stars.side, sigma))
+        self.grids -= stack_stars(blurred, s.flux, s.dx, s.dy, s.used, accuracy, o)
+        profile = _gaussian(np.zeros(1), o.grid, sigma / o.scale)
+        self.grids[0] += profile.T * profile
         self._hold_core()
         self.start = self.grids
         self.refit()
@@ -391,8 +419,13 @@ class _Fit:
         self.good = self.good & ~binary_dilation(intruder, np.ones((1, 3, 3), np.bool_))
         chi = np.sqrt(self._reduced_chi2(accuracy))
         s.used = s.used & np.isfinite(chi)
-        if s.used.any():
-            s.used = s.used & (chi <= clip_limit(chi[s.used]))
+        rows = np.flatnonzero(s.used)
+        if len(rows) == 0:
+            return
+        worst_first = rows[np.argsort(-chi[rows], kind="stable")]
+        worst_first = worst_first[chi[worst_first] > clip_limit(chi[rows])]
+        s.used = s.used.copy()
+        s.used[worst_first[: math.ceil(MAX_REMOVE * len(rows))]] = False
 
     def _result(self, accuracy: float) -> PsfexFit:
         s = self.state

@@ -58,15 +58,17 @@ class Resampler:
         order: int,
         gain: float,
     ) -> Resampler:
-        """Return the matrices that read grids from ``first + step * i``, times ``gain`` along each axis."""
-        parts = []
-        for first in (first_x, first_y):
-            start = np.empty((len(first), n_out), np.int64)
-            taps = np.empty((len(first), n_out, 2 * order))
-            axis_taps(np.ascontiguousarray(first, np.float64), step, order, n_in, start, taps)
-            taps *= gain
-            parts += [start, taps]
-        return cls(parts[0], parts[1], parts[2], parts[3], n_in)
+        """Return the matrices that read grids from ``first + step * i``, times ``gain`` along each axis.
+
+        The order is lowered where the kernel is wider than the grid.
+        """
+        n, order = len(first_x), min(order, n_in // 2)  # a kernel fits into the line
+        starts = np.empty((2, n, n_out), np.int64)
+        taps = np.empty((2, n, n_out, 2 * order))
+        for axis, first in enumerate((first_x, first_y)):
+            axis_taps(np.ascontiguousarray(first, np.float64), step, order, n_in, starts[axis], taps[axis])
+        taps *= gain
+        return cls(starts[0], taps[0], starts[1], taps[1], n_in)
 
     def __len__(self) -> int:
         return len(self.start_x)

@@ -166,6 +166,8 @@ class CalibrateImageConfig(FileConfig):
         self.psf_detection.doTempLocalBackground = False
         self.psf_detection.reEstimateBackground = False
         _set_measurement(self.psf_source_measurement, _PSF_PLUGINS)
+        psfex = self.psf_measure_psf.psfDeterminer["psfex"]
+        psfex.photometricFluxField = "base_CircularApertureFlux_12_0_instFlux"
         selector = self.measure_aperture_correction.sourceSelector["science"]
         selector.doUnresolved = False
         selector.flags.good = ["calib_psf_used"]
