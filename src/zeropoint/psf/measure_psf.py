@@ -230,7 +230,7 @@ class MeasurePsf:
         fitted = candidates.take(available)
         judges = candidates.take(reserved) if reserved.sum() >= JUDGES else fitted
         sizes = _sizes(candidates)
-        determiner: PsfDeterminer | None = self.determiner
+        determiner = self.determiner
         first_reason = ""
         while True:
             result = determiner.determine_psf(exposure, fitted)
@@ -239,8 +239,8 @@ class MeasurePsf:
             if not trouble:
                 break
             first_reason = first_reason or f"order {order}: {trouble}"
-            determiner = determiner.at_order(order - 1) if order > 0 else None
-            if determiner is None:
+            lower = determiner.at_order(order - 1) if order > 0 else None
+            if lower is None:
                 raise UnreliablePsfError(
                     f"The PSF fitted to {int(result.used.sum())} stars is wrong at every spatial order ({trouble}); "
                     "look at the selected stars: are they stars, and not saturated?",
@@ -249,6 +249,7 @@ class MeasurePsf:
                     num_stars=int(result.used.sum()),
                 )
             _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", order, order - 1, trouble)
+            determiner = lower
         if first_reason:
             result.metadata["psfOrderReason"] = first_reason
         return result
