@@ -70,7 +70,7 @@ lock: ## Renew requirements.lock from pyproject.toml (needs uv)
 	    --no-emit-index-url --generate-hashes --quiet -o requirements.lock
 
 system-deps: ## Debian packages that some validations want
-	apt-get update && apt-get install -y chromium postgresql astrometry-data-tycho2-07-littleendian
+	apt-get update && apt-get install -y chromium postgresql psfex source-extractor astrometry-data-tycho2-07-littleendian
 
 clean: ## Remove the environment and caches
 	rm -rf .venv .venv-3.12 .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
