@@ -40,9 +40,12 @@ MINIMUM_STARS = 3
 #: Stars with fewer good pixels than this share, in the middle of their stamps, are not used.
 MINIMUM_UNMASKED_FRACTION = 0.5
 CORE_SIDE = 25
-#: An undersampled PSF is modelled out to this many FWHM on either side, on at most so many model pixels.
+#: An undersampled PSF is modelled with half-size pixels, out to 4 FWHM on either side, on at most so many model pixels.
 FINE_GRID_FWHM = 8.0
 FINE_GRID_MAX = 41
+#: Where stars are many it pays up to this FWHM too, pixels: aliasing makes detector pixels 1 % too wide. Out to 3 FWHM.
+SHARP_FWHM = 2.8
+SHARP_GRID_FWHM = 6.0
 
 
 class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
@@ -137,7 +140,8 @@ class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
         dtype=float,
         default=2.2,
         min=0.0,
-        doc="If the stars' median FWHM is below this, pixels, half-size model pixels are used; 0 never.",
+        doc="If the stars' median FWHM is below this, pixels, half-size model pixels are used, and up to 2.8 pixels "
+        "where stars are many; 0 never.",
     )
 
     def setDefaults(self) -> None:
@@ -339,10 +343,17 @@ class PcaPsfDeterminer(PsfDeterminer):
         sizes = star_sizes(stars)
         sizes = sizes[np.isfinite(sizes)]
         fwhm = FWHM_PER_SIGMA * float(np.median(sizes)) if len(sizes) else math.inf
-        if fwhm >= self.config.undersampled_fwhm:
+        limit = self.config.undersampled_fwhm
+        if (
+            limit > 0
+            and self._affordable(len(stars), self.config.spatialOrder, 0.5) == self.config.spatialOrder
+        ):
+            limit = max(limit, SHARP_FWHM)
+        if fwhm >= limit:
             return 1.0, stars.side
         _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
-        half = min(math.ceil(FINE_GRID_FWHM * fwhm), FINE_GRID_MAX // 2, stars.side)
+        reach = FINE_GRID_FWHM if fwhm < self.config.undersampled_fwhm else SHARP_GRID_FWHM
+        half = min(math.ceil(reach * fwhm), FINE_GRID_MAX // 2, stars.side)
         return 0.5, 2 * half + 1
 
     @staticmethod

@@ -157,7 +157,7 @@ def _fit(stars: PsfStars, o: PcaOptions) -> PcaFit:
     before_judging = ROUNDS_BEFORE_FINE if o.grid.scale < 1 else ROUNDS_BEFORE
     for step in range(before_judging + o.n_rounds):
         before = fit.state.used.copy()
-        _round(fit, stars, o, cap)
+        _round(fit, stars, o, cap, step > LAST_REWEIGHTING)
         valid &= ~(before & ~fit.state.used)
         valid &= np.isfinite(fit.reduced_chi2) & (fit.reduced_chi2 > 0) & np.isfinite(fit.amounts.amplitude)
         if step == LAST_REWEIGHTING - 1 and o.grid.adaptive_max_snr:
@@ -202,29 +202,33 @@ def _start(stars: PsfStars, o: PcaOptions) -> _Fit:
     if o.grid.scale < 1 and o.grid.order > 0:
         simple = replace(o, grid=replace(o.grid, order=0))
         fit.psf = fit.prior = grid_model(psf.coefficients[:1], psf.size, simple.grid, psf.average_position)
-        for _ in range(ROUNDS_OF_PRIOR):
-            _round(fit, stars, simple, o.grid.max_snr)
+        for step in range(ROUNDS_OF_PRIOR):
+            _round(fit, stars, simple, o.grid.max_snr, step > 1)
         psf.coefficients[0] = fit.psf.coefficients[0]
         fit.psf = fit.prior = psf
         state.inverse = None
     return fit
 
 
-def _reweight(stars: PsfStars, state: StarState, o: PcaOptions, cap: float) -> None:
+def _reweight(stars: PsfStars, state: StarState, o: PcaOptions, cap: float, settled: bool) -> None:
     """Set the stars' weights for the next solve; ``state`` is updated."""
     if state.variance.size == 0:
         return
+    inverse = state.inverse
     reweight(stars, state, cap, o.grid.photon_noise_weights)
     if o.constant_weight:
         capped = np.minimum(state.signal_to_noise, cap)
         typical = float(np.median(capped[state.used])) if state.used.any() else 1.0
         state.weight *= ((typical / np.maximum(capped, 1e-30)) ** 2)[:, None, None]
+    # weights change little from then on, and a preconditioner need not be exact
+    if settled:
+        state.inverse = inverse
 
 
-def _round(fit: _Fit, stars: PsfStars, o: PcaOptions, cap: float) -> None:
-    """Do one round with the stars in use; ``fit`` is updated."""
+def _round(fit: _Fit, stars: PsfStars, o: PcaOptions, cap: float, settled: bool) -> None:
+    """Do one round with the stars in use; ``fit`` is updated. If settled, the preconditioner is kept."""
     state, grid = fit.state, o.grid
-    _reweight(stars, state, o, cap)
+    _reweight(stars, state, o, cap, settled)
     flux = state.flux
     kept = state.used.copy()
     spatial = _in_cells(stars, kept, flux, o, o.n_star_per_cell_spatial_fit)

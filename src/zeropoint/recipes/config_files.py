@@ -159,7 +159,9 @@ class _SkipImports(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module, file: str) -> None:
         self._file = file
-        self._used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))}
+        self._used = {
+            ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))
+        }
         self.tree: ast.Module = self.visit(tree)
 
     def visit_Import(self, node: ast.Import) -> ast.stmt:
