@@ -123,21 +123,22 @@ def build_sky(millions: float) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder, target = Path(scratch) / "tables", Path(scratch) / "sky"
         write_sky(folder, n)
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [
-            str(Path(sys.executable).with_name("zeropoint")),
-            "references",
-            "build",
-            str(target),
-            str(folder),
-        ]
-        subprocess.run(command, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+        # the peak of getrusage would be that of this process, from which the other one is forked
+        command = f"""
+import time
+from zeropoint.cli import main
+main(["references", "build", {str(target)!r}, {str(folder)!r}], standalone_mode=False)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time(), int(peak) / 1024)
+"""
+        output = subprocess.run(
+            [sys.executable, "-c", command], check=True, stdout=subprocess.PIPE, text=True
+        )
+        seconds, peak = map(float, output.stdout.splitlines()[-1].split())
         size = sum(path.stat().st_size for path in target.iterdir()) / 1e9
         print(
-            f"build: {n:,} rows, {seconds:.0f} CPU s, {n / seconds:,.0f} rows a CPU second; peak "
-            f"{after.ru_maxrss / 1024:.0f} MB; {size:.2f} GB on disk"
+            f"build: {n:,} rows, {seconds:.0f} CPU s, {n / seconds:,.0f} rows a CPU second; peak {peak:.0f} MB; "
+            f"{size:.2f} GB on disk"
         )
         start = time.process_time()
         source = ReferenceSource.open(target)

@@ -5,6 +5,7 @@ import yaml
 
 from zeropoint.catalogs import reference_guess as guess
 from zeropoint.catalogs.reference_columns import make_column_map, read_column_map
+from zeropoint.catalogs.reference_covariances import COVARIANCES
 from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.errors import InvalidInputError
 
@@ -185,3 +186,23 @@ def test_motions_of_unknown_unit_are_not_used(tmp_path):
     done = standard(table)
     assert not {"pm_ra", "pm_dec", "epoch"} & set(done)
     assert done["quality"].tolist() == [4]
+
+
+def test_covariances_of_version_2_have_units(tmp_path):
+    """With the units that afw writes, and without; in Rubin's order of names."""
+    meta = {"AFW_TYPE": "SIMPLE", "REFCAT_FORMAT_VERSION": 2}
+    columns = {"coord_ra": [0.1], "coord_dec": [0.2], "r_flux": [3.0], "coord_ra_pm_dec_Cov": [2.0],
+               "pm_ra_pm_dec_Cov": [3.0], "coord_dec_parallax_Cov": [4.0]}  # fmt: skip
+    units = {"coord_ra_pm_dec_Cov": "mas^2/year", "pm_ra_pm_dec_Cov": "rad^2/year^2"}
+    done = standard(raw(tmp_path, units, meta, **columns))
+    assert done["coord_ra_pm_dec_Cov"] == pytest.approx(2.0 * np.deg2rad(1 / 3.6e6) ** 2)
+    assert (done["pm_ra_pm_dec_Cov"], done["coord_dec_parallax_Cov"]) == ([3.0], [4.0])
+    assert "coord_ra_pm_dec_Cov" not in standard(raw(tmp_path, units, meta, **columns), {"covariances": None})
+    assert list(COVARIANCES)[:4] == [
+        f"coord_ra_{name}_Cov" for name in ("coord_dec", "pm_ra", "pm_dec", "parallax")
+    ]
+
+
+def test_errors_of_ps1_are_in_arcseconds(tmp_path):
+    columns = {"objID": [1], "raMean": [10.0], "decMean": [20.0], "raMeanErr": [0.01], "gMeanPSFMag": [18.0]}
+    assert standard(raw(tmp_path, **columns))["coord_raErr"] == pytest.approx(np.deg2rad(0.01 / 3600.0))
