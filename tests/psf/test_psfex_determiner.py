@@ -10,7 +10,12 @@ from naive.psf_stars import blank_exposure, make_candidates, true_stamps
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.visit_image import visit_image
 from zeropoint.datamodel.wcs import SkyWcs
-from zeropoint.errors import PsfexNoGoodStarsError, PsfexNoStarsError, PsfexTooFewGoodStarsError
+from zeropoint.errors import (
+    InvalidInputError,
+    PsfexNoGoodStarsError,
+    PsfexNoStarsError,
+    PsfexTooFewGoodStarsError,
+)
 from zeropoint.psf.measure_psf import MeasurePsf, MeasurePsfConfig
 from zeropoint.psf.piff_io import from_lsst_psf, to_lsst_psf
 from zeropoint.psf.psfex_determiner import PsfexPsfDeterminer, PsfexPsfDeterminerConfig
@@ -139,7 +144,7 @@ def test_candidates_are_screened_by_flux_and_flags():
 def test_an_unknown_flux_is_an_error_that_names_the_field_and_what_there_is():
     catalog = _catalog([1.0], [0], [0])
     determiner = _determiner(photometricFluxField="base_PsfFlux_instFlux")
-    with pytest.raises(pexConfig.FieldValidationError, match="photometricFluxField") as failure:
+    with pytest.raises(InvalidInputError, match="photometricFluxField") as failure:
         determiner.screen(catalog, np.arange(1))
     assert FLUX in str(failure.value)
 

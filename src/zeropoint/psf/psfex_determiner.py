@@ -14,7 +14,12 @@ from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.psf_model import PixelGridPsf
-from zeropoint.errors import PsfexNoGoodStarsError, PsfexNoStarsError, PsfexTooFewGoodStarsError
+from zeropoint.errors import (
+    InvalidInputError,
+    PsfexNoGoodStarsError,
+    PsfexNoStarsError,
+    PsfexTooFewGoodStarsError,
+)
 from zeropoint.psf.candidates import PsfCandidates
 from zeropoint.psf.pixel_grid_export import PositionFrame, export_pixel_grid, triangular_exponents
 from zeropoint.psf.pixel_grid_stars import star_sizes
@@ -141,16 +146,16 @@ class PsfexPsfDeterminer(PsfDeterminer):
 
         Raises
         ------
-        FieldValidationError
+        InvalidInputError
             If the catalogue lacks ``photometricFluxField``.
         PsfexNoGoodStarsError
             If there are candidates, and none is good.
         """
         name = self.config.photometricFluxField
         if not has_column(catalog, name):
-            message = f"the catalogue has no column {name!r}: name one that is measured, such as {_fluxes(catalog)}."
-            raise pexConfig.FieldValidationError(
-                PsfexPsfDeterminerConfig.photometricFluxField, self.config, message
+            raise InvalidInputError(
+                f'psfDeterminer["psfex"].photometricFluxField: the catalogue has no column {name!r}; name one that is '
+                f"measured, such as {_fluxes(catalog)}."
             )
         flux = np.asarray(column(catalog, name), np.float64)[rows]
         keep = np.isfinite(flux) & (flux >= 0)
