@@ -120,6 +120,7 @@ def write_sky(folder: Path, n: int) -> None:
 def build_sky(millions: float) -> None:
     """Build a catalogue of the whole sky in a process of its own, and say what it took."""
     n = int(millions * 1e6)
+    depth = 7 if n >= 20_000_000 else 5  # not 131,072 shards of a few rows each
     with tempfile.TemporaryDirectory() as scratch:
         folder, target = Path(scratch) / "tables", Path(scratch) / "sky"
         write_sky(folder, n)
@@ -127,7 +128,7 @@ def build_sky(millions: float) -> None:
         command = f"""
 import time
 from zeropoint.cli import main
-main(["references", "build", {str(target)!r}, {str(folder)!r}], standalone_mode=False)
+main(["references", "build", "--depth", "{depth}", {str(target)!r}, {str(folder)!r}], standalone_mode=False)
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(time.process_time(), int(peak) / 1024)
 """
