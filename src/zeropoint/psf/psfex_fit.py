@@ -33,6 +33,8 @@ ACCURACIES = (0.2, 0.1, 0.05)
 ACCURACY_RANGE = (0.002, 0.05)
 #: It may be smaller than the one assumed if so many bright stars for each term say so.
 ENOUGH = 4
+#: If fewer do, this is assumed at least, so that the few brightest stars do not settle everything.
+FEW_STARS_ACCURACY = 0.03
 #: Added to the diagonal of the fit of each stacked pixel (PSFEx's Tikhonov term).
 STACK_RIDGE = 1000.0
 #: Where the linear solver stops, in the rounds of `ACCURACIES` and after them.
@@ -385,7 +387,7 @@ class _Fit:
             return self.o.accuracy
         found = float(np.clip(np.sqrt(max(float(np.median(square[bright])), 0.0)), *ACCURACY_RANGE))
         # few stars cannot show that the model is good
-        return found if bright.sum() >= ENOUGH * self.basis.shape[1] else max(found, self.o.accuracy)
+        return found if bright.sum() >= ENOUGH * self.basis.shape[1] else max(found, FEW_STARS_ACCURACY)
 
     def _hold_core(self) -> None:
         """Keep the amplitude of the core constant over the detector and the constant term's sum 1, in place.
