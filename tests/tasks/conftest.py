@@ -14,6 +14,7 @@ from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
 from lsst.daf.butler import Butler
 
 from tasks import make
+from tasks.older_pair import MakePair, Pair
 from zeropoint.butler.cameras import register_camera
 from zeropoint.butler.ingest import ingest_images
 from zeropoint.butler.refcats import ingest_references
@@ -59,6 +60,16 @@ def make_task(simulated: SimulatedExposure, base_config: CalibrateImageConfig) -
         return task
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_pair(simulated: SimulatedExposure) -> MakePair:
+    return MakePair(simulated)
+
+
+@pytest.fixture(scope="session")
+def pair(make_pair: MakePair) -> Pair:
+    return make_pair.run()
 
 
 # -- a repository ---------------------------------------------------------------------------------------------

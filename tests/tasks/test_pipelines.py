@@ -20,15 +20,16 @@ from zeropoint.recipes.overrides import changed_fields
 from zeropoint.recipes.session import build_config
 
 FOLDER = Path(str(resources.files("zeropoint.tasks") / "pipelines"))
-ALL = sorted(FOLDER.rglob("*.yaml"))
+ALL = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "legacy.yaml")
+LEGACY = sorted(FOLDER.rglob("legacy.yaml"))
 CAMERAS = [name for name in BUILTIN_CARDS if isinstance(load_card(name).get("instrument"), str)]
 
 
-def documented_names() -> set[str]:
-    """Return the production names of the table of connections in ``docs/datasets.md``."""
+def documented_names(task: str) -> set[str]:
+    """Return the production names of a task's table of connections in ``docs/datasets.md``."""
     text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     names = set()
-    for line in text.split("## CalibrateImageTask")[1].split("\n## ")[0].splitlines():
+    for line in text.split(f"## {task}")[1].split("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 9 and cells[0].startswith("`"):
             own = re.match(r"`(\w+)`", cells[2])
@@ -46,15 +47,40 @@ def test_every_pipeline_builds_with_the_documented_dataset_types(path: Path) -> 
     graph = pipeline.to_graph()
     assert set(graph.tasks) == {"calibrateImage"}
     automatic = {f"calibrateImage_{kind}" for kind in ("config", "log", "metadata")}
-    assert set(graph.dataset_types) - automatic - {"packages"} == documented_names()
+    assert set(graph.dataset_types) - automatic - {"packages"} == documented_names("CalibrateImageTask")
     for subset in ("step1a-single-visit-detectors", "stage1-single-visit", "single_frame"):
         assert set(pipeline.subsets[subset]) == {"calibrateImage"}
     assert set(Pipeline.from_uri(f"{path}#single_frame").task_labels) == {"calibrateImage"}
 
 
+@pytest.mark.parametrize("path", LEGACY, ids=[str(path.relative_to(FOLDER)) for path in LEGACY])
+def test_the_older_pairs_pipelines_build_with_the_documented_dataset_types(path: Path) -> None:
+    pipeline = Pipeline.from_uri(str(path))
+    graph = pipeline.to_graph()
+    labels = ["characterizeImage", "calibrate"]
+    assert list(graph.tasks) == labels
+    automatic = {f"{label}_{kind}" for kind in ("config", "log", "metadata") for label in labels}
+    assert set(graph.dataset_types) - automatic - {"packages"} == (
+        documented_names("CharacterizeImageTask") | documented_names("CalibrateTask")
+    )
+    assert set(pipeline.subsets["singleFrame"]) == set(labels)
+
+
+def test_what_the_user_sets_is_not_derived_by_the_older_pair() -> None:
+    pipeline = Pipeline.from_uri(str(FOLDER / "legacy.yaml"))
+    pipeline.addConfigOverride("characterizeImage", "installSimplePsf.fwhm", 3.0)
+    pipeline.addConfigOverride("calibrate", "photoCal.match.matchRadius", 2.0)
+    kept = {label: list(task.config.derived_fields_keep) for label, task in pipeline.to_graph().tasks.items()}
+    assert kept == {
+        "characterizeImage": ["installSimplePsf.fwhm"],
+        "calibrate": ["photoCal.match.matchRadius"],
+    }
+
+
 def test_there_is_one_for_every_camera_with_a_name() -> None:
     assert {path.name for path in FOLDER.glob("*.yaml")} == {
         "calibrate.yaml",
+        "legacy.yaml",
         *(f"{name}.yaml" for name in CAMERAS),
     }
 

@@ -353,6 +353,8 @@ class CalibrateTask(pipeBase.PipelineTask):
         for name, value in values.items():
             setattr(struct, name, value)
         _outputs.record_metadata(self.metadata, record)
+        if record.match_metadata:
+            self.metadata.set_dict("matchMeta", record.match_metadata)
 
     def _footprints(self, footprints: SourceFootprints | None) -> SourceFootprints | None:
         """Return footprints as they are written: with the pixels of deblended sources only if so configured."""
