@@ -303,3 +303,18 @@ def test_config_translate_never_overwrites_the_original(run: Any, one_error: Any
     path = tmp_path / "mine.py"
     path.write_text("config.psf_detection.minPixels = 2\n")
     one_error(run("config", "translate", path, "-o", path), 1, "mine.py", "another folder")
+
+
+def test_config_translate_knows_the_older_pair(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "characterizeImage.py"
+    path.write_text(
+        "from lsst.meas.algorithms import ObjectSizeStarSelectorTask\n"
+        "config.measurePsf.starSelector['objectSize'].signalToNoiseMin = 30\n"
+        "config.measurePsf.noSuchField = 1\n"
+    )
+    result = run("config", "translate", path, "--task", "characterizeImage")
+    assert result.exit_code == 3
+    assert "from zeropoint.catalogs.selectors import ObjectSizeStarSelector as" in result.stdout
+    assert "\nconfig.measurePsf.starSelector['objectSize'].signalToNoiseMin = 30\n" in result.stdout
+    assert [line.split(":")[0] for line in result.stderr.splitlines()][-1] == "NO EQUIVALENT"
+    assert "--task names another task" in run("config", "translate", path).stderr

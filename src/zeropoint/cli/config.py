@@ -11,6 +11,8 @@ import click
 from zeropoint.cli.errors import clear_errors
 
 if TYPE_CHECKING:
+    from lsst.pex.config import Config
+
     from zeropoint.recipes.translate import Translation
 
 
@@ -73,9 +75,16 @@ def _fields(data: Any, prefix: str = "") -> list[tuple[str, Any]]:
     metavar="OUT.py",
     help="File to write; without it the translation is printed.",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["calibrateImage", "characterizeImage", "calibrate"]),
+    default="calibrateImage",
+    show_default=True,
+    help="Task that the file configures.",
+)
 @clear_errors
-def translate(file: Path, out: Path | None) -> None:
-    """Rewrite a config file of Rubin's CalibrateImageTask that imports the compiled stack.
+def translate(file: Path, out: Path | None, task: str) -> None:
+    """Rewrite a config file of one of Rubin's tasks that imports the compiled stack.
 
     Imports and retargeted classes become ours, with comments and layout kept. Each statement is tried on a
     configuration; one that has no equivalent becomes a comment with the reason. Files that FILE.py loads are
@@ -86,16 +95,15 @@ def translate(file: Path, out: Path | None) -> None:
 
     Exit codes: 0 everything translated, 3 something became a comment, 1 the file cannot be read.
     """
-    from zeropoint.recipes.session import production_config
     from zeropoint.recipes.translate import translate_file
 
-    result = translate_file(file, production_config())
+    result = translate_file(file, _configuration(task))
     if out is None:
         click.echo(result.text, nl=False)
     else:
         _write(result, out)
     for member in result.family():
-        _report(member)
+        _report(member, task)
     if out is None and any(member.changes or member.dropped for member in result.family()[1:]):
         click.echo("note: loaded files need translation too; -o OUT.py writes them beside OUT.py", err=True)
     sys.exit(3 if any(member.dropped for member in result.family()) else 0)
@@ -126,14 +134,29 @@ def _write(result: Translation, out: Path) -> None:
         click.echo(target)
 
 
-def _report(member: Translation) -> None:
+def _configuration(task: str) -> Config:
+    """Return the configuration that the files of a task are tried on."""
+    if task == "characterizeImage":
+        from zeropoint.recipes.characterize_image import CharacterizeImageConfig
+
+        return CharacterizeImageConfig()
+    if task == "calibrate":
+        from zeropoint.recipes.calibrate import CalibrateConfig
+
+        return CalibrateConfig()
+    from zeropoint.recipes.session import production_config
+
+    return production_config()
+
+
+def _report(member: Translation, task: str) -> None:
     for sentence in member.changes:
         click.echo(f"{member.path}, {sentence}", err=True)
     for sentence in member.dropped:
         click.echo(f"NO EQUIVALENT: {member.path}, {sentence}", err=True)
     if not member.checked:
         click.echo(
-            f"note: {member.path} sets no field of CalibrateImage's configuration: only imports were translated, "
-            "field names were not tried",
+            f"note: {member.path} sets no field of {task}'s configuration: only imports were translated, "
+            "field names were not tried (--task names another task)",
             err=True,
         )

@@ -30,10 +30,14 @@ EQUIVALENTS = {
     "AstrometryTask": "zeropoint.astrometry.solve",
     "BaseLimit": "zeropoint.catalogs.selectors",
     "BaseSourceSelectorConfig": "zeropoint.catalogs.selectors",
+    "CalibrateConfig": "zeropoint.tasks.calibrate",
     "CalibrateImageConfig": "zeropoint.tasks.calibrate_image",
     "CalibrateImageTask": "zeropoint.tasks.calibrate_image",
+    "CalibrateTask": "zeropoint.tasks.calibrate",
     "CatalogCalculationConfig": "zeropoint.measurement.catalog_calculation",
     "CatalogCalculationTask": "zeropoint.measurement.catalog_calculation",
+    "CharacterizeImageConfig": "zeropoint.tasks.characterize_image",
+    "CharacterizeImageTask": "zeropoint.tasks.characterize_image",
     "CentroidErrorLimit": "zeropoint.catalogs.selectors",
     "ColorLimit": "zeropoint.catalogs.selectors",
     "Colorterm": "zeropoint.photometry.color_terms",
@@ -119,6 +123,8 @@ EQUIVALENTS = {
 
 _RENAMED = {
     "CalibrateImageTask": "CalibrateImageTask",
+    "CalibrateTask": "CalibrateTask",
+    "CharacterizeImageTask": "CharacterizeImageTask",
     "InterpImageTask": "InterpolateDefects",
     "InterpImageConfig": "InterpolateDefectsConfig",
 }

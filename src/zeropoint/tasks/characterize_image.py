@@ -111,11 +111,11 @@ class CharacterizeImageConnections(  # type: ignore[call-arg]  # a metaclass tak
         """Refuse a visit of several exposures in words."""
         try:
             return super().adjustQuantum(inputs, outputs, label, data_id)
-        except pipeBase.ScalarError as error:
+        except pipeBase.ScalarError:
             raise pipeBase.ScalarError(
                 f"{label}: visit {data_id['visit']} has several exposures, and CharacterizeImageTask takes visits of "
                 "one. Leave it out of the data query, or calibrate it with CalibrateImageTask, which combines snaps."
-            ) from error
+            ) from None
 
 
 class CharacterizeImageConfig(  # type: ignore[call-arg]  # a metaclass takes the connections

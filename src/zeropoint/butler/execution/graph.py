@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lsst.daf.butler import Butler, ButlerUserError
-from lsst.pipe.base import Pipeline, PipelineGraph
+from lsst.pipe.base import Pipeline, PipelineGraph, ScalarError
 from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
@@ -287,6 +287,8 @@ def build_graph(
         raise
     except FileNotFoundError as error:
         raise InvalidInputError(f"no graph: {_text(error)}") from error
+    except ScalarError as error:
+        raise InvalidInputError(f"no graph for -d {request.data_query!r}: {_text(error)}") from None
     except (ButlerUserError, LookupError, ValueError, RuntimeError) as error:
         wrong = other_instrument(butler, pipeline_graph, inputs)
         raise InvalidInputError(
