@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import galsim
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from naive import hsm as naive
 from naive.star_field import catalog_of, disc_footprints, exposure_of, grid_of_stars, start_schema
 from zeropoint.datamodel.psf_model import GaussianPsf
 from zeropoint.errors import InvalidInputError
-from zeropoint.measurement._shape_kernels import sdss_shape_stack
+from zeropoint.measurement._shape_kernels import (
+    N_SUB,
+    RHO2_MAX,
+    WIDE,
+    sdss_shape_stack,
+    smeared_sums,
+    subsampled_sums,
+)
 from zeropoint.measurement.shapes import gaussian_fit_covariance
 from zeropoint.measurement.single_frame import SingleFrameMeasurement, SingleFrameMeasurementConfig
 
@@ -224,6 +233,43 @@ def test_sdss_shape_equals_its_twin_and_is_exact_for_gaussians(sigma):
         # the kernel stops at a relative change of 1e-4
         np.testing.assert_allclose(values[2:4], np.diag(expected), rtol=3e-4)
         np.testing.assert_allclose(values[4], expected[0, 1], atol=1e-3)
+
+
+def glow(side: int = 301) -> np.ndarray:
+    """Return noise upon what a background fit may leave of a nebula."""
+    y, x = np.mgrid[:side, :side] - side // 2
+    return np.random.default_rng(0).normal(0, 1, (side, side)) + 0.3 * np.exp(-(x**2 + y**2) / 7200.0)
+
+
+@pytest.mark.parametrize(
+    ("sums", "scale", "rtol"),
+    [(subsampled_sums, 0.02, 1e-11), (subsampled_sums, 20.0, 1e-11), (smeared_sums, WIDE, 6e-4)],
+)
+def test_sums_over_points_of_pixels_equal_their_twin(sums, scale, rtol):
+    image, out = glow(81) + 5.0, np.empty(6)
+    for shape in ([[1.0, 0.0], [0.0, 1.0]], [[1.3, 0.4], [0.4, 2.5]], [[3.0, -0.9], [-0.9, 1.5]]):
+        # on the middle, and over a corner of the image
+        for cx, cy in ((40.3, 39.6), (1.7, 79.4)):
+            w = scale * np.array(shape)
+            expected = naive.subsampled_sums(image, cx, cy, w, RHO2_MAX, N_SUB)
+            sums(image, cx, cy, w[0, 0], w[1, 1], w[0, 1], out)
+            size = np.sqrt(np.diag(w))
+            units = expected[0] * np.array([1, *size, *size**2, size[0] * size[1]])
+            np.testing.assert_allclose(out / units, expected / units, rtol=0, atol=rtol)
+
+
+def test_sdss_shape_of_noise_that_runs_away_is_cheap():
+    # begins smaller than a pixel and ends 64 pixels wide: with points of pixels throughout it took 0.4 s
+    image = np.ascontiguousarray(glow()[None])
+    x, y, status = np.array([179.0]), np.array([165.0]), np.zeros(1, np.int64)
+    out = np.empty((1, 6))
+    sdss_shape_stack(image, x, y, 2.0, 100, out, status)
+    assert status[0] & 4
+    # as with points throughout
+    np.testing.assert_allclose(out[0, 2:5], [4091.162, 4084.303, 182.788], rtol=1e-4)
+    start = time.process_time()
+    sdss_shape_stack(image, x, y, 2.0, 100, out, status)
+    assert time.process_time() - start < 0.1
 
 
 def test_sdss_shape_falls_back_to_unweighted_moments():

@@ -52,3 +52,12 @@ def sdss_moments(image: np.ndarray, cx: float, cy: float) -> np.ndarray:
         o = np.array([[s[3], s[5]], [s[5], s[4]]]) / s[0]
         w = np.linalg.inv(np.linalg.inv(o) - np.linalg.inv(w))
     return w
+
+
+def subsampled_sums(
+    image: np.ndarray, cx: float, cy: float, w: np.ndarray, rho2: float, n: int
+) -> np.ndarray:
+    """Return `weighted_sums` of an image whose pixels are spread over n x n points, in units of pixels."""
+    fine = np.repeat(np.repeat(image, n, axis=0), n, axis=1)
+    s = weighted_sums(fine, (cx + 0.5) * n - 0.5, (cy + 0.5) * n - 0.5, w * n**2, rho2)
+    return np.asarray(s) / n ** np.array([2, 3, 3, 4, 4, 4])
