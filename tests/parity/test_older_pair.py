@@ -53,7 +53,9 @@ def run_pair(path, references):
     return one, second.run(one.exposure, one.background, one.sourceCat, ids)
 
 
-@pytest.fixture(scope="module", params=["g", "r", "i", "z"])
+@pytest.fixture(
+    scope="module", params=["r", *(pytest.param(band, marks=pytest.mark.slow) for band in ("g", "i", "z"))]
+)
 def frame(request, real_data, testdata):
     folder, band = testdata / "sdss-s82", request.param
     if not folder.is_dir():

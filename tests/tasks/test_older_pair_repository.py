@@ -178,6 +178,7 @@ def test_a_characterized_image_comes_back_as_it_was(
             np.testing.assert_array_equal(one.image(), other.image())
 
 
+@pytest.mark.slow
 def test_pipetask_writes_the_same(by_zeropoint: Outputs, by_pipetask: Outputs) -> None:
     for name in TABLES:
         one, other = by_zeropoint.get(name), by_pipetask.get(name)
