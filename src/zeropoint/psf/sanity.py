@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from zeropoint.datamodel.psf_model import PsfModel
 from zeropoint.psf.candidates import PsfCandidates
+from zeropoint.psf.pixel_grid_stars import star_sizes
 from zeropoint.psf.quality import fit_stars
 
 __all__ = ["FWHM_PER_SIGMA", "equivalent_sigma", "profile_misfit", "why_contradicted", "why_insane"]
@@ -17,6 +18,9 @@ FWHM_PER_SIGMA = 2.3548
 SIZE_FACTOR = 1.5
 #: The typical star may differ from the model by this fraction of its profile (root of the ratio of powers).
 MISFIT_LIMIT = 0.25
+#: The profile counts out to this many sigma of the typical star, and at least so many pixels. Beyond is hardly any of its
+#: power, but there are neighbours.
+MISFIT_REACH = (3.0, 2.0)
 #: Fewer stars than this do not judge a model.
 JUDGES = 3
 #: The deepest trough, in units of the peak.
@@ -90,15 +94,22 @@ def profile_misfit(psf: PsfModel, candidates: PsfCandidates) -> npt.NDArray[np.f
     Returns
     -------
     misfit : float64, shape (n,)
-        ``sqrt(sum(r^2 - v) / sum m^2)`` over good pixels, with residual r, noise variance v and model m of the
-        fitted flux; 0 where the residual is below the noise, infinite where the star has no positive flux in the
-        model. Unlike moments it is defined at any sampling. Stars with fewer than half good pixels are left out.
+        ``sqrt(sum(r^2 - v) / sum m^2)`` over the good pixels within 3 sigma of the typical star (2 pixels at least),
+        with residual r, noise variance v and model m of the fitted flux; 0 where the residual is below the noise,
+        infinite where the star has no positive flux in the model. Unlike moments it is defined at any sampling, and
+        unlike a chi-square of whole stamps it does not count neighbours. Stars with fewer than half good pixels are
+        left out.
     """
     fits = fit_stars(psf, candidates)
-    residual = np.where(fits.good, fits.stars.image - fits.model, 0.0)
-    excess = (residual * residual - np.where(fits.good, fits.variance, 0.0)).sum(axis=(1, 2))
-    power = np.where(fits.good, fits.model, 0.0) ** 2
-    total = power.sum(axis=(1, 2))
+    sizes = star_sizes(fits.stars)
+    sizes = sizes[np.isfinite(sizes)]
+    by_size, least = MISFIT_REACH
+    reach = max(by_size * float(np.median(sizes)), least) if len(sizes) else np.inf
+    axis = np.arange(fits.model.shape[1]) - fits.model.shape[1] // 2
+    counted = fits.good & (np.hypot(axis[:, None], axis) <= reach)
+    residual = np.where(counted, fits.stars.image - fits.model, 0.0)
+    excess = (residual * residual - np.where(counted, fits.variance, 0.0)).sum(axis=(1, 2))
+    total = (np.where(counted, fits.model, 0.0) ** 2).sum(axis=(1, 2))
     result = np.full(len(total), np.inf)
     ok = np.isfinite(excess) & (fits.flux > 0) & (total > 0)
     result[ok] = np.sqrt(np.maximum(excess[ok], 0.0) / total[ok])
