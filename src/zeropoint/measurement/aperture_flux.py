@@ -18,6 +18,8 @@ from zeropoint.measurement._kernels_aperture import (
     plain_apertures,
     sinc_apertures,
 )
+from zeropoint.measurement._kernels_exact_aperture import exact_apertures
+from zeropoint.measurement._psf_moments import UNDERSAMPLED
 from zeropoint.measurement.base import (
     FLUX_ORDER,
     MeasurementPlugin,
@@ -76,7 +78,7 @@ class ApertureSums:
     """Sums over circles, one column a radius; arrays of shape (n, n_radii).
 
     ``flux`` and ``var`` are NaN where the circle leaves the image; ``clipped`` is True where only the sinc
-    coefficients do.
+    coefficients do, or parts of cut pixels.
     """
 
     flux: np.ndarray
@@ -87,7 +89,8 @@ class ApertureSums:
 def aperture_sums(context: MeasurementContext, radii: list[float], max_sinc_radius: float) -> ApertureSums:
     """Sum image and variance around the safe centroids within some radii (any order).
 
-    Radii up to ``max_sinc_radius`` use `sinc_coefficients`, larger ones the pixels whose centres are inside.
+    Radii up to ``max_sinc_radius`` use `sinc_coefficients`, larger ones the pixels whose centres are inside.  Where the
+    PSF is undersampled, circles that cut pixels exactly take the place of the former, whose weights ring.
     """
     n = len(context)
     radius = np.asarray(radii, np.float64)
@@ -102,7 +105,12 @@ def aperture_sums(context: MeasurementContext, radii: list[float], max_sinc_radi
         plain_apertures(*images, *sources, radius[plain], f, v)
         flux[:, plain], var[:, plain] = f, v
     sinc = np.flatnonzero(radius <= max_sinc_radius)
-    if len(sinc):
+    if len(sinc) and _undersampled(context):
+        f, v = np.empty((n, len(sinc))), np.empty((n, len(sinc)))
+        c = np.empty((n, len(sinc)), np.bool_)
+        exact_apertures(*images, *sources, radius[sinc], f, v, c)
+        flux[:, sinc], var[:, sinc], clipped[:, sinc] = f, v, c
+    elif len(sinc):
         tables = [np.pad(sinc_coefficients(float(radius[k])), LANCZOS_ORDER) for k in sinc]
         sizes = np.array([len(table) - 2 * LANCZOS_ORDER for table in tables], np.int64)
         starts = np.cumsum([0] + [table.size for table in tables[:-1]]).astype(np.int64)
@@ -112,6 +120,13 @@ def aperture_sums(context: MeasurementContext, radii: list[float], max_sinc_radi
         sinc_apertures(*images, *sources, radius[sinc], sizes, starts, padded, f, v, c)
         flux[:, sinc], var[:, sinc], clipped[:, sinc] = f, v, c
     return ApertureSums(flux, var, clipped)
+
+
+def _undersampled(context: MeasurementContext) -> bool:
+    """Return whether stars are too sharp for band-limited apertures: one answer for the whole image."""
+    if context.exposure.psf is None:
+        return False
+    return bool(np.median(context.shape_grid.node_sigma) < UNDERSAMPLED)
 
 
 def _root(var: np.ndarray) -> np.ndarray:
