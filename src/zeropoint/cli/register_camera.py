@@ -24,7 +24,7 @@ _OUTCOMES = {
 @click.argument("card")
 @clear_errors
 def register_camera(repo: str, card: str) -> None:
-    """Register the camera that CARD describes in REPO, and write its pipeline.
+    """Register the camera that CARD describes in REPO, and write its pipelines.
 
     CARD is a built-in camera card (sdss, ztf, microobservatory, simcam) or a YAML file of yours (`zeropoint card new`);
     its `instrument:` must be a plain name. Doing it again with a changed card replaces the card.
@@ -51,10 +51,12 @@ def register_camera(repo: str, card: str) -> None:
 
 
 def echo_pipeline(repo: str, card: CameraCard) -> None:
-    """Write a camera's pipeline into a repository and say where, or print it if the repository is no directory."""
+    """Write a camera's pipelines into a repository and say where, or print the first if that is no directory."""
     from zeropoint.butler.pipelines import pipeline_text, write_pipeline
 
     if Path(repo).is_dir():
-        click.echo(f"  pipeline: {write_pipeline(Path(repo), card)}")
+        path = write_pipeline(Path(repo), card)
+        click.echo(f"  pipeline: {path}")
+        click.echo(f"  of the older pair of tasks: {path.with_name('legacy.yaml')}")
     else:
         click.echo(f"  pipeline, to be saved as a file:\n{pipeline_text(card)}")
