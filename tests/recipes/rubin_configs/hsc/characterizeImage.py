@@ -1,6 +1,7 @@
 # fields that the HSC files set
 import os.path
 
+import lsst.meas.extensions.psfex.psfexPsfDeterminer
 from lsst.meas.algorithms import ObjectSizeStarSelectorTask
 
 here = os.path.dirname(__file__)
@@ -16,8 +17,6 @@ config.measurePsf.starSelector.name = "objectSize"
 config.measurePsf.starSelector["objectSize"].widthMin = 0.8
 config.measurePsf.reserve.fraction = 0.15
 config.measurePsf.makePsfCandidates.kernelSize = 41
-import lsst.meas.extensions.psfex.psfexPsfDeterminer
-
 config.measurePsf.psfDeterminer.name = "psfex"
 config.measurePsf.psfDeterminer["psfex"].spatialOrder = 2
 
