@@ -16,19 +16,16 @@ def dense_matrix(first, step, n_out, n_in, order):
 
 
 def solve(basis, wx, wy, weight, residual, flux, offset, sigma):
-    """Return the increment that minimises chi-square plus ``sum (K-orthonormal coefficients / sigma)^2``."""
+    """Return the increment that minimises chi-square plus ``sum ((increment + offset) / sigma)^2``."""
     n, m, grid = len(basis), basis.shape[1], wx.shape[2]
-    star_weight = (weight * (flux**2)[:, None, None]).mean(axis=(1, 2))
-    r = np.linalg.qr(np.sqrt(star_weight)[:, None] * basis, mode="r")
     rows, right = [], []
     for s in range(n):
         draw = np.kron(wy[s], wx[s]) * flux[s]
         root = np.sqrt(weight[s].ravel())
         rows.append(np.concatenate([draw * root[:, None] * basis[s, a] for a in range(m)], axis=1))
         right.append(residual[s].ravel() * root)
-    ridge = 1.0 / (sigma * np.sqrt(star_weight.sum()))
-    rows.append(ridge * np.kron(r, np.eye(grid * grid)))
-    right.append(-ridge * np.kron(r, np.eye(grid * grid)) @ offset.reshape(-1))
+    rows.append(np.diag(1.0 / sigma.reshape(-1)))
+    right.append(-offset.reshape(-1) / sigma.reshape(-1))
     solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=None)[0]
     return solution.reshape(m, grid, grid)
 

@@ -8,6 +8,7 @@ from lsst.images import Box, VisitImage
 
 from naive.psf_stars import blank_exposure, make_candidates, true_stamps
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
+from zeropoint.datamodel.psf_model import shapes_of_stamps
 from zeropoint.datamodel.visit_image import visit_image
 from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import (
@@ -16,6 +17,7 @@ from zeropoint.errors import (
     PsfexNoStarsError,
     PsfexTooFewGoodStarsError,
 )
+from zeropoint.psf import psfex_determiner
 from zeropoint.psf.measure_psf import MeasurePsf, MeasurePsfConfig
 from zeropoint.psf.piff_io import from_lsst_psf, to_lsst_psf
 from zeropoint.psf.psfex_determiner import PsfexPsfDeterminer, PsfexPsfDeterminerConfig
@@ -86,17 +88,32 @@ def test_the_order_falls_with_the_number_of_stars(rng, n, order, caplog):
     assert bool(result.metadata["psfOrderReason"]) == ("lowered" in caplog.text) == (order < 2)
 
 
-def test_finer_model_pixels_take_more_stars(sharp):
+def test_few_stars_lower_the_order(sharp):
     _, candidates = sharp
-    result = _fit(candidates.take(np.arange(30)))  # enough for order 2 with native pixels
+    assert _fit(candidates.take(np.arange(20))).metadata["psfSpatialOrder"] == 2
+    result = _fit(candidates.take(np.arange(15)))
     assert result.metadata["psfSpatialOrder"] == 1
+    assert "15 stars" in result.metadata["psfOrderReason"]
 
 
-def test_an_absurd_extrapolation_lowers_the_order(rng):
+def test_a_corner_without_stars_gets_no_absurd_extrapolation(rng):
     candidates, _ = make_candidates(40, rng, side=25, width=400.0, fwhm=4.4)
-    result = _fit(candidates, side=8000)  # all stars are in one corner
-    assert result.metadata["psfSpatialOrder"] < 2
-    assert result.metadata["psfOrderReason"]
+    psf = _fit(candidates, side=8000).psf  # all stars are in one corner
+    shapes = shapes_of_stamps(psf.kernel_stamps(x=np.array([200.0, 7900.0]), y=np.array([200.0, 7900.0])))
+    # the PSF of this corner is what is expected elsewhere, to a fraction that PSFs vary by
+    assert (shapes.xx + shapes.yy)[1] == pytest.approx((shapes.xx + shapes.yy)[0], rel=0.3)
+
+
+def test_an_absurd_psf_lowers_the_order(sharp, monkeypatch):
+    _, candidates = sharp
+    judge = psfex_determiner.why_insane
+    monkeypatch.setattr(
+        psfex_determiner, "why_insane",
+        lambda psf, *rest: "deep troughs" if psf.exponents.sum(axis=1).max() > 1 else judge(psf, *rest),
+    )  # fmt: skip
+    result = _fit(candidates)
+    assert result.metadata["psfSpatialOrder"] == 1
+    assert "deep troughs" in result.metadata["psfOrderReason"]
 
 
 def test_failures_have_names_and_numbers(rng):

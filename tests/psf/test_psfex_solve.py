@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naive import psfex as naive
-from zeropoint.psf.psfex_solve import draw_taps, solve_grids, stack_taps
+from zeropoint.psf.psfex_solve import GridPrior, draw_taps, solve_grids, stack_taps
 
 #: Stamp side, grid side, model pixel, Lanczos order.
 GEOMETRIES = [(9, 9, 1.0, 4), (9, 17, 0.5, 5), (11, 15, 0.73, 7), (15, 9, 1.3, 4)]
@@ -98,12 +98,36 @@ def test_solve_equals_dense_least_squares_with_the_prior(rng, masked):
     flux, weight = rng.uniform(1, 3, n), rng.uniform(0.5, 1.5, (n, side, side))
     if masked:
         weight[rng.random(weight.shape) < 0.2] = 0
-    residual, offset = rng.normal(size=(n, side, side)), rng.normal(size=(3, grid, grid))
+    residual = rng.normal(size=(n, side, side))
+    present, centre = rng.normal(size=(2, 3, grid, grid))
+    # tight at the edge, wide in the middle; the varying terms tighter
+    prior = GridPrior(centre, rng.uniform(0.02, 0.5, (grid, grid)), np.array([1.0, 0.3, 0.1]))
     found, steps = solve_grids(
-        basis, taps, weight, residual, flux, scale=scale, prior_offset=offset, prior_sigma=0.5, tolerance=1e-9,
-        max_steps=300,
-    )  # fmt: skip
-    expected = naive.solve(basis, wx, wy, weight, residual, flux, offset, 0.5)
+        basis, taps, weight, residual, flux, present=present, prior=prior, tolerance=1e-9, max_steps=300
+    )
+    sigma = prior.factor[:, None, None] * prior.sigma
+    expected = naive.solve(basis, wx, wy, weight, residual, flux, present - centre, sigma)
     # the solver's tolerance, times the condition number of about 100, and its damping of 1e-7
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-    assert steps < 300
+    assert steps < 100
+
+
+def test_what_no_star_sees_is_as_expected(rng):
+    n, side, grid = 12, 9, 21
+    basis = np.column_stack(
+        [np.ones(n), np.full(n, 0.5), rng.uniform(-1, 1, n)]
+    )  # a term that nothing tells apart
+    taps = draw_taps(*rng.uniform(-0.5, 0.5, (2, n)), side=side, grid=grid, scale=1.0, order=4)
+    centre = rng.normal(size=(3, grid, grid))
+    prior = GridPrior(centre, np.full((grid, grid), 0.5), np.array([1.0, 0.2, 0.2]))
+    present = centre + rng.normal(size=centre.shape)
+    shown = taps.apply((basis @ present.reshape(3, -1)).reshape(n, grid, grid))
+    change, _ = solve_grids(
+        basis, taps, np.ones((n, side, side)), rng.normal(size=shown.shape) - shown, np.ones(n), present=present,
+        prior=prior, tolerance=1e-8, max_steps=300,
+    )  # fmt: skip
+    solved = present + change
+    np.testing.assert_allclose(solved[:, 0, 0], centre[:, 0, 0], atol=1e-5)
+    # of the two that look alike, the change goes to each in proportion to its variance times its size
+    moved = solved - centre
+    np.testing.assert_allclose(moved[1], 0.5 * 0.2**2 * moved[0], atol=1e-5)

@@ -128,9 +128,8 @@ class PsfexPsfDeterminer(PsfDeterminer):
 
     Notes
     -----
-    The spatial order falls, one by one, while there are fewer than 3 stars a term (more where model pixels are smaller
-    than the detector's, by the ratio of their areas), and again if the fitted PSF is not sane everywhere on the detector
-    (`why_insane`); the metadata says so. From fewer than 3 stars there is no PSF.
+    The spatial order falls, one by one, while there are fewer than 3 stars a term, and again if the fitted PSF is not
+    sane everywhere on the detector (`why_insane`); the metadata says so. From fewer than 3 stars there is no PSF.
     """
 
     ConfigClass = PsfexPsfDeterminerConfig
@@ -246,13 +245,13 @@ class PsfexPsfDeterminer(PsfDeterminer):
         step, sizes = self._step(fwhm), star_sizes(stars)
         order, reason = self.config.spatialOrder, ""
         while True:
-            lowered = _affordable(len(stars), order, step)
+            lowered = _affordable(len(stars), order)
             if lowered < order:
                 order, reason = lowered, f"{len(stars)} stars for order {order}"
             self._require(len(stars), n_available)
-            psf, fit = self._fit(stars, fwhm, order, step)
+            psf, fit = self._fit(stars, fwhm, order, step, shape)
             n_good = int(fit.used.sum())
-            if order > 0 and _affordable(n_good, order, 1.0) < order:
+            if order > 0 and _affordable(n_good, order) < order:
                 order, reason = order - 1, f"order {order}: {n_good} of {len(stars)} stars fit"
                 continue
             self._require(n_good, n_available)
@@ -277,14 +276,12 @@ class PsfexPsfDeterminer(PsfDeterminer):
                 poly_ndim_final=0,
             )
 
-    def _fit(self, stars: PsfStars, fwhm: float, order: int, step: float) -> tuple[PixelGridPsf, PsfexFit]:
-        low_x, high_x, low_y, high_y = stars.x.min(), stars.x.max(), stars.y.min(), stars.y.max()
-        frame = PositionFrame(
-            x_ref=float(0.5 * (low_x + high_x)),
-            y_ref=float(0.5 * (low_y + high_y)),
-            x_scale=max(float(0.5 * (high_x - low_x)), 1.0),
-            y_scale=max(float(0.5 * (high_y - low_y)), 1.0),
-        )
+    def _fit(
+        self, stars: PsfStars, fwhm: float, order: int, step: float, shape: tuple[int, int]
+    ) -> tuple[PixelGridPsf, PsfexFit]:
+        # of the whole detector, so that what is expected of the variation holds where there are no stars, too
+        half_x, half_y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
+        frame = PositionFrame(x_ref=half_x, y_ref=half_y, x_scale=max(half_x, 1.0), y_scale=max(half_y, 1.0))
         grid = 2 * int(0.5 * stars.side / step) + 1
         options = PsfexOptions(
             order=order,
@@ -310,10 +307,9 @@ class PsfexPsfDeterminer(PsfDeterminer):
         return psf, fit
 
 
-def _affordable(n_stars: int, order: int, step: float) -> int:
+def _affordable(n_stars: int, order: int) -> int:
     """Return the highest order up to ``order`` for which there are enough stars."""
-    per_term = STARS_PER_TERM / min(step, 1.0) ** 2
-    while order > 0 and n_stars < per_term * (order + 1) * (order + 2) / 2:
+    while order > 0 and n_stars < STARS_PER_TERM * (order + 1) * (order + 2) / 2:
         order -= 1
     return order
 

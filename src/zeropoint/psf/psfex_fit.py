@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.psf.pixel_grid_export import PositionFrame, triangular_exponents
-from zeropoint.psf.psfex_solve import Resampler, draw_taps, solve_grids, stack_taps
+from zeropoint.psf.psfex_solve import GridPrior, Resampler, draw_taps, solve_grids, stack_taps
 from zeropoint.psf.sanity import FWHM_PER_SIGMA
 from zeropoint.psf.spatial_solve import orthonormal_basis
 from zeropoint.psf.stars import PsfStars
@@ -29,12 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Assumed fractional error of the model, a smaller one each round (PSFEx's schedule).
 ACCURACIES = (0.2, 0.1, 0.05)
-#: An accuracy found from the stars is kept within these limits.
+#: The error of a star's profile that bright stars show is kept within these limits.
 ACCURACY_RANGE = (0.002, 0.05)
-#: It may be smaller than the one assumed if so many bright stars for each term say so.
-ENOUGH = 4
-#: If fewer do, this is assumed at least, so that the few brightest stars do not settle everything.
-FEW_STARS_ACCURACY = 0.03
 #: Added to the diagonal of the fit of each stacked pixel (PSFEx's Tikhonov term).
 STACK_RIDGE = 1000.0
 #: Where the linear solver stops, in the rounds of `ACCURACIES` and after them.
@@ -42,8 +38,11 @@ TOLERANCE_EARLY, TOLERANCE = 1e-1, 1e-2
 #: With model pixels finer than this, in detector pixels, early rounds go on as far as the last one: what a star's
 #: pixels say apart is then told apart by the stars' different phases only, and comes late.
 FINE = 0.6
-#: Model pixels scatter by this about the stacked stars, in units of the peak, as far as the stars leave it open.
-PRIOR_SCATTER = 0.05
+#: As far as the stars leave it open, a model pixel scatters by so much about the round mean profile, in units of
+#: that profile, and by so much more everywhere, in units of the peak.
+PRIOR_SCATTER, PRIOR_FLOOR = 1.0, 3e-4
+#: The terms that vary scatter about 0, by this fraction of the former.
+PRIOR_VARIATION = 0.2
 #: Stars beyond this many standard deviations of sqrt(reduced chi-square) leave (PSFEx's).
 CLIP_SIGMA = 3.0
 #: Deviations below this are not significant: the model of an early round is not perfect.
@@ -236,6 +235,23 @@ def taper(o: PsfexOptions, side: int) -> FloatArray:
     return np.clip((outer**2 - r2) / (outer**2 - inner**2), 0.0, 1.0)
 
 
+def expected_grids(grids: FloatArray) -> GridPrior:
+    """Return what stacked stars, of shape (n_terms, grid, grid), let expect: a round profile that hardly varies."""
+    grid = grids.shape[1]
+    r = np.hypot(*np.mgrid[:grid, :grid] - grid // 2)
+    ring, share = np.floor(r).astype(np.int64), r - np.floor(r)
+    rings = np.concatenate([ring.ravel(), ring.ravel() + 1])
+    weights = np.concatenate([1.0 - share.ravel(), share.ravel()])
+    total = np.bincount(rings, weights * np.tile(grids[0].ravel(), 2))
+    profile = np.maximum(total / np.maximum(np.bincount(rings, weights), 1e-12), 0.0)
+    round_grid = np.interp(r, np.arange(len(profile)), profile)
+    centre = np.zeros_like(grids)
+    centre[0] = round_grid
+    factor = np.full(len(grids), PRIOR_VARIATION)
+    factor[0] = 1.0
+    return GridPrior(centre, PRIOR_SCATTER * round_grid + PRIOR_FLOOR * round_grid.max(), factor)
+
+
 def clip_limit(chi: FloatArray) -> float:
     """Return the largest ``sqrt(reduced chi-square)`` that stays.
 
@@ -271,7 +287,7 @@ class _Fit:
         flux = _aperture_flux(stars, max(4.0, 2.0 * o.fwhm))
         self.state = _Stars(flux, stars.dx.copy(), stars.dy.copy(), np.isfinite(flux) & (flux > 0))
         self.grids = np.zeros((self.basis.shape[1], o.grid, o.grid))
-        self.start = self.grids
+        self.prior = GridPrior(self.grids, np.ones((o.grid, o.grid)), np.ones(self.basis.shape[1]))
         self.good = stars.weight > 0
         r = np.arange(stars.side) - stars.side // 2
         self.outskirts = r[:, None] ** 2 + r**2 > (OUTSKIRTS * o.fwhm) ** 2
@@ -294,17 +310,17 @@ class _Fit:
         return self._result(accuracy)
 
     def stack(self, accuracy: float) -> None:
-        """Make the first model."""
-        s, o = self.state, self.o
-        self.grids = stack_stars(self.stars, s.flux, s.dx, s.dy, s.used, accuracy, o)
+        """Make the first model, the same everywhere: few stars would make a wild polynomial of every pixel."""
+        s, o = self.state, replace(self.o, order=0)
+        mean = stack_stars(self.stars, s.flux, s.dx, s.dy, s.used, accuracy, o)[0]
         # interpolation blurs undersampled stars: what it does to a Gaussian of their size is undone
         sigma = o.fwhm / FWHM_PER_SIGMA
         blurred = replace(self.stars, image=_gaussians(s, self.stars.side, sigma))
-        self.grids -= stack_stars(blurred, s.flux, s.dx, s.dy, s.used, accuracy, o)
+        mean -= stack_stars(blurred, s.flux, s.dx, s.dy, s.used, accuracy, o)[0]
         profile = _gaussian(np.zeros(1), o.grid, sigma / o.scale)
-        self.grids[0] += profile.T * profile
-        self._hold_core()
-        self.start = self.grids
+        mean += profile.T * profile
+        self.grids[0] = mean / mean.sum()
+        self.prior = expected_grids(self.grids)
         self.refit()
 
     def refit(self) -> None:
@@ -348,7 +364,7 @@ class _Fit:
 
     def refine(self, accuracy: float, tolerance: float) -> None:
         """Solve for the change of all model pixels, then refit the stars."""
-        s, o = self.state, self.o
+        s = self.state
         rows = np.flatnonzero(s.used)
         if len(rows) < self.basis.shape[1] or s.drawn is None:
             return
@@ -357,9 +373,8 @@ class _Fit:
         weight = self.good[rows] / _variance(stars, signal, accuracy)
         increment, steps = solve_grids(
             self.basis[rows], s.drawn.take(rows), weight, stars.image - signal, s.flux[rows],
-            scale=o.scale,
-            prior_offset=self.grids - self.start,
-            prior_sigma=PRIOR_SCATTER * float(self.start[0].max()),
+            present=self.grids,
+            prior=self.prior,
             tolerance=tolerance,
         )  # fmt: skip
         _LOG.debug("Solve: %d steps.", steps)
@@ -368,7 +383,12 @@ class _Fit:
         self.refit()
 
     def observed_accuracy(self) -> float:
-        """Return the fractional error of the model that the brighter stars show."""
+        """Return the fractional error of the model that the brighter stars show, as if pixels erred on their own.
+
+        The error of a model is one of size or shape: the pixels of a star err together, and a star brighter than the
+        error tells of it once, not once in every pixel. Weights that treat pixels as independent allow for it when
+        the variance is larger by the number of pixels that a star covers, its noise-equivalent area.
+        """
         s, stars = self.state, self.stars
         signal = s.flux[:, None, None] * s.model
         good = self.good
@@ -386,8 +406,8 @@ class _Fit:
         if not bright.any():
             return self.o.accuracy
         found = float(np.clip(np.sqrt(max(float(np.median(square[bright])), 0.0)), *ACCURACY_RANGE))
-        # few stars cannot show that the model is good
-        return found if bright.sum() >= ENOUGH * self.basis.shape[1] else max(found, FEW_STARS_ACCURACY)
+        area = 1.0 / float(np.median((s.model[rows] ** 2).sum(axis=(1, 2))))
+        return found * math.sqrt(max(area, 1.0))
 
     def _hold_core(self) -> None:
         """Keep the amplitude of the core constant over the detector and the constant term's sum 1, in place.
@@ -464,6 +484,11 @@ def fit_psfex(stars: PsfStars, options: PsfexOptions) -> PsfexFit:
     Notes
     -----
     Linear algebra runs on one thread: the matrices are small, and the result must not depend on the number of threads.
+    Nor may it depend on the order of the stars, which are fitted sorted by position.
     """
+    order = np.lexsort((stars.x, stars.y))
+    back = np.argsort(order)
     with threadpool_limits(limits=1, user_api="blas"):
-        return _Fit(stars, options).run()
+        fit = _Fit(stars.take(order), options).run()
+    own = {name: getattr(fit, name)[back] for name in ("used", "reduced_chi2", "flux", "dx", "dy")}
+    return replace(fit, **own)

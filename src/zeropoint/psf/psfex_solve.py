@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
 
 from zeropoint.psf._kernels_psfex import axis_taps, mean_gram, resample, resample_transposed
-from zeropoint.psf.spatial_solve import orthonormal_basis
 
-__all__ = ["Resampler", "draw_taps", "solve_grids", "stack_taps"]
+__all__ = ["GridPrior", "Resampler", "draw_taps", "solve_grids", "stack_taps"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Damping relative to a fully observed model pixel: holds what neither stars nor prior constrain.
 DAMPING = 1e-7
 #: Least eigenvalue, relative to a fully observed model pixel, that the preconditioner inverts.
-FLOOR = 1e-4
+FLOOR = 1e-2
+#: Eigenvalue of the terms' weights at the stars, relative to the largest, below which stars say nothing.
+UNSEEN = 1e-12
 
 
 @dataclass(frozen=True)
@@ -136,30 +136,53 @@ def stack_taps(
     return Resampler.make(first_x, first_y, scale, grid, side, order, scale)
 
 
-class _Normal:
-    """The normal equations in a basis of positions that is orthonormal over the stars."""
+@dataclass(frozen=True)
+class GridPrior:
+    """Normal prior of the model's grids, independent for each model pixel.
 
-    def __init__(
-        self, basis: FloatArray, drawn: Resampler, gain: FloatArray, scale: float, prior_sigma: float
-    ) -> None:
+    Parameters
+    ----------
+    centre : float64, shape (m, grid, grid)
+        Mean of each term's grid.
+    sigma : float64, shape (grid, grid)
+        Standard deviation of a model pixel, for a term of factor 1.
+    factor : float64, shape (m,)
+        What the standard deviation is multiplied with in each term.
+    """
+
+    centre: FloatArray
+    sigma: FloatArray
+    factor: FloatArray
+
+
+class _Normal:
+    """The normal equations in a basis of positions that is orthonormal over the stars.
+
+    Of such bases it is the one in which the prior does not mix terms either.
+    """
+
+    def __init__(self, basis: FloatArray, drawn: Resampler, gain: FloatArray, prior: GridPrior) -> None:
         self.drawn, self.gain = drawn, gain
         weight = gain.mean(axis=(1, 2))
-        self.k, self.r = orthonormal_basis(basis, weight)
-        # K_s ~ 1/sqrt(sum of weights), so a variance of model pixels is that of Q over the sum of weights
-        self.ridge = 1.0 / (prior_sigma**2 * weight.sum())
-        self.damping = DAMPING + self.ridge
-        grid, side = drawn.n_in, gain.shape[1]
-        mean = gain.mean(axis=0) / gain.mean()
-        axis = (np.arange(grid) - grid // 2) * scale
-        nearest = np.clip(np.floor(axis + 0.5).astype(np.int64) + side // 2, 0, side - 1)
-        mean = mean[np.ix_(nearest, nearest)]
-        # where no star has a good pixel, the prior alone speaks
-        self.root = np.sqrt(np.where(mean > 1e-6, mean, 1.0))
+        scaled = basis * prior.factor
+        values, turn = np.linalg.eigh(scaled.T @ (weight[:, None] * scaled))
+        size = 1.0 / np.sqrt(np.maximum(values, UNSEEN * values.max()))
+        self.k = np.ascontiguousarray(scaled @ (turn * size))
+        self.to_terms = prior.factor[:, None] * turn * size
+        self.from_terms = (turn / size).T / prior.factor
+        self.ridge = (size * size)[:, None, None] / prior.sigma**2
         gram_x, gram_y = drawn.mean_grams(weight)
+        # the diagonal is exact, and what couples pixels that of the mean star
+        square = Resampler(drawn.start_x, drawn.taps_x**2, drawn.start_y, drawn.taps_y**2, drawn.n_in)
+        seen = (self.k**2).T @ square.transposed(gain).reshape(len(basis), -1)
+        mean = np.outer(np.diag(gram_y), np.diag(gram_x))
+        # where no star has a good pixel, the prior alone speaks
+        seen = np.where(mean > FLOOR**2, seen.reshape(self.ridge.shape) / np.maximum(mean, FLOOR**2), 0.0)
+        self.root = np.sqrt(seen + self.ridge + DAMPING)
         values_x, self.vectors_x = np.linalg.eigh(gram_x)
         values_y, self.vectors_y = np.linalg.eigh(gram_y)
         product = np.maximum(values_y, 0.0)[:, None] * np.maximum(values_x, 0.0)
-        self.inverse = 1.0 / (product + max(self.damping, FLOOR))
+        self.inverse = 1.0 / np.maximum(product, FLOOR)
 
     def gather(self, stamps: FloatArray) -> FloatArray:
         """Return the gradient that weighted stamps give the coefficients, shape (m, grid, grid)."""
@@ -172,7 +195,7 @@ class _Normal:
         grid = self.drawn.n_in
         shown = self.drawn.apply((self.k @ q.reshape(len(q), -1)).reshape(-1, grid, grid))
         shown *= self.gain
-        return self.gather(shown) + self.damping * q
+        return self.gather(shown) + (self.ridge + DAMPING) * q
 
     def precondition(self, q: FloatArray) -> FloatArray:
         """Return nearly the inverse of the normal matrix times coefficients."""
@@ -187,9 +210,8 @@ def solve_grids(
     residual: FloatArray,
     flux: FloatArray,
     *,
-    scale: float,
-    prior_offset: FloatArray,
-    prior_sigma: float,
+    present: FloatArray,
+    prior: GridPrior,
     tolerance: float = 1e-3,
     max_steps: int = 30,
 ) -> tuple[FloatArray, int]:
@@ -205,12 +227,10 @@ def solve_grids(
         Weights (0 where masked) and data minus model.
     flux : float64, shape (n,)
         Fluxes.
-    scale
-        Model pixel in detector pixels.
-    prior_offset : float64, shape (m, grid, grid)
-        Present grids minus those of a start, to which the solution is drawn.
-    prior_sigma
-        How far model pixels may be from the start, one sigma.
+    present : float64, shape (m, grid, grid)
+        Grids that the residuals are of.
+    prior
+        Where grids are expected.
     tolerance
         Stop when the preconditioned residual has fallen by this factor.
     max_steps
@@ -224,9 +244,10 @@ def solve_grids(
         Steps taken.
     """
     grid, m = drawn.n_in, basis.shape[1]
-    normal = _Normal(basis, drawn, pixel_weight * (flux * flux)[:, None, None], scale, prior_sigma)
+    normal = _Normal(basis, drawn, pixel_weight * (flux * flux)[:, None, None], prior)
     remaining = normal.gather(residual * pixel_weight * flux[:, None, None])
-    remaining -= normal.ridge * (normal.r @ prior_offset.reshape(m, -1)).reshape(m, grid, grid)
+    offset = (normal.from_terms @ (present - prior.centre).reshape(m, -1)).reshape(m, grid, grid)
+    remaining -= normal.ridge * offset
     q = np.zeros_like(remaining)
     z = normal.precondition(remaining)
     direction = z.copy()
@@ -242,4 +263,4 @@ def solve_grids(
         direction *= rz / before
         direction += z
         steps += 1
-    return solve_triangular(normal.r, q.reshape(m, -1), lower=False).reshape(m, grid, grid), steps
+    return (normal.to_terms @ q.reshape(m, -1)).reshape(m, grid, grid), steps
