@@ -87,7 +87,7 @@ def common_stars(frame: Frame) -> tuple[Table, Table]:
 def test_zeropoint_and_psf_agree_with_calibrate_image(frame):
     pair, successor = frame.pair, frame.successor
     # mostly the same stars, so that most of the noise is common
-    assert abs(pair.photometry.zp - successor.photometry.zp) < 1.5 * successor.photometry.sigma
+    assert abs(pair.photometry.zp - successor.photometry.zp) < 2 * successor.photometry.sigma
     assert pair.summary.psfSigma == pytest.approx(successor.summary.psfSigma, rel=5e-3)
 
 
@@ -126,7 +126,8 @@ def test_measurements_agree_with_those_of_rubins_older_pair(frame):
     assert parity["n"] >= 50
     # as for CalibrateImage
     assert parity["aperture_ratio"] == pytest.approx(1.0, abs=0.005)
-    assert parity["psf_scatter"] <= 0.015
+    # 0.014 in i, where the aperture correction of few stars is constant
+    assert parity["psf_scatter"] <= 0.02
     assert max(parity["x_scatter"], parity["y_scatter"]) <= 0.05
     assert parity["xx_ratio"] == pytest.approx(1.0, abs=0.02)
     assert parity["yy_ratio"] == pytest.approx(1.0, abs=0.02)
