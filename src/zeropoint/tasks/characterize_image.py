@@ -25,8 +25,8 @@ from zeropoint.recipes.calibrate_image.products import is_established
 from zeropoint.recipes.characterize_image import CharacterizedImage, CharacterizeImage
 from zeropoint.recipes.characterize_image import CharacterizeImageConfig as RecipeConfig
 from zeropoint.recipes.characterize_image.config import DERIVED_NAMES
-from zeropoint.recipes.characterized_file import characterized_image
-from zeropoint.recipes.post_isr import exposure_from_visit_image
+from zeropoint.recipes.characterized_file import characterized_exposure, characterized_image
+from zeropoint.recipes.post_isr import NOMINAL_PSF, exposure_from_visit_image
 from zeropoint.tasks import _outputs
 from zeropoint.tasks._kept_fields import KeptFields
 from zeropoint.tasks._quantum import calibration_failures, partial_outputs, read_image
@@ -231,7 +231,7 @@ class CharacterizeImageTask(pipeBase.PipelineTask):
             If an input cannot be used.
         """
         struct = pipeBase.Struct() if result is None else result
-        working = exposure if isinstance(exposure, Exposure) else exposure_from_visit_image(exposure)
+        working = exposure if isinstance(exposure, Exposure) else self._working(exposure)
         with calibration_failures(lambda record: self._keep(struct, record)):
             record = self.recipe.run(
                 working,
@@ -242,6 +242,12 @@ class CharacterizeImageTask(pipeBase.PipelineTask):
             )
         self._keep(struct, record)
         return struct
+
+    def _working(self, image: VisitImage) -> Exposure:
+        """Return the working exposure, with the image's own PSF where it has one and none is to be measured."""
+        if self.config.doMeasurePsf or image.metadata.get(NOMINAL_PSF, False):
+            return exposure_from_visit_image(image)
+        return characterized_exposure(image)
 
     def _keep(self, struct: pipeBase.Struct, record: CharacterizedImage) -> None:
         """Put what was established into the result and the task's metadata."""
