@@ -36,6 +36,17 @@ def test_help_and_version_load_nothing_heavy() -> None:
         assert name in done.stdout
 
 
+def test_the_package_of_the_command_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "zeropoint.cli", "calibrate", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: zeropoint calibrate" in done.stdout
+
+
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["card", "new"], ["card", "check"]])
 def test_every_command_has_help(run: Any, command: list[str]) -> None:
     result = run(*command, "--help")
