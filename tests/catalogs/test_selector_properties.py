@@ -268,6 +268,8 @@ CONTRADICTIONS = [
     ("references", {'colorLimits["g-r"].maximum': -3.0}, "colorLimits['g-r'].minimum"),
     ("objectSize", {"fluxMax": 1.0}, "fluxMin"),
     ("objectSize", {"signalToNoiseMax": 10.0}, "signalToNoiseMin"),
+    ("objectSize", {"signalToNoiseMin": float("nan")}, "signalToNoiseMin"),
+    ("objectSize", {"fluxMax": float("nan")}, "fluxMax"),
     ("objectSize", {"widthMin": 11.0}, "widthMin"),
     ("diaCatalog", {"fluxLim": 5.0, "fluxMax": 1.0}, "fluxLim"),
     ("diaCatalog", {"grMin": 1.0, "grMax": 0.5}, "grMin"),

@@ -44,6 +44,7 @@ __all__ = [
     "magnitude_error_limit",
     "magnitude_limit",
     "reject_empty_interval",
+    "reject_nan",
     "require_finite_ra_dec",
     "require_flags",
     "require_isolated",
@@ -177,6 +178,29 @@ class CentroidErrorLimit(BaseLimit):
         self.maximum = 3.0
 
 
+def reject_nan(config: pexConfig.Config, *names: str) -> None:
+    """Check that limits are numbers.
+
+    Parameters
+    ----------
+    config
+        Configuration.
+    *names
+        Its fields with limits; None is no limit.
+
+    Raises
+    ------
+    lsst.pex.config.FieldValidationError
+        If a limit is NaN.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and np.isnan(value):
+            raise pexConfig.FieldValidationError(
+                getattr(type(config), name), config, f"{name} is NaN, which no value satisfies."
+            )
+
+
 def reject_empty_interval(config: pexConfig.Config, low: str, high: str, *, closed: bool = False) -> None:
     """Check that two fields leave room for a value.
 
@@ -194,13 +218,8 @@ def reject_empty_interval(config: pexConfig.Config, low: str, high: str, *, clos
     lsst.pex.config.FieldValidationError
         If a limit is NaN, or the lower one is not below the upper one.
     """
-    values = {name: getattr(config, name) for name in (low, high)}
-    for name, value in values.items():
-        if value is not None and np.isnan(value):
-            raise pexConfig.FieldValidationError(
-                getattr(type(config), name), config, f"{name} is NaN, which no value satisfies."
-            )
-    least, most = values[low], values[high]
+    reject_nan(config, low, high)
+    least, most = getattr(config, low), getattr(config, high)
     if least is None or most is None or least < most or (closed and least == most):
         return
     raise pexConfig.FieldValidationError(

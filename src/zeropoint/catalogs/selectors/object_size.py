@@ -17,7 +17,7 @@ from zeropoint.catalogs.selectors.base import (
     sourceSelectorRegistry,
 )
 from zeropoint.catalogs.selectors.columns import configured_column, fixed_column, required_column
-from zeropoint.catalogs.selectors.limits import flag_column, reject_empty_interval
+from zeropoint.catalogs.selectors.limits import flag_column, reject_empty_interval, reject_nan
 from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.fields import fit_chebyshev
@@ -94,7 +94,8 @@ class ObjectSizeStarSelectorConfig(BaseSourceSelectorConfig):
         super().validate()
         reject_empty_interval(self, "widthMin", "widthMax", closed=True)
         for low, high in (("fluxMin", "fluxMax"), ("signalToNoiseMin", "signalToNoiseMax")):
-            if not getattr(self, high) <= 0.0:  # 0 is no limit; NaN is none, and refused
+            reject_nan(self, low, high)
+            if getattr(self, high) > 0.0:  # 0 is no limit
                 reject_empty_interval(self, low, high, closed=True)
 
 
@@ -200,7 +201,7 @@ class ObjectSizeStarSelector(SourceSelector):
             median = float(np.median(width[np.isfinite(width)])) if np.isfinite(width).any() else float("nan")
             raise ObjectSizeNoGoodSourcesError(
                 f"No source of {len(width)} passes the cuts of the star selector {self.place} (rejected by {counts}; "
-                f"median width {median:.2f} pixels).  Lower widthMin for undersampled images, or signalToNoiseMin "
+                f"median width {median:.2f} pixels). Lower widthMin for undersampled images, or signalToNoiseMin "
                 "for shallow ones.",
                 n_input_sources=len(width),
             )
