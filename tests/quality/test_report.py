@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quality import make
+from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.errors import PsfGenerationError
 from zeropoint.quality.metrics import compute_metrics
 from zeropoint.quality.panels import PANELS
-from zeropoint.quality.plots.image import block_mean, block_or
+from zeropoint.quality.plots.image import block_mean, block_or, image_caption, plot_image
 from zeropoint.quality.report import render_report, write_report
 from zeropoint.quality.report_data import ReportData
 from zeropoint.quality.verdict import judge
@@ -105,6 +106,19 @@ def test_each_plot_copes_with_nothing_but_pixels(panel):
     data = _bare()
     panel.plot(data).figure.canvas.draw()
     assert panel.caption(data, compute_metrics(data))
+
+
+def test_the_caption_of_the_image_lists_the_planes_of_its_legend():
+    data = make.report_data()
+    data.exposure.mask[:] = 0
+    assert "no pixel is masked" in image_caption(data, compute_metrics(data))
+    data.exposure.set_mask(np.eye(*data.exposure.shape, dtype=bool), "INTERPOLATED")
+    data.exposure.mask[:3] |= bitmask(["VIGNETTED"])
+    legend = plot_image(data).get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["interpolated", "bad or no data"]
+    assert "; masked pixels: bad or no data 1 %, interpolated 0.31 %." in image_caption(
+        data, compute_metrics(data)
+    )
 
 
 def test_a_failure_names_its_reason_and_numbers_safely():

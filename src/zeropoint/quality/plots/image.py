@@ -168,8 +168,8 @@ def image_caption(data: ReportData, metrics: dict[str, Any]) -> str:
     if scale == scale:
         text += f" of {scale:.3f} arcsec ({width * scale / 60:.1f} × {height * scale / 60:.1f} arcmin)"
     parts = []
-    for name, key in (("saturated", "sat"), ("cosmic rays", "cr"), ("bad", "bad"), ("no data", "no_data")):
-        fraction = metrics.get(f"{key}_mask_fraction", 0.0)
+    for name, planes, _, _ in reversed(OVERLAYS):  # what the legend lists
+        fraction = float(np.mean(data.exposure.masked(*planes)))
         if fraction > 0:
             parts.append(f"{name} {100 * fraction:.2g} %")
     text += f"; masked pixels: {', '.join(parts)}." if parts else "; no pixel is masked."
