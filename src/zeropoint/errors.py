@@ -187,7 +187,7 @@ class NormalizedCalibrationFluxError(CalibrationFailure):
 
 
 class NoPsfStarsToStarsMatchError(CalibrationFailure):
-    """No PSF star matches a source of the deep catalogue; metadata: n_psf_stars, n_stars."""
+    """No PSF star matches a source of the deep catalogue; metadata: n_psf_stars, n_psf_used, n_stars."""
 
 
 class NoReferenceSourcesError(CalibrationFailure):

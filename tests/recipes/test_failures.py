@@ -98,6 +98,11 @@ CASES = {
     "no PSF star among the stars": Case(
         errors.NoPsfStarsToStarsMatchError,
         "background psf ap_corr_map psf_stars_footprints psf_stars astrometry_matches stars_footprints",
+        {"star_selector['science'].doSignalToNoise": True, "star_selector['science'].signalToNoise.maximum": 15.0},
+    ),
+    "no star but sky sources": Case(
+        errors.NoStarsSelectedError,
+        "background psf ap_corr_map psf_stars_footprints psf_stars astrometry_matches",
         {"star_selector['science'].doSignalToNoise": True, "star_selector['science'].signalToNoise.minimum": 1e9},
     ),
     "check of the astrometry": Case(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.errors import NoPsfStarsToStarsMatchError
 from zeropoint.recipes.catalogs import COORD_ERRORS, copy_matched_columns, minimal_schema, nearest_rows
@@ -71,10 +73,14 @@ def copy_psf_star_columns(psf_stars: SourceCatalog, stars: SourceCatalog, radius
     pairs = nearest_rows(psf_stars, stars, radius)
     source, target = pairs
     if len(source) == 0:
+        n_used = int(np.count_nonzero(psf_stars["calib_psf_used"]))
+        n_stars = int(np.count_nonzero(~stars["sky_source"]))
         raise NoPsfStarsToStarsMatchError(
-            f"None of {len(psf_stars)} PSF stars lies within {radius:.1f} pixels of one of {len(stars)} selected stars.",
+            f"None of {len(psf_stars)} sources detected for the PSF ({n_used} of them made it) lies within {radius:.1f} "
+            f"pixels of one of {n_stars} selected stars; widen star_selector.",
             n_psf_stars=len(psf_stars),
-            n_stars=len(stars),
+            n_psf_used=n_used,
+            n_stars=n_stars,
         )
     copy_matched_columns(psf_stars, stars, pairs, (*COPIED_FLAGS, "psf_max_value"))
     stars["psf_id"][target] = psf_stars["id"][source]

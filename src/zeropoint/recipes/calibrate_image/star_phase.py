@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from zeropoint.astrometry.sky_coords import update_sky_coords
-from zeropoint.catalogs.selectors import MatchedReferences
+from zeropoint.catalogs.selectors import MatchedReferences, SelectionResult
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
+from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.footprint_table import SourceFootprints
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.ids import CatalogIdGenerator
@@ -101,17 +102,28 @@ class StarPhase:
             self.primary_flags.run(catalog)
             # selectors may look at the sky coordinates
             update_sky_coords(catalog, exposure.wcs, include_errors=c.do_include_astrometric_errors)
-            matches = match(catalog) if self.selector.usesMatches else None
-            selection = self.selector.run(catalog, exposure=exposure, matches=matches)
-            if selection.n_selected == 0:
+            stars = catalog.take(self._select(exposure, catalog, match).selected)
+            numbers["selected"] = int(np.count_nonzero(~stars["sky_source"]))
+            if numbers["selected"] == 0:
+                # asked again without the sky sources, so that the counts are those of sources
+                sources = catalog.take(~catalog["sky_source"])
+                selection = self._select(exposure, sources, match)
                 raise NoStarsSelectedError(
                     f"No star for calibration: {self.selector.why_none(selection)}",
-                    n_input_sources=len(catalog),
+                    n_input_sources=len(sources),
                 )
-            stars = catalog.take(selection.selected)
             result.stars_footprints = SourceFootprints.of(stars)
-            numbers["selected"] = len(stars)
         return stars
+
+    def _select(
+        self,
+        exposure: Exposure,
+        catalog: SourceCatalog,
+        match: Callable[[SourceCatalog], MatchedReferences],
+    ) -> SelectionResult:
+        """Return which rows are selected, sky sources among them."""
+        matches = match(catalog) if self.selector.usesMatches else None
+        return self.selector.run(catalog, exposure=exposure, matches=matches)
 
     def _detect(
         self, result: CalibratedImage, adaptive: AdaptiveThreshold | None, ratio: np.ndarray | None
