@@ -20,6 +20,18 @@ def test_a_model_wrong_by_a_fraction_rejects_nobody_for_being_bright(rng):
     assert find_outliers(reduced, dof, snr, n_sigma=4, max_remove=0.5).sum() <= 2
 
 
+def test_a_scatter_that_few_stars_give_rejects_nobody(rng):
+    # scatter of the model error among 15 stars, 5 of them bright: an estimate from so few may be small by chance
+    lost = [0, 0]
+    for _ in range(50):
+        for k, n in enumerate((15, 300)):
+            reduced, dof, snr = _draw(rng, n)
+            reduced = reduced + np.abs(rng.normal(2e-4, 4e-5, n)) * snr**2
+            lost[k] += int(find_outliers(reduced, dof, snr, n_sigma=4, max_remove=0.5).sum())
+    assert lost[0] <= 0.01 * 15 * 50
+    assert lost[1] <= 0.002 * 300 * 50
+
+
 def test_the_worst_go_first_and_at_most_the_limit(rng):
     reduced, dof, snr = _draw(rng)
     reduced[:20] += np.arange(20) + 5.0

@@ -9,7 +9,7 @@ from zeropoint.datamodel.psf_model import GaussianPsf, PixelGridPsf, shapes_of_s
 from zeropoint.errors import PiffTooFewGoodStarsError
 from zeropoint.psf.piff_determiner import PiffPsfDeterminer, PiffPsfDeterminerConfig
 from zeropoint.psf.registry import psfDeterminerRegistry
-from zeropoint.psf.sanity import equivalent_sigma, why_insane
+from zeropoint.psf.sanity import equivalent_sigma, profile_misfit, why_contradicted, why_insane
 
 
 def _determiner(**changes):
@@ -123,6 +123,20 @@ def test_sharp_stars_are_not_made_wider_where_they_are_many(rng):
     assert few.metadata["psfSpatialOrder"] == 1
 
 
+def test_photon_noise_weights_do_not_widen_sharp_stars_that_are_few(rng):
+    candidates, _ = make_candidates(30, rng, fwhm=2.3, flux=(5.0, 5.5), jitter=0.005)
+    exposure = blank_exposure(4000, 4000)
+    flat = _determiner(spatialOrder=1).determine_psf(exposure, candidates)
+    photon = _determiner(spatialOrder=1, flat_weights_fwhm=0.0).determine_psf(exposure, candidates)
+    assert flat.metadata["psfSamplingSize"] == photon.metadata["psfSamplingSize"] == 1.0
+    assert flat.metadata["psfFlatWeights"]
+    assert not photon.metadata["psfFlatWeights"]
+    assert _size_error(photon, candidates, 2.3) > 9e-3
+    assert abs(_size_error(flat, candidates, 2.3)) < 6e-3
+    wide, _ = make_candidates(30, rng, fwhm=3.0)
+    assert not _determiner(spatialOrder=1).determine_psf(exposure, wide).metadata["psfFlatWeights"]
+
+
 def test_the_prior_helps_faint_stars_and_does_not_touch_bright_ones(rng):
     exposure = blank_exposure(4000, 4000)
     errors = {}
@@ -205,6 +219,19 @@ def test_sanity_names_what_is_wrong():
     bad.stamps = good.kernel_stamps(x=np.zeros(9), y=np.zeros(9))
     bad.stamps[4, 3, 3] = -0.5
     assert why_insane(bad, (10, 10), np.array([1.7])) == "deep troughs"
+
+
+def test_neighbours_do_not_contradict_a_psf(rng):
+    candidates, _ = make_candidates(20, rng, flux=(5.0, 5.0), jitter=0.0)
+    result = _determiner(spatialOrder=1).determine_psf(blank_exposure(4000, 4000), candidates)
+    assert np.median(profile_misfit(result.psf, candidates)) < 0.02
+    candidates.image[:, 1:5, 1:5] += (
+        0.5 * candidates.image[:, 11:15, 11:15]
+    )  # half as bright, 9 pixels away each way
+    assert np.median(profile_misfit(result.psf, candidates)) < 0.02
+    assert why_contradicted(result.psf, candidates) == ""
+    narrow = GaussianPsf(0.6 * result.psf.sigma(), 25)
+    assert "of their profile" in why_contradicted(narrow, candidates)
 
 
 def test_equivalent_sigma_of_gaussians():

@@ -267,7 +267,7 @@ def _iterate(
         if cap_is_open and settled:
             cap_is_open = False
             cap = observed_cap(stars, state, cap)
-            reweight(stars, state, cap, o.photon_noise_weights)
+            reweight(stars, state, cap, o.photon_noise_weights, observed=True)
             old = np.inf
     return psf, o.max_iter, False, cap
 

@@ -196,10 +196,17 @@ def refit_stars(psf: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGr
     state.signal_to_noise = np.sqrt(np.where(good, signal * signal / state.variance, 0.0).sum(axis=(1, 2)))
 
 
-def reweight(stars: PsfStars, state: StarState, cap: float, photon_noise: bool) -> None:
-    """Set the weights from the model's variance (or the sky's alone) and a cap on S/N; ``state`` is updated."""
+def reweight(
+    stars: PsfStars, state: StarState, cap: float, photon_noise: bool, *, observed: bool = False
+) -> None:
+    """Set the weights from the model's variance (or the sky's alone) and a cap on S/N; ``state`` is updated.
+
+    A configured cap cuts. An ``observed`` one is where noise and scatter about the model are equal, so a star there
+    has half the weight that its noise alone would give.
+    """
     variance = state.variance if photon_noise else stars.sky_variance[:, None, None]
-    capped = np.minimum(1.0, cap / np.maximum(state.signal_to_noise, 1e-30)) ** 2
+    ratio = state.signal_to_noise / cap
+    capped = 1.0 / (1.0 + ratio**2) if observed else 1.0 / np.maximum(1.0, ratio) ** 2
     state.weight = (stars.weight > 0) * capped[:, None, None] / variance
     state.inverse = None
 
@@ -208,7 +215,9 @@ def observed_cap(stars: PsfStars, state: StarState, cap: float) -> float:
     """Return the S/N beyond which a star tells no more about the PSF, from the scatter of the stars' sizes.
 
     The size of a star of signal-to-noise ratio S is known to about 2/S. If the sizes of bright stars scatter about
-    the model by more than noise, by s, then stars beyond ``2/s`` deserve no more weight.
+    the model by more than noise, by s, then stars beyond ``2/s`` would deserve no more weight, were s the scatter of
+    stars that did not shape the model. That is larger, as neighbours vary together and the model follows the stars it
+    was fitted to; hence ``1/s``.
     """
     rows = np.flatnonzero(state.used & (state.signal_to_noise > 0.5 * cap))
     if len(rows) < 10:
@@ -223,4 +232,4 @@ def observed_cap(stars: PsfStars, state: StarState, cap: float) -> float:
     size, err = residual.size[pull], residual.size_err[pull]
     scatter = MAD_TO_SIGMA * float(np.median(np.abs(size - np.median(size))))
     intrinsic = max(scatter**2 - float(np.median(err)) ** 2, 0.0) ** 0.5
-    return float(np.clip(2.0 / max(intrinsic, 1e-9), CAP_RANGE[0] * cap, CAP_RANGE[1] * cap))
+    return float(np.clip(1.0 / max(intrinsic, 1e-9), CAP_RANGE[0] * cap, CAP_RANGE[1] * cap))
