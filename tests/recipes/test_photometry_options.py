@@ -108,7 +108,7 @@ def test_what_was_applied_is_what_is_written(calibrated, tmp_path):
     assert header["MAGZERO_RMS"] == pytest.approx(calibrated.photometry.sigma)
     cards = [header[f"COLORTERM{k}"] for k in (1, 2, 3)]
     assert cards == pytest.approx([-REFERENCE_COLOR * term.slope, term.slope, 0.0])
-    assert len([note for note in calibrated.notes if "zero point varies" in note]) == 1
+    assert len([note for note in calibrated.notes if "zeropoint varies" in note]) == 1
 
 
 def test_a_band_that_is_missing_is_said_before_the_work(simulated, references, monkeypatch):

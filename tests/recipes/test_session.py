@@ -10,6 +10,8 @@ import pytest
 from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import load_card
+from zeropoint.photometry.color_terms import Colorterm, ColortermDict
+from zeropoint.recipes.report_data import report_data
 from zeropoint.recipes.session import CalibrationSession, ImageRun
 from zeropoint.simulation import Night, night_settings, write_night
 
@@ -78,7 +80,11 @@ def test_the_users_word_beats_the_image(night, references) -> None:
     session = CalibrationSession(
         load_card("simcam"),
         references,
-        overrides=[("install_simple_psf.fwhm", 4.5), ("astrometry.maxMeanDistanceArcsec", 1e-5)],
+        overrides=[
+            ("install_simple_psf.fwhm", 4.5),
+            ("astrometry.maxMeanDistanceArcsec", 1e-5),
+            ('psf_measure_psf.psfDeterminer["piff"].spatialOrder', 7),  # needs 108 stars
+        ],
     )
     run = session.calibrate(night.images[0])
     assert changed(run)["install_simple_psf.fwhm"] == 4.5
@@ -86,6 +92,27 @@ def test_the_users_word_beats_the_image(night, references) -> None:
     # a failed image says what was derived, too
     assert type(run.result.failure).__name__ == "BadAstrometryFit"
     assert any("phot_g_mean" in note for note in run.notes)
+    n_stars = run.result.psf_fit.n_available
+    assert (
+        sum("the PSF has the spatial order" in note and f"{n_stars} stars" in note for note in run.notes) == 1
+    )
+
+
+def test_the_report_is_told_what_made_the_psf_and_which_color_term_a_library_gave(runs) -> None:
+    run = runs[0]
+    facts = report_data(run, "made-up stars").extra
+    assert (facts["psf_determiner"], facts["psf_solver"]) == ("piff", "native")
+    assert facts["psf_fit_psfSpatialOrder"] == 2
+    assert not any("spatial order" in note for note in run.notes)
+    assert "color_term_library" not in facts
+    config = run.result.config.copy()
+    terms = {run.result.exposure.visit_info.physical_filter: Colorterm(primary="i", secondary="z", c1=-0.03)}
+    config.photometry.colorterms.data = {"stripe*": ColortermDict(data=terms), "gaia": ColortermDict(data={})}
+    config.photometry.photoCatName, config.photometry.applyColorTerms = "stripe82", True
+    facts = report_data(replace(run, result=replace(run.result, config=config)), "made-up stars").extra
+    assert [facts[f"color_term_{key}"] for key in ("library", "color", "c0", "c1", "c2")] == [
+        "stripe*", "i - z", 0.0, -0.03, 0.0,
+    ]  # fmt: skip
 
 
 def test_snaps_become_one_visit(tmp_path) -> None:

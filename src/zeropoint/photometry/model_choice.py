@@ -158,7 +158,7 @@ def choose_color_term(
     rows = np.flatnonzero(np.isfinite(stars.color))
     n, nan = len(rows), float("nan")
     if n < MIN_COLOR_TERM_STARS:
-        reason = f"{n} stars have the colour {bands[0]} - {bands[1]}; {MIN_COLOR_TERM_STARS} are needed"
+        reason = f"{n} stars have the color {bands[0]} - {bands[1]}; {MIN_COLOR_TERM_STARS} are needed"
         return FittedColorTerm(*bands, reference, 0.0, nan, nan, nan, False, n, reason)
     stars, folds, degree = stars.take(rows), folds[rows], 1
     fit = fit_calibration(stars, order=order, degree=1, clipping=clipping)

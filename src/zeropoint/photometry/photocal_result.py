@@ -75,20 +75,20 @@ class PhotoCalResult:
         sentences, term, choice = [], self.color_term, self.field
         if term is not None and term.kept:
             sentences.append(
-                f"a colour term of {term.slope:+.4f} +- {term.slope_err:.4f} mag per mag of {term.primary} - "
-                f"{term.secondary} is taken out: magnitudes are the camera's own, those of the catalogue at "
+                f"a color term of {term.slope:+.4f} +- {term.slope_err:.4f} mag per mag of {term.primary} - "
+                f"{term.secondary} is taken out: magnitudes are the camera's own, those of the catalog at "
                 f"{term.reference_color:.2f}"
             )
         elif term is not None:
-            sentences.append(f"no colour term is applied: {term.reason}")
+            sentences.append(f"no color term is applied: {term.reason}")
         if choice is not None and choice.order:
             span = self.metadata["zeropoint_field_range_mag"]
             sentences.append(
-                f"the zero point varies by {span:.3f} mag over the image (order {choice.order}, known to "
+                f"the zeropoint varies by {span:.3f} mag over the image (order {choice.order}, known to "
                 f"{choice.max_error:.3f} mag everywhere), which is applied to pixels and fluxes"
             )
         elif choice is not None:
-            sentences.append(f"the zero point is taken as constant: {choice.reason}")
+            sentences.append(f"the zeropoint is taken as constant: {choice.reason}")
         return sentences
 
 

@@ -60,6 +60,7 @@ def render_report(data: ReportData, metrics: Mapping[str, Any], verdict: Verdict
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["typeset"] = _typeset
     figures, missing = _figures(data, dict(metrics))
     failure = data.failure
     return environment.from_string(source).render(
@@ -96,10 +97,15 @@ def _figures(data: ReportData, metrics: dict[str, Any]) -> tuple[dict[str, list[
             _LOG.warning("%s: the plot of %s failed", data.stem, panel.name, exc_info=True)
             missing.append(panel.name)
             continue
-        caption = re.sub(r"(?<![\w^])-(?=\d)", "−", caption)  # a minus sign, not a hyphen
-        entry = {"name": panel.name, "png": picture, "caption": caption, "expect": panel.expect}
+        entry = {"name": panel.name, "png": picture, "caption": _typeset(caption), "expect": panel.expect}
         figures.setdefault(panel.group, []).append(entry)
     return figures, missing
+
+
+def _typeset(text: str) -> str:
+    """Return a sentence of the log with the signs of print."""
+    text = re.sub(r"(?<![\w^])-(?=\d)", "−", text)  # a minus sign, not a hyphen
+    return text.replace("+-", "±").replace("->", "→")
 
 
 def _png(figure: Any) -> str:

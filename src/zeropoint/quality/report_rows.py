@@ -8,7 +8,7 @@ from typing import Any
 
 from zeropoint.quality.verdict import format_value, judge_one, load_limits
 
-__all__ = ["GROUPS", "Row", "summary_rows"]
+__all__ = ["GROUPS", "Row", "library_term_text", "psf_model_text", "summary_rows"]
 
 #: Sections of the report and their titles, in order.
 GROUPS = {"pixels": "Image and sources", "psf": "PSF", "astrometry": "Astrometry", "photometry": "Photometry"}
@@ -67,6 +67,7 @@ class Row:
     level: str
     word: str
     source: str
+    is_sentence: bool = False
 
 
 def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
@@ -96,7 +97,34 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
         if isinstance(spread, int | float) and spread == spread:
             text += f" ± {_value(spread, unit)}"
         rows[group].append(Row(quantity, label, text, unit, "", "none", "", ""))
+    for group, quantity, label, text in (
+        ("psf", "psf_determiner", "Model", psf_model_text(metrics)),
+        ("photometry", "color_term_library", "Color term", library_term_text(metrics)),
+    ):
+        if text:
+            rows[group].append(Row(quantity, label, text, "", "", "none", "", "", is_sentence=True))
     return {group: found for group, found in rows.items() if found}
+
+
+def psf_model_text(metrics: Mapping[str, Any]) -> str:
+    """Return how the PSF was modelled: determiner, solver and spatial order; empty if that is not known."""
+    if "psf_determiner" not in metrics:
+        return ""
+    text = str(metrics["psf_determiner"])
+    if "psf_solver" in metrics:
+        text += f", {metrics['psf_solver']} solver"
+    if "psf_fit_psfSpatialOrder" in metrics:
+        text += f", spatial order {metrics['psf_fit_psfSpatialOrder']}"
+    return text + (", lower than configured" if metrics.get("psf_fit_psfOrderReason") else "")
+
+
+def library_term_text(metrics: Mapping[str, Any]) -> str:
+    """Return the color term that a library gave; empty if none did."""
+    if "color_term_library" not in metrics:
+        return ""
+    terms = ", ".join(f"c{i} {metrics[f'color_term_c{i}']:.4g}" for i in range(3))
+    text = f"library “{metrics['color_term_library']}”, {metrics['color_term_color']}: {terms}"
+    return text.replace("-", "−")
 
 
 def _value(value: float, unit: str) -> str:

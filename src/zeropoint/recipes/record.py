@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.exposure import Exposure, PhotoCalib
 from zeropoint.errors import CalibrationFailure
 
-__all__ = ["ImageRecord", "Stage", "StageTimer", "keep_failure"]
+__all__ = ["ImageRecord", "Stage", "StageTimer", "keep_failure", "note_psf_order"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,6 +102,21 @@ class StageTimer:
         self._result.stages.append(stage)
         shown = ", ".join(f"{key} {_short(value)}" for key, value in numbers.items())
         _LOG.info("%s: %s: %s (%.2f s)", self._label, name, shown or "done", stage.wall_seconds)
+
+
+def note_psf_order(record: ImageRecord, metadata: Mapping[str, Any]) -> None:
+    """Note on a record, in place, that the PSF's spatial order is lower than configured.
+
+    Parameters
+    ----------
+    record
+        What was established.
+    metadata
+        That of the PSF's fit.
+    """
+    if why := metadata.get("psfOrderReason"):
+        order = metadata["psfSpatialOrder"]
+        record.notes.append(f"the PSF has the spatial order {order}, lower than configured: {why}")
 
 
 def keep_failure(record: ImageRecord, failure: CalibrationFailure, summarize: Callable[[], None]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import platform
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from zeropoint.quality.report_data import ReportData
+from zeropoint.recipes.calibrate_image import CalibratedImage
 from zeropoint.recipes.session import ImageRun
 
 __all__ = ["report_data", "run_information"]
@@ -48,6 +50,35 @@ def run_information(run: ImageRun) -> dict[str, Any]:
             for s in run.result.stages
         ],
         "versions": package_versions(),
+    }
+
+
+def _psf_model(result: CalibratedImage) -> dict[str, Any]:
+    """Return what made the PSF, if there is one."""
+    assert result.config is not None
+    if result.psf_fit is None:
+        return {}
+    choice = result.config.psf_measure_psf.psfDeterminer
+    solver = getattr(choice.active, "solver", None)
+    return {"psf_determiner": choice.name} | ({} if solver is None else {"psf_solver": solver})
+
+
+def _library_color_term(result: CalibratedImage) -> dict[str, Any]:
+    """Return the color term of the library that was applied, if one was."""
+    assert result.config is not None
+    config = result.config.photometry
+    if result.photometry is None or not config.applyColorTerms:
+        return {}
+    library, name = config.colorterms, config.photoCatName
+    term = library.getColorterm(result.exposure.visit_info.physical_filter, name)
+    return {
+        "color_term_library": name
+        if name in library.data
+        else next(entry for entry in library.data if fnmatchcase(name, entry)),
+        "color_term_color": f"{term.primary} - {term.secondary}",
+        "color_term_c0": term.c0,
+        "color_term_c1": term.c1,
+        "color_term_c2": term.c2,
     }
 
 
@@ -94,6 +125,9 @@ def report_data(run: ImageRun, references: str) -> ReportData:
             )
     if result.psf_fit is not None:
         extra.update({f"psf_fit_{k}": v for k, v in result.psf_fit.metadata.items()})
+    if result.config is not None:
+        extra.update(_psf_model(result))
+        extra.update(_library_color_term(result))
     return ReportData(
         stem=run.loaded.stem,
         image_path=str(run.loaded.path.name),

@@ -20,6 +20,7 @@ from zeropoint.quality.plots.style import (
     robust_limit,
 )
 from zeropoint.quality.report_data import ReportData
+from zeropoint.quality.report_rows import library_term_text
 from zeropoint.quality.residuals import PhotometryResiduals, photometry_residuals
 from zeropoint.quality.robust import fit_line, median
 
@@ -151,6 +152,8 @@ def zeropoint_by_color_caption(data: ReportData, metrics: dict[str, Any]) -> str
 
 
 def _color_term_sentence(metrics: dict[str, Any]) -> str:
+    if "color_term_library" in metrics:
+        return f"With the color term of the {library_term_text(metrics)}."
     kept = metrics.get("color_term_kept")
     if kept is None:
         return "No color term was fitted."

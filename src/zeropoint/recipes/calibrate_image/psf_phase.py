@@ -19,7 +19,7 @@ from zeropoint.psf.shapelets import ShapeletsResult
 from zeropoint.recipes.calibrate_image.config import CalibrateImageConfig
 from zeropoint.recipes.calibrate_image.record import CalibratedImage
 from zeropoint.recipes.catalogs import rows_from_footprints
-from zeropoint.recipes.record import StageTimer
+from zeropoint.recipes.record import StageTimer, note_psf_order
 
 __all__ = ["AdaptiveThreshold", "PsfPhase"]
 
@@ -99,6 +99,7 @@ class PsfPhase:
             if adaptive is None:
                 catalog, fit_psf = self._second_pass(result, ids, ratio)
             result.psf_fit = fit_psf
+            note_psf_order(result, fit_psf.metadata)
             sigma = exposure.psf.sigma() if exposure.psf is not None else float("nan")
             result.metadata["final_psf_sigma"] = sigma
             numbers.update(sigma_pix=sigma, used=fit_psf.n_good, candidates=fit_psf.n_available)

@@ -31,7 +31,7 @@ from zeropoint.recipes.characterize_image.record import CharacterizedImage
 from zeropoint.recipes.debug import DebugDisplay, DisplayHook
 from zeropoint.recipes.image_checks import mask_fractions, require_unsaturated
 from zeropoint.recipes.legacy_fields import check_units
-from zeropoint.recipes.record import StageTimer, keep_failure
+from zeropoint.recipes.record import StageTimer, keep_failure, note_psf_order
 
 __all__ = ["CharacterizeImage"]
 
@@ -218,6 +218,8 @@ class CharacterizeImage:
             catalog, fit = self._round(record, job, number)
         assert exposure.psf is not None
         record.psf_fit = fit
+        if fit is not None:
+            note_psf_order(record, fit.metadata)
         record.metadata["final_psf_sigma"] = exposure.psf.sigma()
         record.footprints = SourceFootprints.of(catalog)
         job.display.show("psf", exposure, catalog)
