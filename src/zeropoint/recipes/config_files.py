@@ -53,6 +53,9 @@ ABSENT = {
     "createSummaryMetrics": "the summary statistics are in the image's metadata",
 }
 
+#: Shortest name that may be an abbreviation.
+_MIN_ABBREVIATION = 3
+
 _said: set[str] = set()
 
 
@@ -231,7 +234,7 @@ def reason(error: BaseException, file: str = "", line: int = 0) -> str:
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, pexConfig.FieldValidationError):
         text = text.rpartition("failed validation: ")[2]
-        text = f"{error.fullname}: {text}"
+        text = f"{error.fullname}: {text}{_expected(error, text)}"
     missing = re.search(r"'?([\w.]+)'?(?: object)? has no attribute '?(\w+)'?", text)
     if missing:
         text = f"there is no configuration field {missing[2]!r} in {missing[1].rpartition('.')[2]}"
@@ -245,14 +248,33 @@ def reason(error: BaseException, file: str = "", line: int = 0) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
+def _expected(error: pexConfig.FieldValidationError, text: str) -> str:
+    """Say what a field takes whose value was refused without a reason, or nothing."""
+    if not text.endswith("is not allowed.") and "is not a valid value" not in text:
+        return ""
+    for kind in _config_classes():
+        field = getattr(kind, "_fields", {}).get(error.fieldName)
+        if field is None or field.source is not error.fieldSource:
+            continue
+        if isinstance(field, pexConfig.ChoiceField):
+            return (
+                f" Choose one of {', '.join(str(choice) for choice in field.allowed if choice is not None)}."
+            )
+        return f". It should be: {field.doc}"
+    return ""
+
+
+def _config_classes() -> Iterator[type[pexConfig.Config]]:
+    """Yield every configuration class."""
+    classes: list[type[pexConfig.Config]] = [pexConfig.Config]
+    for kind in classes:
+        yield kind
+        classes += kind.__subclasses__()
+
+
 def _find_config(name: str) -> type | None:
     """Return the configuration class of a dotted name."""
-    classes = [pexConfig.Config]
-    for kind in classes:
-        if f"{kind.__module__}.{kind.__name__}" == name:
-            return kind
-        classes += kind.__subclasses__()
-    return None
+    return next((kind for kind in _config_classes() if f"{kind.__module__}.{kind.__name__}" == name), None)
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -262,8 +284,15 @@ def nearest(name: str, known: list[str]) -> str:
     """
     if name in ABSENT:
         return f" {ABSENT[name][0].upper()}{ABSENT[name][1:]}."
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name, known, 1) or _spelt_out(name, known)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _spelt_out(name: str, known: list[str]) -> list[str]:
+    """Return the shortest known name that an abbreviation (``doSN``) stands for, in a list; else none."""
+    pattern = ".*".join(map(re.escape, name))
+    fitting = [word for word in known if re.match(pattern, word)]
+    return [min(fitting, key=len)] if len(name) >= _MIN_ABBREVIATION and fitting else []
 
 
 def _import_reason(error: ImportError, file: str, line: int) -> str:

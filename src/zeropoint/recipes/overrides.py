@@ -29,6 +29,8 @@ __all__ = [
 
 #: Most entries of a registry or dictionary that a message lists.
 _MAX_LISTED = 12
+#: Most fields of a configuration that a message lists.
+_MAX_FIELDS_LISTED = 24
 _NOT_FINITE = {"nan", "inf", "+inf", "-inf"}
 _PART = re.compile(r"""([A-Za-z_]\w*)|\[\s*(['"])(.*?)\2\s*\]""")
 
@@ -98,9 +100,17 @@ def _step_class(field: pexConfig.ConfigurableField, value: Any, path: str, origi
     if not isinstance(value, str) or value not in known:
         raise InvalidInputError(
             f"{origin}: {path} is a step and cannot be retargeted to {value!r}; set one of its fields, as "
-            f"`zeropoint config {path}.` lists them, or choose one of {', '.join(sorted(known))}."
+            f"`zeropoint config {path}.` lists them, or choose one of {', '.join(_shortest_names(known))}."
         )
     return known[value]
+
+
+def _shortest_names(known: Mapping[str, type]) -> list[str]:
+    """Return one name for each class: the shortest, which for a selector is that of its registry."""
+    shortest: dict[type, str] = {}
+    for name in sorted(known, key=len):
+        shortest.setdefault(known[name], name)
+    return sorted(shortest.values())
 
 
 def _assign(target: Any, name: str, value: Any) -> None:
@@ -162,11 +172,24 @@ def _require(target: Any, name: str, path: str, origin: str) -> None:
         return
     if isinstance(inner, Mapping) and name in inner:
         hint = f' It is an entry: write it in brackets, ["{name}"].'
+    elif isinstance(inner, Mapping) and (owner := _entry_with(inner, name)):
+        hint = f' It belongs to an entry: write {path.rpartition(".")[0]}["{owner}"].{name}.'
     elif name in TASK_ONLY:
         hint = f" It belongs to the pipeline task; here {TASK_ONLY[name]}."
     else:
         hint = nearest(name, fields)
+    if not hint and 0 < len(fields) <= _MAX_FIELDS_LISTED:
+        hint = f" There are {', '.join(sorted(fields))}."
     raise InvalidInputError(f"{origin}: there is no configuration field {path!r}.{hint}")
+
+
+def _entry_with(entries: Mapping[str, Any], name: str) -> str:
+    """Return the entry in use of a registry that has a field of this name, or an empty text."""
+    try:
+        chosen = list(entries.names)  # type: ignore[attr-defined]
+    except (AttributeError, pexConfig.FieldValidationError):  # one choice, or a dictionary
+        chosen = [getattr(entries, "name", None)]
+    return next((entry for entry in chosen if entry and name in getattr(entries[entry], "_fields", {})), "")
 
 
 def apply_option(config: pexConfig.Config, path: str, value: Any) -> None:

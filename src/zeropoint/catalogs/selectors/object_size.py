@@ -68,12 +68,14 @@ class ObjectSizeStarSelectorConfig(BaseSourceSelectorConfig):
         default="base_PsfFlux_instFlux", doc="Flux column; the error's name is this with Err behind it."
     )
     widthStdAllowed = pexConfig.Field[float](
-        default=0.15, check=lambda value: value >= 0.0, doc="Relative standard deviation of stellar widths."
+        default=0.15,
+        check=lambda value: value >= 0.0,
+        doc="Relative standard deviation of stellar widths, 0 or more.",
     )
     nSigmaClip = pexConfig.Field[float](
         default=2.0,
         check=lambda value: value >= 0.0,
-        doc="Keep members of the cluster within this many sigma.",
+        doc="Keep members of the cluster within this many sigma, 0 or more.",
     )
     badFlags = pexConfig.ListField[str](
         default=[
