@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from naive import matched_stars as sky
-from zeropoint.errors import ColortermNotFoundError, InvalidInputError, MatcherFailure
+from zeropoint.errors import InvalidInputError, MatcherFailure
 from zeropoint.photometry.color_terms import Colorterm, ColortermDict
 from zeropoint.photometry.photocal import PhotoCal, PhotoCalConfig
 
@@ -171,8 +171,15 @@ def test_the_library_is_checked_before_the_work():
     step.require_bands(["g", "r"], "r")
     with pytest.raises(InvalidInputError, match=r"photometry\.colorterms needs .* of g"):
         step.require_bands(["r"], "r")
-    with pytest.raises(ColortermNotFoundError):
+    with pytest.raises(
+        InvalidInputError, match=r"photometry\.colorterms: .* no term of filter 'i' .*; it has r\."
+    ):
         step.require_bands(["r"], "i")
+    config.photoCatName = "other"
+    with pytest.raises(
+        pexConfig.FieldValidationError, match=r"photoCatName.*(?s:.)*fits .*'other'; it has test\."
+    ):
+        config.validate()
 
 
 @pytest.mark.parametrize(

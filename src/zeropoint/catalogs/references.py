@@ -168,17 +168,26 @@ class ReferenceObjectLoader:
         wanted = config.anyFilterMapsToThis or config.filterMap.get(band, band)
         if wanted not in self.source.bands:
             why = f"for the image's band {band!r}"
+            remedy = (
+                "Map the image's filter to one of them in the camera card (bands: {FILTER: BAND}), or set filterMap "
+                f"or anyFilterMapsToThis of {self.place} with -c."
+            )
             if config.anyFilterMapsToThis is not None:
-                why = "named by anyFilterMapsToThis"
+                why = f"named by {self.place}.anyFilterMapsToThis"
+                remedy = f"Correct {self.place}.anyFilterMapsToThis."
             elif band in config.filterMap:
-                why = f"to which filterMap maps the image's band {band!r}"
+                why = f"to which {self.place}.filterMap maps the image's band {band!r}"
+                remedy = f"Correct {self.place}.filterMap."
             raise InvalidInputError(
                 f"Reference catalogue {self.source.name} ({self.source.path}) has no band {wanted!r} ({why}); it has "
-                f"{', '.join(self.source.bands)}.  Map the image's filter to one of them in the camera card (bands: "
-                f"{{FILTER: {self.source.bands[0]}}}), or set filterMap or anyFilterMapsToThis of both "
-                "astrometry_ref_loader and photometry_ref_loader with -c."
+                f"{', '.join(self.source.bands)}.  {remedy}"
             )
         return f"{wanted}_flux"
+
+    @property
+    def place(self) -> str:
+        """The place of this loader's configuration in the whole, for messages."""
+        return str(self.config._name or type(self).__name__)
 
     def within(self, region: SkyRegion) -> ReferenceObjectLoader:
         """Return a loader of the objects in a region, whatever the image; ``pixelMargin`` then has no effect."""
@@ -293,19 +302,20 @@ class ReferenceObjectLoader:
         """Return whether proper motions can be applied; log or raise if not."""
         if self.source.has_proper_motion and np.isfinite(mjd_tai):
             return True
-        reason = (
-            "the image's epoch is unknown"
-            if self.source.has_proper_motion
-            else f"catalogue {self.source.name} has no proper motions with known units and epoch"
-        )
+        reason = f"catalogue {self.source.name} has no proper motions with known units and epoch"
+        if self.source.has_proper_motion:
+            reason = "the image's epoch is unknown"
+        elif self.source.lacks_epoch:
+            reason = f"catalogue {self.source.name} has proper motions, but no epoch with a known unit"
         if self.config.requireProperMotion:
             raise InvalidInputError(
-                f"Proper motions are required, but {reason}.  Give pm_ra, pm_dec and epoch with units in the "
+                f"{self.place}: proper motions are required, but {reason}.  Give pm_ra, pm_dec and epoch with units in the "
                 "column map, give the image's date, or unset requireProperMotion."
             )
         _log.log(
             logging.WARNING if self.source.has_proper_motion or self.source.lacks_epoch else logging.DEBUG,
-            "Proper motions are not applied: %s.",
+            "%s: proper motions are not applied: %s.",
+            self.place,
             reason,
         )
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -125,29 +125,42 @@ class ColortermLibrary(pexConfig.Config):
         ColortermNotFoundError
             If no entry, or more than one pattern, fits.
         """
-        if photoCatName in self.data:
-            terms = self.data[photoCatName]
-        else:
-            fitting = [name for name in self.data if fnmatchcase(photoCatName, name)]
-            if len(fitting) != 1:
-                what = "No entry" if not fitting else f"Entries {sorted(fitting)} all"
-                raise ColortermNotFoundError(
-                    f"{what} of the colour-term library {'fits' if not fitting else 'fit'} the reference catalogue "
-                    f"{photoCatName!r}.",
-                    photoCatName=photoCatName,
-                    physicalFilter=physicalFilter,
-                )
-            terms = self.data[fitting[0]]
+        terms = self.terms_of(photoCatName)
         if physicalFilter in terms.data:
             return terms.data[physicalFilter]
         if doRaise:
             raise ColortermNotFoundError(
-                f"No colour term of filter {physicalFilter!r} for the reference catalogue {photoCatName!r}; known "
-                f"filters: {sorted(terms.data)}.",
+                f"The colour-term library has no term of filter {physicalFilter!r} for the reference catalogue "
+                f"{photoCatName!r}; it has {_listed(terms.data)}.",
                 photoCatName=photoCatName,
                 physicalFilter=physicalFilter,
             )
         return Colorterm(primary=physicalFilter, secondary=physicalFilter)
+
+    def terms_of(self, photoCatName: str) -> ColortermDict:
+        """Return the colour terms of a catalogue; an exact name wins over patterns.
+
+        Raises
+        ------
+        ColortermNotFoundError
+            If no entry, or more than one pattern, fits.
+        """
+        if photoCatName in self.data:
+            return self.data[photoCatName]
+        fitting = [name for name in self.data if fnmatchcase(photoCatName, name)]
+        if not fitting:
+            raise ColortermNotFoundError(
+                f"No entry of the colour-term library fits the reference catalogue {photoCatName!r}; it has "
+                f"{_listed(self.data)}.",
+                photoCatName=photoCatName,
+            )
+        if len(fitting) > 1:
+            raise ColortermNotFoundError(
+                f"Several entries of the colour-term library fit the reference catalogue {photoCatName!r}: "
+                f"{_listed(fitting)}.",
+                photoCatName=photoCatName,
+            )
+        return self.data[fitting[0]]
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,11 @@ class FittedColorTerm:
             f"A colour term in {self.primary} - {self.secondary} cannot be written for the band {band!r}: one of "
             "the two color_term_bands must be that band."
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names for a message."""
+    return ", ".join(sorted(names)) or "none"
 
 
 def reference_color(primary: str, secondary: str) -> float:

@@ -15,7 +15,7 @@ from zeropoint.catalogs.references import ReferenceCatalog
 from zeropoint.catalogs.reserve import ReserveSources
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, Exposure, PhotoCalib
-from zeropoint.errors import InvalidInputError, MatcherFailure
+from zeropoint.errors import ColortermNotFoundError, InvalidInputError, MatcherFailure
 from zeropoint.photometry.calibration_fit import (
     CalibrationFit,
     CalibrationStars,
@@ -127,6 +127,11 @@ class PhotoCalConfig(pexConfig.Config):
             raise fail(kind.photoCatName, self, "applyColorTerms needs photoCatName.")
         if self.applyColorTerms and len(self.colorterms.data) == 0:
             raise fail(kind.colorterms, self, "applyColorTerms needs a non-empty colour-term library.")
+        if self.applyColorTerms:
+            try:
+                self.colorterms.terms_of(self.photoCatName)
+            except ColortermNotFoundError as error:
+                raise fail(kind.photoCatName, self, str(error)) from error
         if self.applyColorTerms and self.do_fit_color_term:
             raise fail(
                 kind.do_fit_color_term, self, "applyColorTerms and do_fit_color_term exclude each other."
@@ -179,9 +184,7 @@ class PhotoCal:
         Raises
         ------
         InvalidInputError
-            If a band is missing.
-        ColortermNotFoundError
-            If the library has no term for the filter.
+            If a band is missing, or the library has no term for the catalogue and the filter.
         """
         config, needed, origin = self.config, list(self.config.color_term_bands), "color_term_bands"
         if config.applyColorTerms:
@@ -192,7 +195,7 @@ class PhotoCal:
         missing = [band for band in needed if band not in bands]
         if missing:
             raise InvalidInputError(
-                f"photometry.{origin} needs fluxes (and for a library, their errors) of {' and '.join(missing)}, which the "
+                f"{self._place}.{origin} needs fluxes (and for a library, their errors) of {' and '.join(missing)}, which the "
                 f"reference catalogue lacks; it has {', '.join(sorted(bands)) or 'none'}."
             )
 
@@ -216,7 +219,7 @@ class PhotoCal:
         ------
         MatcherFailure
             If nothing matches, or no match has finite magnitudes; metadata goodSrc, goodRef.
-        InvalidInputError, ColortermNotFoundError
+        InvalidInputError
             As `require_bands`.
         """
         bands = self._color_bands(references, exposure.visit_info.physical_filter)
@@ -316,8 +319,18 @@ class PhotoCal:
         height, width = exposure.shape
         return CalibrationStars(difference, error, x, y, color, width, height), fitted
 
+    @property
+    def _place(self) -> str:
+        """The place of the configuration in the whole, for messages."""
+        return str(self.config._name or "photometry")
+
     def _library_term(self, physical_filter: str) -> Colorterm:
-        return self.config.colorterms.getColorterm(physical_filter, self.config.photoCatName)
+        """Return the library's term of a filter; what the library lacks is an error of the configuration."""
+        try:
+            return self.config.colorterms.getColorterm(physical_filter, self.config.photoCatName)
+        except ColortermNotFoundError as error:
+            field = "colorterms" if "physicalFilter" in error.metadata else "photoCatName"
+            raise InvalidInputError(f"{self._place}.{field}: {error}") from error
 
     def _reference_magnitudes(
         self, exposure: Exposure, references: ReferenceCatalog

@@ -13,7 +13,7 @@ from typing import Any
 from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.errors import CalibrationFailure, InvalidInputError, OptionError
 from zeropoint.instruments.card import CameraCard
 from zeropoint.instruments.reader import LoadedImage, load_image
 from zeropoint.recipes.calibrate_image import CalibratedImage, CalibrateImage, CalibrateImageConfig
@@ -84,7 +84,7 @@ def build_config(
     Raises
     ------
     InvalidInputError
-        If an override does not fit.
+        If an override does not fit; an `OptionError` if it is one of ``overrides``.
     """
     config = production_config()
     before = times_set(config, DERIVABLE_FIELDS)
@@ -101,7 +101,10 @@ def build_config(
     try:
         config.validate()
     except Exception as error:
-        raise InvalidInputError(f"The configuration is not consistent: {reason(error)}") from None
+        if overrides:
+            build_config(card, config_files)  # raises where the options are not to blame
+        kind = OptionError if overrides else InvalidInputError
+        raise kind(f"The configuration is not consistent: {reason(error)}") from None
     return config
 
 
@@ -172,6 +175,7 @@ class CalibrationSession:
             on_stage("read")
         images = [load_image(path, self.card) for path in paths]
         _check_snaps(images)
+        self.recipe.require_bands(self._photometry, images[0].exposure.visit_info)
         try:
             found = [find_on_sky_in_place(image) for image in images if image.exposure.wcs is None]
         except CalibrationFailure as failure:

@@ -175,6 +175,9 @@ class Calibrate:
         for loader in adapted.values():
             if loader is not None:  # a band that is missing is an error now, not after the work
                 loader.flux_field(exposure.visit_info.band)
+        photometric = adapted["photoRefObjLoader"]
+        if recipe.photo_cal is not None and photometric is not None:
+            recipe.photo_cal.require_bands(photometric.source.bands, exposure.visit_info.physical_filter)
         timer = StageTimer(record, label, on_stage)
         display = DebugDisplay(config.debug, "calibrate", label, self.display_hook)
         ids = id_generator if id_generator is not None else CatalogIdGenerator.trivial()

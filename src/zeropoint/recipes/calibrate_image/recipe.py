@@ -16,7 +16,7 @@ from zeropoint.catalogs.references import (
 )
 from zeropoint.catalogs.selectors import MatchedReferences
 from zeropoint.datamodel.catalog import SourceCatalog
-from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.exposure import Exposure, VisitInfo
 from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.mask_planes import bitmask
 from zeropoint.datamodel.wcs import SkyWcs
@@ -141,17 +141,35 @@ class CalibrateImage:
         recipe._run(result, timer, ids, references, illumination_correction)
         return result
 
+    def require_bands(self, photometry_references: ReferenceObjectLoader, visit_info: VisitInfo) -> None:
+        """Check, before any work on pixels, that references have the bands for an image's photometry.
+
+        Parameters
+        ----------
+        photometry_references
+            The loader.
+        visit_info
+            Its band and filter are those of the image.
+
+        Raises
+        ------
+        InvalidInputError
+            If the catalogue lacks a band, or the colour-term library the catalogue or the filter.
+        """
+        photometry_references.flux_field(visit_info.band)
+        self.photometry.require_bands(photometry_references.source.bands, visit_info.physical_filter)
+
     def _adapted(self, result: CalibratedImage, references: References) -> tuple[CalibrateImage, References]:
         """Return the recipe and references with the settings derived from the image; what was set is recorded."""
         exposure = result.exposure
+        self.require_bands(references.photometry, exposure.visit_info)
         config = result.config = derived_config(self.config, result, references.astrometry)
         if references.astrometry.source.lacks_epoch and np.isfinite(exposure.visit_info.mjd_tai):
             result.notes.append("the reference catalogue has no epochs: proper motions are not applied")
         recipe = self if config is self.config else type(self)(config)
         references = references.adapted(result.derived)
-        for loader in (references.astrometry, references.photometry):
-            # a band that is missing is an error now, not after the work
-            loader.flux_field(exposure.visit_info.band)
+        # a band that is missing is an error now, not after the work
+        references.astrometry.flux_field(exposure.visit_info.band)
         return recipe, references
 
     def _run(
@@ -177,7 +195,6 @@ class CalibrateImage:
     ) -> None:
         exposure, ratio = result.exposure, result.background_to_photometric_ratio
         require_unsaturated(exposure)
-        self.photometry.require_bands(references.photometry.source.bands, exposure.visit_info.physical_filter)
         catalogue = self._load(result, references, "astrometry")
         adaptive = self.psf_phase.run(result, timer, ids, ratio)
         psf_stars = result.psf_stars
