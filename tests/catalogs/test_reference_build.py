@@ -88,7 +88,7 @@ def test_shards_give_what_the_table_gives(built):
         "manifest.json",
         *(f"{entry.file_name}" for entry in read_manifest(folder).shards),
     }
-    ours, theirs = everything(folder, verify=True), everything(table)
+    ours, theirs = everything(folder), everything(table)
     assert ours.keys() == theirs.keys()
     assert ours["id"].size == N
     for name, values in theirs.items():
@@ -275,8 +275,8 @@ def test_damage_is_found(tmp_path, built):
     third.unlink()
     problems = list(verify_shards(folder, manifest))
     assert [problem.split(": ")[1].split()[0] for problem in problems] == ["its", "has", "is"]
-    with pytest.raises(InvalidInputError, match="does not match its checksum"):
-        everything(folder, verify=True)
+    with pytest.raises(InvalidInputError, match=f"{first.name}: its content does not match its checksum"):
+        everything(folder)
     shutil.copy(built[1] / first.name, first)
     with pytest.raises(InvalidInputError, match="has 300 bytes instead of"):
         everything(folder)
@@ -363,3 +363,11 @@ def test_the_area_of_all_trixels_is_the_sphere(tmp_path):
 
     shards = [Shard(tmp_path, "", index, 3) for index in range(8 * 64, 16 * 64)]
     assert sky_area_deg2(shards) == pytest.approx(4 * np.pi * (180 / np.pi) ** 2, rel=1e-12)
+
+
+def test_pieces_that_are_too_small_are_told_once(gaia, tmp_path, caplog):
+    table = write(tmp_path / "gaia.csv", gaia)
+    build_references(tmp_path / "few", [table], chunk_rows=10)
+    assert not caplog.records
+    build_references(tmp_path / "many", [table], chunk_rows=3)
+    assert [record.message.partition(" are")[0] for record in caplog.records] == ["many: pieces of 3 rows"]

@@ -179,6 +179,16 @@ def test_a_newer_shard_version_is_refused(tmp_path):
         standard(raw(tmp_path, {}, meta, coord_ra=[0.1], coord_dec=[0.2], r_flux=[3.0]))
 
 
+@pytest.mark.parametrize(("key", "column"), [("epoch", "Ep"), ("pm_ra", "pm_x"), ("ra_err", "coord_e")])
+def test_a_column_that_is_asked_for_needs_a_unit(tmp_path, key, column):
+    columns = {"ra": [1.0], "dec": [2.0], "rmag": [15.0], column: [2003.8]}
+    table = raw(tmp_path, {}, **columns)
+    with pytest.raises(
+        InvalidInputError, match=rf"{key}: column '{column}' has no unit; write {{column: {column}, "
+    ):
+        standard(table, {key: column})
+
+
 def test_motions_of_unknown_unit_are_not_used(tmp_path):
     meta = {"AFW_TYPE": "SIMPLE", "REFCAT_FORMAT_VERSION": 2}
     table = raw(tmp_path, {"r_flux": "nJy"}, meta, coord_ra=[0.1], coord_dec=[0.2], r_flux=[3.0], pm_ra=[1.0],

@@ -267,12 +267,24 @@ def test_loading_does_not_change_the_kept_region(tmp_path, wcs, stars):
 
 
 def test_a_directory_with_several_catalogues_needs_a_name(tmp_path):
-    for name in ("gaia_dr3_20230707", "ps1_pv3_3pi_20170110"):
-        write_shard(tmp_path / f"refcats_{name}_189584.fits", ra=[5.6], dec=[-0.01], flux=[1.0])
-    with pytest.raises(InvalidInputError, match=r"several catalogues.*gaia_dr3_20230707.*choose one"):
+    names = ["refcats_ps1_pv3", "refcats_ps1_pv3_2018"]
+    for name in names:
+        write_shard(tmp_path / f"{name}_189584.fits", ra=[5.6], dec=[-0.01], flux=[1.0])
+    with pytest.raises(
+        InvalidInputError, match=r"several catalogues; choose one of \S+, \S+_2018\."
+    ) as caught:
         ReferenceSource.open(tmp_path)
-    source = ReferenceSource.open(tmp_path, name="ps1_pv3")
+    source = ReferenceSource.open(tmp_path, name="2018")
     assert [(shard.trixel, shard.depth) for shard in source.shards] == [(189584, 7)]
+    # the paths that the message shows open what they name, though the first name is part of the second
+    shown = str(caught.value).partition("choose one of ")[2].removesuffix(".").split(", ")
+    assert [ReferenceSource.open(path).name for path in shown] == names
+    with pytest.raises(
+        InvalidInputError, match=r"is several catalogues; give one of .*ps1_pv3, .*ps1_pv3_2018"
+    ):
+        ReferenceSource.open(tmp_path / "ps1")
+    with pytest.raises(InvalidInputError, match=r"gaia does not exist; there are the shards of .*ps1_pv3,"):
+        ReferenceSource.open(tmp_path / "gaia")
 
 
 def test_shards_with_other_columns_are_refused(tmp_path, wcs, stars):
@@ -321,21 +333,31 @@ def test_settings_that_contradict_each_other_name_the_field():
 
 
 @pytest.mark.parametrize(
-    ("config", "why"),
+    ("settings", "why", "remedy"),
     [
-        ({}, "'y' (for the image's band 'y')"),
-        ({"anyFilterMapsToThis": "gaia"}, "'gaia' (named by anyFilterMapsToThis)"),
-        ({"filterMap": {"y": "Y"}}, "'Y' (to which filterMap maps the image's band 'y')"),
+        ({}, "'y' (for the image's band 'y')", "camera card (bands: {FILTER: BAND}), or set filterMap"),
+        (
+            {"anyFilterMapsToThis": "gaia"},
+            "'gaia' (named by loader.anyFilterMapsToThis)",
+            "Correct loader.anyFilterMapsToThis.",
+        ),
+        (
+            {"filterMap": {"y": "Y"}},
+            "'Y' (to which loader.filterMap maps the image's band 'y')",
+            "Correct loader.filterMap.",
+        ),
     ],
 )
-def test_a_band_that_is_not_there_names_the_field(tmp_path, stars, config, why):
+def test_a_band_that_is_not_there_names_the_field_to_correct(tmp_path, stars, settings, why, remedy):
     table_of(stars)[:3].write(tmp_path / "a.csv")
-    loader = ReferenceObjectLoader(
-        ReferenceSource.open(tmp_path / "a.csv"), LoadReferenceObjectsConfig(**config)
-    )
-    with pytest.raises(InvalidInputError, match=r"has r.*filterMap or anyFilterMapsToThis of both") as error:
+    config = LoadReferenceObjectsConfig(**settings)
+    config._rename("loader")  # as it is called in a recipe's configuration
+    loader = ReferenceObjectLoader(ReferenceSource.open(tmp_path / "a.csv"), config)
+    with pytest.raises(InvalidInputError, match="it has r") as error:
         loader.flux_field("y")
     assert why in str(error.value)
+    assert str(error.value).partition("it has r.  ")[2].find(remedy) >= 0
+    assert ("{FILTER" in str(error.value)) == (not settings)
 
 
 def test_a_band_without_a_single_flux_is_a_failure_with_numbers(tmp_path, wcs, stars):

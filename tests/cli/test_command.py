@@ -109,8 +109,8 @@ def calibrate(run: Any, files: dict[str, Path], *more: object, **changes: object
     [
         ([], {"camera": "sdsss"}, ["'sdsss'", "Did you mean 'sdss'?"]),
         ([], {"camera": "none.yaml"}, ["none.yaml", "card new"]),
-        ([], {"references": "nowhere"}, ["nowhere", "reference catalogue"]),
-        (["--photometry-references", "nowhere"], {}, ["nowhere", "reference catalogue"]),
+        ([], {"references": "nowhere"}, ["Reference catalogue nowhere does not exist"]),
+        (["--photometry-references", "nowhere"], {}, ["Reference catalogue nowhere does not exist"]),
         (["-c", "run_sattle=True"], {}, ["run_sattle: must be False", "satellite service"]),
         (["-C", "none.py"], {}, ["none.py", "no such config file"]),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zeropoint.butler.repository import create_repository, open_repository
+from zeropoint.cli.counter import counting, stopped_with
 
 HEADER = "objid,RAJ2000,DEJ2000,rmag,e_rmag"
 
@@ -82,7 +85,7 @@ def test_shards_are_ingested(run: Any, one_error: Any, tables: Path, tmp_path: P
     with open_repository(tmp_path / "REPO") as butler:
         refs = butler.query_datasets("stars", collections="refcats")
         assert sum(len(butler.get(ref)) for ref in refs) == 100
-    shard = sorted(target.glob("*.parquet"))[0]
+    shard = sorted(target.glob("*.parquet"))[-1]
     shard.write_bytes(shard.read_bytes()[:-9] + b"ABCDEPAR1")
     one_error(run("ingest-references", tmp_path / "REPO", "more", target), 1, "does not match its checksum")
 
@@ -96,4 +99,41 @@ def test_wrong_use_is_one_line(run: Any, one_error: Any, tables: Path, tmp_path:
     one_error(
         run("references", "build", tmp_path / "x", tables, "--column-map", "{ra: a"), 1, "not valid YAML"
     )
-    one_error(run("references", "info", tmp_path / "no"), 1, "does not exist")
+    for more in ([], ["--verify"]):
+        one_error(run("references", "info", tmp_path / "no", *more), 1, "does not exist")
+
+
+def test_a_column_map_may_have_lines_and_is_given_once(run: Any, one_error: Any, tables: Path) -> None:
+    table = tables / "part-0.csv"
+    lines = run(
+        "references", "info", table, "--column-map", "ra: RAJ2000\nid: null\nbands:\n  g: rmag"
+    ).stdout
+    assert "bands g;" in lines
+    assert lines.endswith("  not recognised, not used: objid\n")
+    twice = run(
+        "references", "info", table, "--column-map", "{id: null}", "--column-map", "{bands: {g: rmag}}"
+    )
+    assert twice.exit_code == 2
+    assert "more than once" in twice.stderr
+    wrong = one_error(run("references", "info", table, "--column-map", "nowhere.yaml"), 1, "nowhere.yaml")
+    assert wrong.count("nowhere.yaml") == 1
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: Any, monkeypatch: Any) -> None:
+    now = [0.0]
+    monkeypatch.setattr("zeropoint.cli.counter.time.monotonic", lambda: now[0])
+    with counting({"read": "rows read"}) as report:
+        for k in range(25):
+            now[0] = float(k)
+            report("read", 1000 * k, 25_000 if k < 15 else None)
+    assert capsys.readouterr().err.splitlines() == ["rows read: 10,000 of 25,000", "rows read: 20,000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_a_message(capsys: Any, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught, stopped_with("go on with the same command"):
+        os.kill(os.getpid(), number)
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == "go on with the same command\n"
+    assert signal.getsignal(number) is before

@@ -117,7 +117,7 @@ def ingest_references(
     the standard columns beside the repository; text tables and compressed FITS files are held in memory as a whole.
     """
     report = on_progress or (lambda *_: None)
-    source = ReferenceSource.open(path, column_map, name, verify=True)
+    source = ReferenceSource.open(path, column_map, name)
     _require_usable(butler, name, depth)
     known = _provenance(butler, name)
     with staging_folder(butler) as scratch:

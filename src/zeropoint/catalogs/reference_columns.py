@@ -45,16 +45,6 @@ _ANGLES = {
 _MOTIONS = {"pm_ra": "pm_ra", "pm_dec": "pm_dec", "pm_ra_err": "pm_raErr", "pm_dec_err": "pm_decErr"}
 _FLAGS = {"resolved": "resolved", "photometric": "photometric", "variable": "variable"}
 _KEYS = ("ra", "dec", "id", "epoch", *_ANGLES, *_MOTIONS, *_FLAGS, "star", "covariances", "bands", "keep")
-_EPOCH_UNITS = {
-    "mjd": (1.0, 0.0),
-    "d": (1.0, 0.0),
-    "day": (1.0, 0.0),
-    "jd": (1.0, -2400000.5),
-    "yr": (365.25, 51544.5 - 2000.0 * 365.25),
-    "year": (365.25, 51544.5 - 2000.0 * 365.25),
-    "jyear": (365.25, 51544.5 - 2000.0 * 365.25),
-    "unix": (1.0 / 86400.0, 40587.0),
-}
 
 
 @dataclass(frozen=True)
@@ -174,15 +164,16 @@ def read_column_map(column_map: Mapping[str, Any] | str | Path | None) -> dict[s
     InvalidInputError
         If the file is not readable or has unknown keys.
     """
+    where = "The column map"
     if column_map is None:
         return {}
-    where = "The column map"
     if isinstance(column_map, (str, Path)):
         where = f"Column map {column_map}"
         try:
             column_map = yaml.safe_load(Path(column_map).read_text())
         except (OSError, yaml.YAMLError) as error:
-            raise InvalidInputError(f"{where} cannot be read: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error  # which repeats the name
+            raise InvalidInputError(f"{where} cannot be read: {why}") from error
     if not isinstance(column_map, Mapping):
         raise InvalidInputError(f"{where} must be a mapping, for instance {EXAMPLE_MAP}.")
     unknown = sorted(set(column_map) - set(_KEYS))
@@ -294,21 +285,26 @@ class _Builder:
                 if not any(rule.target == "resolved" for rule in self.rules):
                     self.rules.append(ColumnRule("resolved", source, "not_flag"))
             else:
-                self.angle(key, target, source, unit)
+                self.angle(key, target, source, unit, asked=key in given)
         self.epoch(given)
         if given.get("covariances", "") is not None:
             self.covariances()
 
-    def angle(self, key: str, target: str, source: str, unit: str | None) -> None:
+    def no_unit(self, key: str, source: str, example: str) -> InvalidInputError:
+        """Return the error of a column that the map asks for without saying its unit."""
+        return InvalidInputError(
+            f"{self.table.path}: {key}: column {source!r} has no unit; write {{column: {source}, unit: {example}}}."
+        )
+
+    def angle(self, key: str, target: str, source: str, unit: str | None, *, asked: bool) -> None:
         """Add the rule of a small angle or of a proper motion."""
         default = guess.default_unit(key, source)
-        if key in _MOTIONS:
-            stated = unit or self.table.units.get(source)
-            if stated == "rad":  # an angle class of afw: radians per year
-                unit = "rad/yr"
-            self.linear(target, source, unit, "rad/yr", default)
-        else:
-            self.linear(target, source, unit, "rad", default)
+        stated = unit or self.table.units.get(source)
+        if asked and not (stated or default):
+            raise self.no_unit(key, source, "mas/yr" if key in _MOTIONS else "mas")
+        if key in _MOTIONS and stated == "rad":  # an angle class of afw: radians per year
+            unit = "rad/yr"
+        self.linear(target, source, unit, "rad/yr" if key in _MOTIONS else "rad", default)
 
     def epoch(self, given: Mapping[str, Any]) -> None:
         """Add the rule of the epoch of the positions."""
@@ -326,14 +322,16 @@ class _Builder:
             unit = unit or self.table.units.get(source) or guess.default_unit("epoch", source)
         elif unit is None:
             unit = "jyear" if float(source) < 3000.0 else "mjd"
+        if unit is None and "epoch" in given:
+            raise self.no_unit("epoch", str(source), "yr")
         if unit is None:
             _log.debug("%s: epoch column %s has no unit and is not used.", self.table.path.name, source)
             return
-        if unit not in _EPOCH_UNITS:
+        if unit not in guess.EPOCH_UNITS:
             raise InvalidInputError(
-                f"{self.table.path}: epoch unit {unit!r} is unknown; use one of {', '.join(_EPOCH_UNITS)}."
+                f"{self.table.path}: epoch unit {unit!r} is unknown; use one of {', '.join(guess.EPOCH_UNITS)}."
             )
-        factor, offset = _EPOCH_UNITS[unit]
+        factor, offset = guess.EPOCH_UNITS[unit]
         if isinstance(source, str):
             self.rules.append(ColumnRule("epoch", source, "linear", factor, offset, unit=unit))
         else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "EPOCH_UNITS",
     "POSITIONS",
     "SIMPLE",
     "FoundBand",
@@ -58,6 +59,14 @@ SIMPLE: dict[str, tuple[str, ...]] = {
     "photometric": ("photometric",),
     "variable": ("variable",),
     "star": ("starnotgal",),
+}
+
+#: Unit of an epoch -> factor and offset to MJD.
+EPOCH_UNITS = {
+    **dict.fromkeys(("mjd", "d", "day"), (1.0, 0.0)),
+    "jd": (1.0, -2400000.5),
+    **dict.fromkeys(("yr", "year", "jyear"), (365.25, 51544.5 - 2000.0 * 365.25)),
+    "unix": (1.0 / 86400.0, 40587.0),
 }
 
 #: AB minus Vega magnitude of Gaia (E)DR3's passbands.

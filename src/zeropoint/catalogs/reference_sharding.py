@@ -6,6 +6,7 @@ ranges of trixels small enough for memory are gathered from all files: a sort on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_ROWS", "ShardedCatalog"]
 
+_log = logging.getLogger(__name__)
+
 #: Rows held in memory at a time.  Of 18 columns (four bands with errors, motions, epoch) a million rows take 0.15 GB;
 #: reading, sorting and writing need six times that.
 CHUNK_ROWS = 1_000_000
+
+#: Pieces beyond which gathering each trixel from all of them takes longer than all the rest.
+_MANY_RUNS = 250
 
 #: Called with the number of rows read so far and the place reached.
 OnRows = Callable[[int, Place], object]
@@ -83,12 +89,14 @@ class ShardedCatalog:
         self.depth = depth
         self._scratch, self._chunk_rows, self._durable = scratch, chunk_rows, durable
         self._runs: list[Run] = find_runs(scratch) if durable else []
+        self._warned = False
         self.n_rows = sum(run.n_rows for run in self._runs)
         self.n_dropped = sum(run.n_dropped for run in self._runs)
         self._schema: pa.Schema | None = None
         self.dtypes: dict[str, np.dtype[Any]] = {}
         for run in self._runs:
             self._note_dtypes(run.dtypes)
+        self._warn_of_many_runs()
         self._read_all(on_rows or (lambda *_: None))
         self.trixels, self._n_of_trixel = self._counts()
 
@@ -186,6 +194,20 @@ class ShardedCatalog:
         if parts:
             path = self._scratch / f"run-{len(self._runs):06d}.arrow" if spill else None
             self._runs.append(make_run(parts, self.depth, end, n_dropped, path, durable=self._durable))
+            self._warn_of_many_runs()
+
+    def _warn_of_many_runs(self) -> None:
+        """Say once that the pieces are so small that gathering the trixels will take long."""
+        # each range of trixels looks into each run, and both numbers grow as the pieces shrink
+        if not self._warned and len(self._runs) > _MANY_RUNS and self._chunk_rows < CHUNK_ROWS:
+            self._warned = True
+            _log.warning(
+                "%s: pieces of %d rows are so small that there are more than %d, from all of which each part of the sky is "
+                "gathered: that takes long.  Allow more rows in memory; going on with more is possible.",
+                self.tables.name,
+                self._chunk_rows,
+                _MANY_RUNS,
+            )
 
     def _counts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the trixels of all runs and their numbers of rows."""

@@ -65,7 +65,12 @@ class ReferenceSource(ReferenceRows):
     manifest
         Manifest of a catalogue that ``zeropoint references build`` wrote, else None.
     verify
-        Compare each shard with its checksum when it is read, not only with its size.
+        Compare each shard with its checksum when it is read; False compares only its size.
+
+    Attributes
+    ----------
+    unused_columns : list of str
+        Columns of the first table that are taken for nothing.
 
     Notes
     -----
@@ -80,17 +85,19 @@ class ReferenceSource(ReferenceRows):
         shards: tuple[Shard, ...],
         column_map: Mapping[str, Any],
         manifest: Manifest | None = None,
-        verify: bool = False,
+        verify: bool = True,
     ) -> None:
         super().__init__(name, path)
         self.shards, self.manifest = shards, manifest
         self._given, self._verify = dict(column_map), verify
-        self._entries = {} if manifest is None else {entry.trixel: entry for entry in manifest.shards}
+        self._entries = {} if manifest is None else {entry.file_name: entry for entry in manifest.shards}
         self._table = None if shards else open_table(path)
         if self._table is not None:
-            self._map = make_column_map(self._table, self._given)
+            first, self._map = self._table, make_column_map(self._table, self._given)
         else:
-            self._map = self.open_shard(shards[0])[1]
+            first, self._map = self.open_shard(shards[0])
+        used = set(self._map.sources)
+        self.unused_columns = [column for column in first.names if column not in used]
         if shards and self._map.converts_jansky:
             _log.info("%s: the shards' fluxes are in Jy (format version 0) and converted to nJy.", name)
 
@@ -101,7 +108,7 @@ class ReferenceSource(ReferenceRows):
         column_map: Mapping[str, Any] | str | Path | None = None,
         name: str | None = None,
         *,
-        verify: bool = False,
+        verify: bool = True,
     ) -> ReferenceSource:
         """Open a reference catalogue.
 
@@ -119,7 +126,7 @@ class ReferenceSource(ReferenceRows):
         name
             Name of the catalogue; also chooses one of several that share a directory.
         verify
-            Compare each shard of a built catalogue with its checksum when it is read.
+            Compare each shard of a built catalogue with its checksum when it is read; False compares only its size.
 
         Raises
         ------
@@ -152,15 +159,19 @@ class ReferenceSource(ReferenceRows):
 
     def open_shard(self, shard: Shard) -> tuple[RawTable, ColumnMap]:
         """Open one shard; its map is made anew, because units may differ between files."""
-        entry = self._entries.get(shard.trixel)
+        self._require_intact(shard.path)
+        table = open_table(shard.path)
+        return table, make_column_map(table, self._given)
+
+    def _require_intact(self, path: Path) -> None:
+        """Raise if a file of a built catalogue is not what was written."""
+        entry = self._entries.get(path.name)
         problem = None if entry is None else entry.check(self.path, content=self._verify)
         if problem is not None:
             raise InvalidInputError(
-                f"Reference catalogue {self.name} is damaged: {problem}.  `zeropoint references info --verify` checks all "
-                "of it; copy or build it again."
+                f"Reference catalogue {self.name} is damaged: {problem}.  `zeropoint references info {self.path} --verify` "
+                "checks all of it; copy or build it again."
             )
-        table = open_table(shard.path)
-        return table, make_column_map(table, self._given)
 
     def tables_in(self, ra: float, dec: float, radius: float) -> list[tuple[RawTable, ColumnMap]]:
         """Return the tables that may hold rows of a circle (radians), with their maps."""
@@ -179,7 +190,7 @@ class ReferenceSource(ReferenceRows):
     def tables(self) -> ReferenceTables:
         """The catalogue's files, to be read from beginning to end."""
         files = [shard.path for shard in self.shards] or [self.path]
-        return ReferenceTables(self.name, files, self._given)
+        return ReferenceTables(self.name, files, self._given, check=self._require_intact)
 
     def shards_touching(self, ra: float, dec: float, radius: float) -> list[Shard]:
         """Return the shards whose trixels touch a circle (radians)."""
@@ -241,15 +252,26 @@ def _shard_of(path: Path) -> tuple[str, Shard] | None:
 def _group_named_by(path: Path) -> tuple[str, tuple[Shard, ...]]:
     """Return the catalogue that the last part of a path names among the shards in the directory before it."""
     groups = _groups(path.parent) if path.parent.is_dir() else {}
-    if not groups:
-        raise InvalidInputError(f"Reference catalogue {path} does not exist; check the path.")
-    chosen = [stem for stem in groups if path.name in stem]
-    if len(chosen) != 1:
+    chosen = _named(groups, path.name)
+    if len(chosen) > 1:
+        raise InvalidInputError(f"{path}: is several catalogues; give one of {_paths(path.parent, chosen)}.")
+    if not chosen:
+        others = _paths(path.parent, groups)
         raise InvalidInputError(
-            f"{path.parent}: holds {'several catalogues' if chosen else 'no catalogue'} {path.name!r}; there are shards "
-            f"of {', '.join(sorted(groups))}."
+            f"Reference catalogue {path} does not exist; "
+            + (f"there are the shards of {others}." if others else "check the path.")
         )
     return chosen[0], _sorted(groups[chosen[0]])
+
+
+def _named(groups: Iterable[str], name: str) -> list[str]:
+    """Return the catalogues of that name, else those whose names contain it."""
+    return [stem for stem in groups if stem == name] or [stem for stem in groups if name in stem]
+
+
+def _paths(folder: Path, stems: Iterable[str]) -> str:
+    """Return what to type for each of some catalogues in a directory."""
+    return ", ".join(str(folder / stem) for stem in sorted(stems) if stem)
 
 
 def _groups(path: Path) -> dict[str, list[Shard]]:
@@ -275,7 +297,7 @@ def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]
             f"one table with a column map such as {EXAMPLE_MAP}.{hint}"
         )
     if len(groups) > 1 and name is not None:
-        chosen = [stem for stem in groups if name in stem]
+        chosen = _named(groups, name)
         if len(chosen) == 1:
             return chosen[0], _sorted(groups[chosen[0]])
     if len(groups) > 1 and "" in groups:
@@ -283,7 +305,7 @@ def _choose_group(path: Path, name: str | None) -> tuple[str, tuple[Shard, ...]]
         return "", _sorted(groups[""])
     if len(groups) > 1:
         raise InvalidInputError(
-            f"{path}: holds shards of several catalogues ({', '.join(sorted(groups))}); choose one by its name."
+            f"{path}: holds shards of several catalogues; choose one of {_paths(path, groups)}."
         )
     stem = next(iter(groups))
     return stem, _sorted(groups[stem])

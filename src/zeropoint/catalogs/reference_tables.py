@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +54,8 @@ class ReferenceTables:
         The tables, of any format, all of which give the same standard columns.
     column_map
         Map from the files' columns, as for `ReferenceSource.open`.
+    check
+        Called with each file before it is read.
 
     Attributes
     ----------
@@ -68,8 +70,15 @@ class ReferenceTables:
         If the first table cannot be read or understood.
     """
 
-    def __init__(self, name: str, files: Iterable[Path], column_map: Mapping[str, Any] | None = None) -> None:
-        self.name, self.files = name, tuple(files)
+    def __init__(
+        self,
+        name: str,
+        files: Iterable[Path],
+        column_map: Mapping[str, Any] | None = None,
+        *,
+        check: Callable[[Path], object] | None = None,
+    ) -> None:
+        self.name, self.files, self._check = name, tuple(files), check
         self._given = read_column_map(column_map)
         first = open_table(self.files[0])
         self.column_map: ColumnMap = make_column_map(first, self._given)
@@ -87,6 +96,8 @@ class ReferenceTables:
 
     def open_file(self, path: Path) -> tuple[RawTable, ColumnMap]:
         """Open one table; its map is made anew, because units may differ between files."""
+        if self._check is not None:
+            self._check(path)
         table = open_table(path)
         return table, make_column_map(table, self._given)
 

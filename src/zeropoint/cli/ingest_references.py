@@ -39,11 +39,12 @@ def ingest_references(repo: str, name: str, path: Path, column_map: str | None, 
     """
     from zeropoint.butler.refcats import ingest_references as ingest
     from zeropoint.butler.repository import open_repository
-    from zeropoint.cli.counter import counting
+    from zeropoint.cli.counter import counting, stopped_with
 
     given = parse_column_map(column_map)
     butler = open_repository(repo, writeable=True)
-    with counting(_TITLES) as report:
+    after = f"{name}: interrupted; run the same command again."
+    with stopped_with(after), counting(_TITLES) as report:
         done = ingest(butler, name, path, given, depth, on_progress=report)
     rows = f"{done.n_rows:,} rows in {done.n_shards:,} shards (htm{done.depth})"
     click.echo(

@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 _BUILD_TITLES = {"files": "files read", "read": "rows read", "write": "shards written"}
 _VERIFY_TITLES = {"verify": "shards verified"}
 
+
+def _at_most_one(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the value of an option that must not be given twice: the last would silently replace the others."""
+    if len(values) > 1:
+        raise click.BadParameter("is given more than once; put all columns into one map.")
+    return values[0] if values else None
+
+
 column_map_option = click.option(
     "--column-map",
     metavar="FILE_OR_YAML",
-    help="YAML file, or YAML text in braces, that says which column is what; what it lacks is guessed.",
+    multiple=True,
+    callback=_at_most_one,
+    help="YAML file, or YAML text, that says which column is what; what it lacks is guessed.",
 )
 
 
@@ -42,7 +52,7 @@ def references() -> None:
 )
 @click.option(
     "--rows-in-memory",
-    type=click.IntRange(1000),
+    type=click.IntRange(20_000),
     default=1_000_000,
     show_default=True,
     metavar="N",
@@ -78,9 +88,10 @@ def build(
           --column-map "{ra: RAJ2000, dec: DEJ2000, bands: {r: {mag: r_mag, mag_err: e_r_mag}}}"
     """
     from zeropoint.catalogs.reference_build import build_references
-    from zeropoint.cli.counter import counting
+    from zeropoint.cli.counter import counting, stopped_with
 
-    with counting(_BUILD_TITLES) as report:
+    after = f"{directory}: interrupted; the same command goes on where it stopped."
+    with stopped_with(after), counting(_BUILD_TITLES) as report:
         done = build_references(
             directory,
             tables,
@@ -138,6 +149,7 @@ def _facts(source: ReferenceSource) -> dict[str, Any]:
         "bands": source.bands,
         "has_proper_motion": source.has_proper_motion,
         "columns": {rule.target: rule.describe() for rule in mapping.rules},
+        "unused_columns": source.unused_columns,
     }
     if source.shards:
         facts["n_shards"] = len(source.shards)
@@ -186,6 +198,8 @@ def _echo_facts(source: ReferenceSource, facts: dict[str, Any]) -> None:
     width = max(map(len, facts["columns"]))
     for name, text in facts["columns"].items():
         click.echo(f"  {name:{width}}  {text}".rstrip())
+    if facts["unused_columns"]:
+        click.echo(f"  not recognised, not used: {', '.join(facts['unused_columns'])}")
 
 
 def _echo_content(manifest: Manifest) -> None:
@@ -208,11 +222,13 @@ def _echo_content(manifest: Manifest) -> None:
 def _verify(folder: Path) -> None:
     """Compare all shards with their checksums; exit with 1 if one is damaged."""
     from zeropoint.catalogs.reference_manifest import read_manifest, verify_shards
+    from zeropoint.catalogs.reference_source import ReferenceSource
     from zeropoint.cli.counter import counting
     from zeropoint.errors import InvalidInputError
 
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is None:
+        ReferenceSource.open(folder)  # what is not there, or not understood, is said so
         raise InvalidInputError(
             f"{folder}: has no checksums to verify; only what `zeropoint references build` wrote has."
         )
@@ -226,8 +242,8 @@ def _verify(folder: Path) -> None:
 
 
 def parse_column_map(text: str | None) -> Any:
-    """Return a column map given as YAML text in braces; anything else is the name of a file."""
-    if text is None or not text.lstrip().startswith("{"):
+    """Return a column map given as YAML text, of one line in braces or of several; else it is the name of a file."""
+    if text is None or not (text.lstrip().startswith("{") or "\n" in text.strip()):
         return text
     import yaml
 
@@ -236,4 +252,4 @@ def parse_column_map(text: str | None) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InvalidInputError(f"The column map {text!r} is not valid YAML: {error}") from error
+        raise InvalidInputError(f"The column map is not valid YAML: {error}") from error

@@ -46,7 +46,6 @@ def check_common(job: Job) -> CalibrationSession:
     """
     if job not in _SESSIONS:
         from zeropoint.catalogs.reference_source import ReferenceSource
-        from zeropoint.errors import InvalidInputError
         from zeropoint.instruments.card import load_card
         from zeropoint.recipes.calibrate_image.products import check_output_directory
         from zeropoint.recipes.overrides import parse_assignment
@@ -54,11 +53,6 @@ def check_common(job: Job) -> CalibrationSession:
 
         card = load_card(job.camera)
         overrides = tuple(parse_assignment(text) for text in job.overrides)
-        for catalogue in (job.references, job.photometry_references):
-            if catalogue is not None and not catalogue.exists():
-                raise InvalidInputError(
-                    f"{catalogue}: no such reference catalogue (a directory of shards or one table)."
-                )
         column_map = card.get("references")
         references = ReferenceSource.open(job.references, column_map)
         photometry = None
@@ -157,7 +151,12 @@ def calibrate_and_write(
     write_report(report, data, metrics, verdict)
     run.seconds["report"] = time.perf_counter() - start
     metrics_path = job.out / f"{stem}.metrics.json"
-    shown = {"verdict": verdict.level, "reasons": list(verdict.reasons), "caveats": list(run.caveats)}
+    shown = {
+        "verdict": verdict.level,
+        "reasons": list(verdict.reasons),
+        "caveats": list(run.caveats),
+        "notes": list(run.notes),
+    }
     write_metrics(metrics_path, {**shown, **metrics}, run=run_information(run))
     outcome = {
         "exit_code": verdict.exit_code,
