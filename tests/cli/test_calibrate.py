@@ -70,6 +70,7 @@ def test_a_good_image(calibrate: Any, simulated_files: Any, tmp_path: Path) -> N
     assert not list((tmp_path / "out").glob(".*"))
     stored = json.loads((tmp_path / "out" / "simulated.metrics.json").read_text())
     assert stored["verdict"] == outcome["verdict"]
+    assert any(note.startswith("first look:") for note in stored["notes"])
 
 
 def spoil_stars(hdus: fits.HDUList) -> None:

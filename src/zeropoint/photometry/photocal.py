@@ -392,7 +392,7 @@ class PhotoCal:
                 clipping=clipping,
             )
         elif config.do_fit_color_term:
-            nan, reason = float("nan"), "the reference catalogue has no two bands that make a colour"
+            nan, reason = float("nan"), "the reference catalog has no two bands that make a color"
             term = FittedColorTerm("", "", nan, 0.0, nan, nan, nan, False, 0, reason)
         return choice, term
 
