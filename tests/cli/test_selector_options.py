@@ -29,22 +29,53 @@ CASES = {
             'star_selector["science"].signalToNoise.minimum=50',
             'star_selector["science"].signalToNoise.maximum=9',
         ],
-        1,
+        2,
         ["star_selector['science'].signalToNoise.minimum", "50", "9"],
     ),
     "not a number": (
         ['star_selector["science"].fluxLimit.minimum=nan'],
-        1,
+        2,
         ["star_selector['science'].fluxLimit.minimum", "NaN"],
     ),
     "without matches": (
         ["astrometry.sourceSelector=diaCatalog"],
-        1,
+        2,
         ["astrometry.sourceSelector", "needs matches"],
     ),
+    "no number up front": (
+        ['psf_measure_psf.starSelector["objectSize"].signalToNoiseMin=nan'],
+        2,
+        ["psf_measure_psf.starSelector['objectSize'].signalToNoiseMin", "NaN"],
+    ),
+    "not an interpolant": (
+        ['psf_measure_psf.psfDeterminer["piff"].interpolant=foo'],
+        2,
+        ["interpolant: Value foo is not a valid value. It should be: Interpolant", "Lanczos(N)"],
+    ),
+    "not a solver": (
+        ['psf_measure_psf.psfDeterminer["piff"].solver=foo'],
+        2,
+        ["solver: Value foo is not allowed. Choose one of native, piff."],
+    ),
+    "even": (
+        ['psf_measure_psf.psfDeterminer["piff"].stampSize=20'],
+        2,
+        ["stampSize: Value 20 is not a valid value. It should be: Odd side"],
+    ),
+    "field of an entry": (
+        ["star_selector.doSignalToNoise=True"],
+        2,
+        ['write star_selector["science"].doSignalToNoise.'],
+    ),
+    "abbreviated": (
+        ['star_selector["science"].doSN=True'],
+        2,
+        ["Did you mean 'doSignalToNoise'?"],
+    ),
+    "not a selector": (["astrometry.referenceSelector=foo"], 2, [f"choose one of {SELECTORS}."]),
     "before matches": (
         ["psf_measure_psf.starSelector=diaCatalog"],
-        1,
+        2,
         ["psf_measure_psf.starSelector", "matches"],
     ),
 }
