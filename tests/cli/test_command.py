@@ -111,7 +111,6 @@ def calibrate(run: Any, files: dict[str, Path], *more: object, **changes: object
         ([], {"camera": "none.yaml"}, ["none.yaml", "card new"]),
         ([], {"references": "nowhere"}, ["Reference catalogue nowhere does not exist"]),
         (["--photometry-references", "nowhere"], {}, ["Reference catalogue nowhere does not exist"]),
-        (["-c", "run_sattle=True"], {}, ["run_sattle: must be False", "satellite service"]),
         (["-C", "none.py"], {}, ["none.py", "no such config file"]),
     ],
 )
@@ -141,6 +140,13 @@ def test_overrides_that_mean_nothing_are_usage_errors(
 ) -> None:
     one_error(calibrate(run, files, "-c", option), 2, "-c: ", *words)
     assert not files["out"].exists()
+
+
+def test_an_override_that_contradicts_others_is_a_usage_error(
+    run: Any, one_error: Any, files: dict[str, Path]
+) -> None:
+    words = ("run_sattle: must be False", "satellite service")
+    one_error(calibrate(run, files, "-c", "run_sattle=True"), 2, *words)
 
 
 def test_two_images_of_one_stem(run: Any, one_error: Any, files: dict[str, Path], tmp_path: Path) -> None:
