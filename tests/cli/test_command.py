@@ -14,6 +14,8 @@ from astropy.io import fits
 from naive import frames
 from zeropoint.cli import COMMANDS
 from zeropoint.cli.calibrate import file_stem
+from zeropoint.recipes.overrides import apply_option, changed_fields, parse_assignment
+from zeropoint.recipes.session import production_config
 
 # -- help and usage -----------------------------------------------------------------------------------
 
@@ -293,6 +295,21 @@ def test_config_lists_fields(run: Any) -> None:
     defaults = run("config", "star_detection.includeThresholdMultiplier", "--class-defaults").output
     assert defaults.strip() == "star_detection.includeThresholdMultiplier=2.0"
     assert run("config", "star_detection.includeThresholdMultiplier").output.strip().endswith("=1.0")
+    assert "requirePhotoCal=True\n" in run("config", "photocal", "--task", "calibrate").output
+
+
+def test_every_listed_field_can_be_set_as_it_is_listed(run: Any) -> None:
+    lines = run("config").output.splitlines()
+    fields = {line.partition("=")[0] for line in lines}
+    assert {
+        'star_selector["science"].doFlags',
+        "psf_measure_psf.psfDeterminer.name",
+        "astrometry.wcsFitter",
+    } <= fields
+    config = production_config()
+    for line in lines:
+        apply_option(config, *parse_assignment(line))
+    assert not changed_fields(config, production_config())
 
 
 RUBIN_CONFIGS = Path(__file__).parents[1] / "recipes" / "rubin_configs"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from lsst.pex.config import Config
 
     from zeropoint.recipes.translate import Translation
+
+
+_TASK = click.option(
+    "--task",
+    type=click.Choice(["calibrateImage", "characterizeImage", "calibrate"]),
+    default="calibrateImage",
+    show_default=True,
+    help="Task whose configuration it is.",
+)
 
 
 class _ListByDefault(click.Group):
@@ -38,32 +48,62 @@ def config() -> None:
 @config.command("list")
 @click.argument("pattern", required=False, default="")
 @click.option("--class-defaults", is_flag=True, help="Show class defaults instead of the production values.")
+@_TASK
 @clear_errors
-def list_fields(pattern: str, class_defaults: bool) -> None:
+def list_fields(pattern: str, class_defaults: bool, task: str) -> None:
     """List configuration fields whose name contains PATTERN, with their values.
 
-    Any of them can be set with `-c FIELD=VALUE` or in a Python file given with `-C`.
+    Any of them can be set with `-c FIELD=VALUE` or in a Python file given with `-C`. Choices of a registry
+    (selectors, PSF determiners, plugins) stand in brackets: in a shell, put quotes around the whole.
+
+    \b
+    zeropoint config list 'starSelector["objectSize"]'
+    zeropoint calibrate ... -c 'psf_measure_psf.starSelector["objectSize"].widthMin=0.5'
     """
     from zeropoint.recipes.calibrate_image import CalibrateImageConfig
-    from zeropoint.recipes.session import production_config
 
-    current = CalibrateImageConfig() if class_defaults else production_config()
+    class_only = class_defaults and task == "calibrateImage"
+    current = CalibrateImageConfig() if class_only else _configuration(task)
     shown = 0
-    for name, value in _fields(current.toDict()):
+    for name, value in _fields(current):
         if pattern.lower() in name.lower():
-            click.echo(f"{name}={value!r}")
+            click.echo(f"{name}={value}")
             shown += 1
     if not shown:
         click.echo(f"no field contains {pattern!r}", err=True)
 
 
-def _fields(data: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(data, dict) or (prefix and not data):
-        return [(prefix, data)]
-    fields: list[tuple[str, Any]] = []
-    for key, value in data.items():
-        fields += _fields(value, f"{prefix}.{key}" if prefix else str(key))
-    return fields
+def _fields(config: Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every field as ``-c`` takes it, and its value."""
+    from lsst.pex.config import (
+        ConfigChoiceField,
+        ConfigDictField,
+        ConfigField,
+        ConfigurableField,
+        DictField,
+        ListField,
+        RegistryField,
+    )
+
+    for name, field in config._fields.items():
+        value, path = getattr(config, name), f"{prefix}{name}"
+        if isinstance(field, (RegistryField, ConfigChoiceField)):
+            chosen = sorted(value.names) if field.multi else [value.name]
+            yield (f"{path}.names", repr(chosen)) if field.multi else (f"{path}.name", repr(value.name))
+            for entry in [*chosen, *sorted(set(value.types) - set(chosen))]:
+                if entry is not None:
+                    yield from _fields(value[entry], f'{path}["{entry}"].')
+        elif isinstance(field, ConfigurableField):
+            yield path, value.target.__name__
+            yield from _fields(value.value, f"{path}.")
+        elif isinstance(field, ConfigField):
+            yield from _fields(value, f"{path}.")
+        elif isinstance(field, ConfigDictField):
+            yield path, repr({key: entry.toDict() for key, entry in value.items()})
+        elif isinstance(field, (DictField, ListField)) and value is not None:
+            yield path, repr((dict if isinstance(field, DictField) else list)(value))
+        else:
+            yield path, repr(value)
 
 
 @config.command()
@@ -75,13 +115,7 @@ def _fields(data: Any, prefix: str = "") -> list[tuple[str, Any]]:
     metavar="OUT.py",
     help="File to write; without it the translation is printed.",
 )
-@click.option(
-    "--task",
-    type=click.Choice(["calibrateImage", "characterizeImage", "calibrate"]),
-    default="calibrateImage",
-    show_default=True,
-    help="Task that the file configures.",
-)
+@_TASK
 @clear_errors
 def translate(file: Path, out: Path | None, task: str) -> None:
     """Rewrite a config file of one of Rubin's tasks that imports the compiled stack.
