@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from naive import psf_solve as naive
+from naive import psfex as naive_psfex
 from naive.psf_stars import WIDTH, make_candidates, true_stamps
 from zeropoint.kernels.moments import adaptive_moments_stack
 from zeropoint.psf._kernels_pixel_grid import interpolation_matrices
@@ -70,6 +71,32 @@ def test_solve_equals_dense_least_squares(rng, masked):
     assert record.relative_residual < 1e-10
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_solve_with_a_prior_equals_dense_least_squares(rng, masked):
+    n, side, grid = 12, 9, 9
+    basis = np.column_stack(
+        [np.ones(n), rng.uniform(-1, 1, n), np.full(n, 0.5)]
+    )  # the last is not told apart
+    wx, wy = np.empty((2, n, side, grid))
+    interpolation_matrices(rng.uniform(-0.5, 0.5, n), 1.0, 5, wx)
+    interpolation_matrices(rng.uniform(-0.5, 0.5, n), 1.0, 5, wy)
+    flux, weight = rng.uniform(1, 3, n), rng.uniform(0.5, 1.5, (n, side, side))
+    if masked:
+        weight[rng.random(weight.shape) < 0.2] = 0
+        weight[:, :2, :2] = 0  # seen by no star
+    residual, offset = rng.normal(size=(n, side, side)), rng.normal(size=(3, grid, grid))
+    # tight at some pixels, wide at others; the varying terms tighter
+    sigma, factor = rng.uniform(0.02, 0.5, (grid, grid)), np.array([1.0, 0.3, 0.1])
+    found, record = solve_increment(
+        basis, wx, wy, weight, residual, flux, prior_offset=offset, prior_sigma=sigma, prior_factor=factor,
+        tolerance=1e-9, max_steps=300,
+    )  # fmt: skip
+    expected = naive_psfex.solve(basis, wx, wy, weight, residual, flux, offset, factor[:, None, None] * sigma)
+    # the solver's damping of 1e-4 where the prior alone speaks, whose ridge is above 1 / (0.5^2 sum of weights)
+    np.testing.assert_allclose(found, expected, atol=5e-3 * np.abs(expected).max())
+    assert record.n_steps < 100
+
+
 def test_exponents_are_in_piffs_order():
     assert polynomial_exponents(2).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 0]]
 
@@ -132,6 +159,15 @@ def test_noisy_stars_give_the_psf_within_noise(rng):
     assert max(e1.std(), e2.std()) < 7e-4
     assert fit.used.sum() > 0.97 * len(candidates)
     assert 0.9 < fit.chi2 / fit.dof < 1.1
+
+
+def test_good_stars_are_not_lost_where_they_are_few():
+    rng, lost = np.random.default_rng(5), 0
+    for _ in range(8):
+        candidates, _ = make_candidates(24, rng)  # 4 stars a term
+        fit = fit_pixel_grid(_stars(candidates), replace(OPTIONS, prior_strength=1.0))
+        lost += int((~fit.used).sum())
+    assert lost <= 1
 
 
 def test_masked_pixels_do_not_bias_the_psf(rng):

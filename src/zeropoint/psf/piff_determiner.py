@@ -141,8 +141,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         dtype=bool,
         default=True,
         doc="Keep the amplitude of the model's core, not its sum, constant over the detector (native solver)? What is "
-        "drawn is divided by its sum; a polynomial then follows changes of size more closely. Applies where there are "
-        "12 stars a term: with fewer, noise is larger than the gain.",
+        "drawn is divided by its sum; a polynomial then follows changes of size more closely.",
     )
     prior_strength = pexConfig.RangeField(
         dtype=float,
@@ -415,10 +414,9 @@ class PiffPsfDeterminer(PsfDeterminer):
         flat: bool,
     ) -> _Fit:
         config = self.config
-        # polynomials are centred on the stars, so that the constant term is a profile that was seen
-        low_x, high_x, low_y, high_y = stars.x.min(), stars.x.max(), stars.y.min(), stars.y.max()
-        half_range = max(0.5 * (high_x - low_x), 0.5 * (high_y - low_y), 1.0)
-        centre = (float(0.5 * (low_x + high_x)), float(0.5 * (low_y + high_y)), float(half_range))
+        # of the whole detector, so that what is expected of the variation holds where there are no stars, too
+        half_x, half_y = 0.5 * (exposure.shape[1] - 1), 0.5 * (exposure.shape[0] - 1)
+        centre = (half_x, half_y, max(half_x, half_y, 1.0))
         if config.solver == "piff":
             return self._fit_piff(stars, color, exposure, order, centre)
         lanczos = _LANCZOS.match(config.interpolant)
@@ -438,8 +436,7 @@ class PiffPsfDeterminer(PsfDeterminer):
                 max_snr=config.maxSNR,
                 photon_noise_weights=config.photon_noise_weights and not flat,
                 adaptive_max_snr=config.adaptive_max_snr,
-                core_normalization=config.core_normalization
-                and self._affordable(len(stars), order, STARS_PER_TERM_FINE) == order,
+                core_normalization=config.core_normalization,
                 prior_strength=config.prior_strength,
                 x_ref=centre[0],
                 y_ref=centre[1],

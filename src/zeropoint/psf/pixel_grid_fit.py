@@ -27,6 +27,8 @@ from zeropoint.psf.pixel_grid_stars import (
     star_sizes,
     unit_grids,
 )
+from zeropoint.psf.psfex_fit import expected_grids
+from zeropoint.psf.psfex_solve import GridPrior
 from zeropoint.psf.spatial_solve import solve_increment
 from zeropoint.psf.stars import PsfStars
 
@@ -51,13 +53,15 @@ CHI2_TOLERANCE = 1e-3
 CENTRE_TOLERANCE = 2e-3
 #: Photon noise of the model enters the weights up to this iteration; then they stay, so that the loop can end.
 LAST_REWEIGHTING = 2
-#: Prior scatter of the constant term's pixels about a round profile P fitted to the stars: a fraction of P plus a
-#: fraction of its peak. That of each varying term's pixels about 0: what changes of size and shape by this fraction
-#: make, ``|P| + |r dP/dr|``, plus a fraction of the peak. It is felt only where photons are few.
-PRIOR_CONSTANT = (0.3, 1e-3)
-PRIOR_VARYING = (0.1, 3e-4)
-#: With model pixels smaller than the detector's, some patterns of them are hardly observed. Model pixels then have
-#: this prior scatter, in units of the profile's peak, about the preceding simpler model.
+#: Stars may be dropped after this iteration. Before, the model is not yet that of few stars, whose scatter tells little.
+LAST_INDULGENCE = 2
+#: Prior scatter of the varying terms' pixels about 0, over the whole detector, in units of the constant term's about
+#: the round mean profile (`expected_grids`). It is felt only where photons are few, and far from the stars. Model pixels
+#: smaller than the detector's come with more stars, which need less of it.
+PRIOR_VARIATION = 0.4
+PRIOR_VARIATION_FINE = 0.8
+#: With model pixels smaller than the detector's, some patterns of them are hardly observed. Where no other prior is
+#: wanted, they then have this prior scatter, in units of the profile's peak, about the preceding simpler model.
 PRIOR_SCATTER = 0.05
 
 
@@ -154,55 +158,40 @@ def normalized_terms(coefficients: FloatArray, o: PixelGridOptions) -> FloatArra
     return result
 
 
-def _round_profile(psf: PixelGridPsf) -> PixelGridPsf:
-    """Return a constant model whose pixels are the means of the constant term over rings one pixel wide."""
-    constant = psf.coefficients[0]
-    half = constant.shape[0] // 2
-    axis = np.arange(constant.shape[0]) - half
-    radius = np.hypot(axis[:, None], axis)
-    ring = np.floor(radius + 0.5).astype(np.int64)
-    counts = np.bincount(ring.ravel())
-    mean = np.bincount(ring.ravel(), constant.ravel()) / np.maximum(counts, 1)
-    coefficients = np.zeros_like(psf.coefficients)
-    coefficients[0] = np.interp(radius, np.arange(len(mean)), mean)
-    return PixelGridPsf(
-        coefficients, psf.exponents, x_ref=psf.x_ref, y_ref=psf.y_ref, norm=psf.norm, size=psf.size, scale=psf.scale,
-        lanczos=psf.lanczos, average_position=psf.average_position,
-    )  # fmt: skip
-
-
-def _prior_scatter(prior: PixelGridPsf, o: PixelGridOptions) -> float | FloatArray:
-    """Return how far each pixel of each term may be from the prior, one sigma; 0 for anywhere."""
-    constant = prior.coefficients[0]
-    peak = float(constant.max())
-    fine = PRIOR_SCATTER * peak if o.scale < 1 else 0.0
+def _expected(psf: PixelGridPsf, o: PixelGridOptions) -> PixelGridPsf | GridPrior:
+    """Return the prior that follows from a model: round and hardly varying, or the model itself without strength."""
     if o.prior_strength <= 0:
-        return fine
-    profile = np.maximum(constant, 0.0)
-    scatter = np.empty_like(prior.coefficients)
-    scatter[0] = fine or PRIOR_CONSTANT[0] * profile + PRIOR_CONSTANT[1] * peak
-    axis = np.arange(len(constant)) - len(constant) // 2
-    by_y, by_x = np.gradient(profile)
-    change = profile + np.abs(axis * by_x + axis[:, None] * by_y)
-    scatter[1:] = PRIOR_VARYING[0] * change + PRIOR_VARYING[1] * peak
-    return scatter / o.prior_strength
+        return psf
+    variation = PRIOR_VARIATION_FINE if o.scale < 1 else PRIOR_VARIATION
+    prior = expected_grids(psf.coefficients, variation)
+    return replace(prior, sigma=prior.sigma / o.prior_strength)
 
 
 def solve_grid(
-    psf: PixelGridPsf, prior: PixelGridPsf, stars: PsfStars, state: StarState, o: PixelGridOptions
+    psf: PixelGridPsf, prior: PixelGridPsf | GridPrior, stars: PsfStars, state: StarState, o: PixelGridOptions
 ) -> PixelGridPsf:
-    """Return the model after one linear solve over the used stars."""
+    """Return the model after one linear solve over the used stars.
+
+    A model as the prior is one for model pixels smaller than the detector's only, by `PRIOR_SCATTER`.
+    """
     rows = np.flatnonzero(state.used)
     chosen = stars.take(rows)
     wx, wy = interpolation_pair(state.dx[rows], state.dy[rows], stars.side, o)
     grids, sums = unit_grids(psf, chosen)
     model = show_grids(wy, grids, wx) * state.flux[rows][:, None, None]
     amplitude = state.flux[rows] / sums
+    sigma: float | FloatArray
+    if isinstance(prior, GridPrior):
+        centre_of_prior, sigma, factor = prior.centre, prior.sigma, prior.factor
+    else:
+        centre_of_prior, factor = prior.coefficients, None
+        sigma = PRIOR_SCATTER * float(centre_of_prior[0].max()) if o.scale < 1 else 0.0
     increment, record = solve_increment(
         psf.basis(x=chosen.x, y=chosen.y), wx, wy, state.weight[rows], chosen.image - model, amplitude,
         scale=o.scale,
-        prior_offset=psf.coefficients - prior.coefficients,
-        prior_sigma=_prior_scatter(prior, o),
+        prior_offset=psf.coefficients - centre_of_prior,
+        prior_sigma=sigma,
+        prior_factor=factor,
         inverse=state.inverse,
     )  # fmt: skip
     state.inverse = record.inverse
@@ -237,7 +226,7 @@ def _iterate(
 
     ``state`` is updated in place.
     """
-    prior = psf
+    prior = _expected(psf, o)
     cap, cap_is_open = o.max_snr, o.adaptive_max_snr
     old = np.inf
     for iteration in range(1, o.max_iter + 1):
@@ -245,10 +234,10 @@ def _iterate(
         if n_before < len(psf.exponents):
             break
         psf = solve_grid(psf, prior, stars, state, o)
-        if o.prior_strength > 0 and o.scale >= 1:
-            prior = _round_profile(psf)
+        if o.prior_strength > 0:
+            prior = _expected(psf, o)
         refit_stars(psf, stars, state, o)
-        if iteration > 1:
+        if iteration > LAST_INDULGENCE:
             _drop_outliers(psf, stars, state, o)
         n_removed = n_before - int(state.used.sum())
         total = float(state.chi2[state.used].sum())
@@ -290,8 +279,8 @@ def fit_pixel_grid(stars: PsfStars, options: PixelGridOptions) -> PixelGridFit:
 
     Notes
     -----
-    Where model pixels are smaller than the detector's, a model constant over the detector is fitted first and is
-    the prior of the one asked for. Linear algebra runs on one thread: the matrices are small, and the result must
+    Where model pixels are smaller than the detector's, a model constant over the detector is fitted first and starts
+    the one asked for. Linear algebra runs on one thread: the matrices are small, and the result must
     not depend on the number of threads.
     """
     with threadpool_limits(limits=1, user_api="blas"):

@@ -235,7 +235,7 @@ def taper(o: PsfexOptions, side: int) -> FloatArray:
     return np.clip((outer**2 - r2) / (outer**2 - inner**2), 0.0, 1.0)
 
 
-def expected_grids(grids: FloatArray) -> GridPrior:
+def expected_grids(grids: FloatArray, variation: float = PRIOR_VARIATION) -> GridPrior:
     """Return what stacked stars, of shape (n_terms, grid, grid), let expect: a round profile that hardly varies."""
     grid = grids.shape[1]
     r = np.hypot(*np.mgrid[:grid, :grid] - grid // 2)
@@ -247,7 +247,7 @@ def expected_grids(grids: FloatArray) -> GridPrior:
     round_grid = np.interp(r, np.arange(len(profile)), profile)
     centre = np.zeros_like(grids)
     centre[0] = round_grid
-    factor = np.full(len(grids), PRIOR_VARIATION)
+    factor = np.full(len(grids), variation)
     factor[0] = 1.0
     return GridPrior(centre, PRIOR_SCATTER * round_grid + PRIOR_FLOOR * round_grid.max(), factor)
 

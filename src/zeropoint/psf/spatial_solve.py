@@ -6,12 +6,15 @@ normal equations of ``(grid^2 n_terms)^2`` elements; these are never formed. Con
 products with them, which are four small matrix products a star, and masked pixels cost nothing extra.
 In a basis K made orthonormal over the stars the normal matrix is close to ``1 (x) D M D`` with M the mean over
 the stars of ``Wy^T Wy (x) Wx^T Wx`` and D^2 their mean weight in each pixel; the inverse of that is the
-preconditioner, and a dozen steps suffice.
+preconditioner, and a dozen steps suffice. A prior of independent terms turns K so that it does not mix them; D then
+differs between terms, and M is taken as a product of one-dimensional parts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +27,32 @@ FloatArray = npt.NDArray[np.float64]
 #: Damping relative to a fully observed model pixel. It keeps pixels that no star constrains where they are,
 #: slows the others by this fraction of a step, and does not bias what the outer iterations converge to.
 DAMPING = 1e-4
+#: Least eigenvalue, relative to a fully observed model pixel, that the separable preconditioner inverts.
+FLOOR = 1e-2
+#: Eigenvalue of the terms' weights at the stars, relative to the largest, below which stars say nothing.
+UNSEEN = 1e-12
 
 
 @dataclass(frozen=True)
 class SolveRecord:
-    """How a solve went: steps taken, final residual relative to the right-hand side, preconditioner."""
+    """How a solve went: steps taken, final residual relative to the right-hand side, preconditioner if reusable."""
 
     n_steps: int
     relative_residual: float
-    inverse: FloatArray
+    inverse: FloatArray | None
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The basis ``k`` in which a solve is done, and how coefficients get there (``inward``) and back (``outward``).
+
+    ``ridge``, shape (m, grid * grid), is the inverse of the prior variance of the coefficients of ``k``.
+    """
+
+    k: FloatArray
+    inward: FloatArray
+    outward: FloatArray
+    ridge: FloatArray
 
 
 def orthonormal_basis(basis: FloatArray, star_weight: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -70,7 +90,12 @@ def _mean_weight_on_grid(gain: FloatArray, grid: int, scale: float) -> FloatArra
 
 
 def _preconditioner(
-    wx: FloatArray, wy: FloatArray, gain: FloatArray, star_weight: FloatArray, scale: float, damping: FloatArray
+    wx: FloatArray,
+    wy: FloatArray,
+    gain: FloatArray,
+    star_weight: FloatArray,
+    scale: float,
+    damping: FloatArray,
 ) -> FloatArray:
     """Return the inverse of the approximate normal matrix of one orthonormal term."""
     weight = np.maximum(_mean_weight_on_grid(gain, wx.shape[2], scale), 1e-6)
@@ -81,6 +106,58 @@ def _preconditioner(
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
     lower = np.tril(inverse)
     return np.ascontiguousarray(lower + np.tril(lower, -1).T)
+
+
+def _independent_terms(
+    basis: FloatArray, star_weight: FloatArray, sigma: FloatArray, factor: FloatArray
+) -> _Terms:
+    """Return that orthonormal basis in which a prior of independent terms does not mix them either."""
+    scaled = basis * factor
+    values, turn = np.linalg.eigh(scaled.T @ (star_weight[:, None] * scaled))
+    size = 1.0 / np.sqrt(np.maximum(values, UNSEEN * values.max()))
+    return _Terms(
+        np.ascontiguousarray(scaled @ (turn * size)),
+        (turn / size).T / factor,
+        factor[:, None] * turn * size,
+        (size * size)[:, None] / sigma.reshape(1, -1) ** 2,
+    )
+
+
+def _orthonormal_terms(basis: FloatArray, star_weight: FloatArray, sigma: float, n_pixels: int) -> _Terms:
+    """Return an orthonormal basis with the same prior for each of its terms, or with none where sigma is 0."""
+    k, r = orthonormal_basis(basis, star_weight)
+    # K_s ~ 1/sqrt(sum of weights), so a variance of model pixels is that of Q over the sum of weights
+    ridge = 1.0 / (sigma**2 * star_weight.sum()) if sigma > 0 else 0.0
+    return _Terms(k, r, solve_triangular(r, np.eye(len(r)), lower=False), np.full((len(r), n_pixels), ridge))
+
+
+def _separable_preconditioner(
+    k: FloatArray,
+    wx: FloatArray,
+    wy: FloatArray,
+    gain: FloatArray,
+    star_weight: FloatArray,
+    damping: FloatArray,
+) -> Callable[[FloatArray], FloatArray]:
+    """Return nearly the inverse of the normal matrix, as a function of coefficients of shape (m, grid * grid).
+
+    The diagonal is exact, and what couples pixels is that of the mean star, a product of one-dimensional parts.
+    """
+    share = (star_weight / star_weight.sum())[:, None, None]
+    gram_x, gram_y = ((w.transpose(0, 2, 1) @ (w * share)).sum(axis=0) for w in (wx, wy))
+    seen = np.matmul(np.matmul((wy * wy).transpose(0, 2, 1), gain), wx * wx).reshape(len(k), -1)
+    mean = np.outer(np.diag(gram_y), np.diag(gram_x)).ravel()
+    # where no star has a good pixel, the prior alone speaks
+    diagonal = np.where(mean > FLOOR**2, (k * k).T @ seen / np.maximum(mean, FLOOR**2), 0.0)
+    root = np.sqrt(diagonal + damping)
+    (values_x, vectors_x), (values_y, vectors_y) = np.linalg.eigh(gram_x), np.linalg.eigh(gram_y)
+    inverse = 1.0 / np.maximum(np.outer(np.maximum(values_y, 0.0), np.maximum(values_x, 0.0)), FLOOR)
+
+    def precondition(q: FloatArray) -> FloatArray:
+        inner = vectors_y.T @ (q / root).reshape(-1, *inverse.shape) @ vectors_x * inverse
+        return np.asarray((vectors_y @ inner @ vectors_x.T).reshape(q.shape) / root)
+
+    return precondition
 
 
 def diagonal_preconditioner(gain: FloatArray) -> FloatArray:
@@ -116,6 +193,7 @@ def solve_increment(
     scale: float = 1.0,
     prior_offset: FloatArray | None = None,
     prior_sigma: float | FloatArray = 0.0,
+    prior_factor: FloatArray | None = None,
     inverse: FloatArray | None = None,
     tolerance: float = 1e-4,
     max_steps: int = 200,
@@ -138,12 +216,14 @@ def solve_increment(
         Model pixel in detector pixels.
     prior_offset : float64, shape (m, grid, grid)
         Present coefficients minus those of a prior model, to which the solution is drawn.
-    prior_sigma : float, or float64, shape (m, grid, grid)
-        How far model pixels may be from the prior, one sigma: of every term, or of each made orthonormal over the
-        stars (the first, usually constant, is unchanged by that); 0 for no prior.
+    prior_sigma : float, or float64, shape (grid, grid)
+        How far model pixels may be from the prior, one sigma: a number, the same for each term made orthonormal over
+        the stars, 0 for no prior; or, with ``prior_factor``, that of each pixel for a term of factor 1.
+    prior_factor : float64, shape (m,)
+        What ``prior_sigma`` is multiplied with in each term of ``basis``.
     inverse : float64, shape (grid^2, grid^2) or (grid^2,)
-        Preconditioner of an earlier solve with nearly the same stars and weights, to save its computation; or its
-        diagonal (`diagonal_preconditioner`), if that is enough.
+        Without ``prior_factor``: preconditioner of an earlier solve with nearly the same stars and weights, to save
+        its computation; or its diagonal (`diagonal_preconditioner`), if that is enough.
     tolerance
         Stop when the residual of the normal equations has fallen by this factor.
     max_steps
@@ -160,17 +240,21 @@ def solve_increment(
     m = basis.shape[1]
     gain = pixel_weight * (flux * flux)[:, None, None]
     star_weight = gain.mean(axis=(1, 2))
-    k, r = orthonormal_basis(basis, star_weight)
     wxt = np.ascontiguousarray(wx.transpose(0, 2, 1))
     wyt = np.ascontiguousarray(wy.transpose(0, 2, 1))
-    # K_s ~ 1/sqrt(sum of weights), so a variance of model pixels is that of Q over the sum of weights
-    ridge = np.zeros((m, grid * grid))
-    if np.all(np.asarray(prior_sigma) > 0):
-        sigma = np.broadcast_to(np.asarray(prior_sigma, np.float64), (m, grid, grid)).reshape(m, -1)
-        ridge = 1.0 / (sigma**2 * star_weight.sum())
+    if prior_factor is None:
+        terms = _orthonormal_terms(basis, star_weight, float(prior_sigma), grid * grid)
+    else:
+        terms = _independent_terms(basis, star_weight, np.asarray(prior_sigma), prior_factor)
+    k, ridge = terms.k, terms.ridge
     damping = DAMPING + ridge
-    if inverse is None:
-        inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping.min(axis=0))
+    if prior_factor is None:
+        if inverse is None:
+            inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping.min(axis=0))
+        precondition: Callable[[FloatArray], FloatArray] = partial(_times, inverse=inverse)
+    else:
+        inverse = None
+        precondition = _separable_preconditioner(k, wx, wy, gain, star_weight, damping)
 
     def normal_product(q: FloatArray) -> FloatArray:
         p = (k @ q).reshape(-1, grid, grid)
@@ -182,10 +266,10 @@ def solve_increment(
     weighted = residual * pixel_weight * flux[:, None, None]
     right = k.T @ np.matmul(np.matmul(wyt, weighted), wx).reshape(len(k), -1)
     if prior_offset is not None and ridge.any():
-        right -= ridge * (r @ prior_offset.reshape(m, -1))
+        right -= ridge * (terms.inward @ prior_offset.reshape(m, -1))
     q = np.zeros_like(right)
     remaining = right.copy()
-    z = _times(remaining, inverse)
+    z = precondition(remaining)
     direction = z.copy()
     rz = start = float(np.vdot(remaining, z))
     steps = 0
@@ -194,11 +278,11 @@ def solve_increment(
         alpha = rz / float(np.vdot(direction, product))
         q += alpha * direction
         remaining -= alpha * product
-        z = _times(remaining, inverse)
+        z = precondition(remaining)
         rz_new = float(np.vdot(remaining, z))
         direction *= rz_new / rz
         direction += z
         rz = rz_new
         steps += 1
-    increment = solve_triangular(r, q, lower=False).reshape(m, grid, grid)
+    increment = (terms.outward @ q).reshape(m, grid, grid)
     return increment, SolveRecord(steps, float(np.sqrt(rz / start)) if start > 0 else 0.0, inverse)
