@@ -13,7 +13,14 @@ INDEX_FILES = Path("/usr/share/astrometry")
 pytestmark = pytest.mark.parity
 
 
-@pytest.mark.parametrize(("number", "start"), [(0, "mount"), (35, "mount"), (35, "table")])
+@pytest.mark.parametrize(
+    ("number", "start"),
+    [
+        pytest.param(0, "mount", marks=pytest.mark.slow),
+        (35, "mount"),
+        pytest.param(35, "table", marks=pytest.mark.slow),
+    ],
+)
 def test_a_frame_is_solved(number, start, real_data, testdata):
     if not (testdata / "hatp32").is_dir():
         pytest.skip(f"no HAT-P-32 frames in {testdata}")
@@ -30,6 +37,7 @@ def test_a_frame_is_solved(number, start, real_data, testdata):
     assert 0.05 < figures["photometric"] < 0.35
 
 
+@pytest.mark.slow
 def test_a_frame_is_found_from_its_stars_alone(real_data, testdata, tmp_path):
     pytest.importorskip("astrometry")
     if not (testdata / "hatp32").is_dir():

@@ -111,8 +111,9 @@ def test_metadata_and_logs_are_those_of_pipetask(mock: Mock, large: RunReport, r
         assert ours["measure"] == theirs["measure"] == {"n_stars": 20}
         assert ours["quantum"].keys() == theirs["quantum"].keys()
         logs = [butler.get("measure_log", data_id, collections=name) for name in ("large", reference)]
-        names = [[record.name for record in log if record.name.startswith("lsst.")] for log in logs]
-        assert names[0] == names[1]
+        # what the Butler remarks depends on what its process has read before
+        names = [[record.name for record in log if record.name.startswith("lsst.pipe.")] for log in logs]
+        assert names[0] == names[1] != []
         # what the task itself says is kept whatever package it is from
         assert [record.message for record in logs[0] if record.name == "butler.measure"] == [
             "measured 20 stars"
