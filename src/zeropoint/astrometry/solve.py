@@ -289,8 +289,8 @@ class Astrometry:
         exposure.wcs = None
         clear_sky_coords(catalog)
         raise BadAstrometryFit(
-            f"The mean separation of {n_matches} matches is {mean:.3f} arcsec, above maxMeanDistanceArcsec = "
-            f"{limit:.3f}; the WCS is not good enough.",
+            f"The mean separation of {n_matches} matches is {mean:.3g} arcsec, above maxMeanDistanceArcsec = "
+            f"{limit:g}; the WCS is not good enough.",
             nMatches=int(n_matches),
             distMean=mean,
             maxMeanDist=limit,

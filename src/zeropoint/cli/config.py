@@ -41,6 +41,7 @@ def config() -> None:
 
     \b
     zeropoint config background          fields whose name contains "background"
+    zeropoint config --task calibrate photoCal   the same of the older pair's tasks
     zeropoint config translate FILE.py   rewrite a file that imports lsst.meas... or lsst.pipe.tasks...
     """
 

@@ -50,7 +50,8 @@ def schema_start(fields: Sequence[str], ic_schema: Schema | None) -> Schema:
         missing = [name for name in fields if name not in ic_schema]
         if missing:
             raise InvalidInputError(
-                f"icSourceFieldsToCopy: the sources of CharacterizeImage have no columns {', '.join(missing)}."
+                f"icSourceFieldsToCopy: the sources of CharacterizeImage have no columns {', '.join(missing)}; "
+                f"the flags there are {', '.join(name for name in ic_schema.columns if name.startswith('calib_'))}."
             )
         schema.add(_DETECTED)
         for name in fields:

@@ -34,6 +34,9 @@ __all__ = ["Calibrate"]
 
 _LOG = logging.getLogger(__name__)
 
+#: How the caveat of an image begins that goes on without a WCS.
+_NO_WCS = "the WCS could not be fitted"
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -256,7 +259,7 @@ class Calibrate:
             if self.config.requireAstrometry:
                 raise
             _LOG.warning("astrometry failed, which is not required: %s", failure)
-            record.caveats.append(f"the WCS could not be fitted: {failure}")
+            record.caveats.append(f"{_NO_WCS}: {failure}")
             return None
 
     def _astrometry(self, record: CalibratedExposure, job: _Job) -> _Wcs:
@@ -322,8 +325,10 @@ class Calibrate:
         exposure, info = record.exposure, record.exposure.visit_info
         assert job.photometry is not None
         if exposure.wcs is None:
+            why = next((text for text in record.caveats if text.startswith(_NO_WCS)), "the image has none")
             raise MatcherFailure(
-                "Without a WCS no source has sky coordinates, so none can be matched with a photometric reference.",
+                "Without a WCS no source has sky coordinates, so none can be matched with a photometric reference "
+                f"({why}). requirePhotoCal=False accepts an image without a zeropoint.",
                 goodSrc=0,
                 goodRef=0,
             )
