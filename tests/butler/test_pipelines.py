@@ -116,7 +116,9 @@ def test_fields_that_the_older_pair_lacks_become_comments() -> None:
     assert "tasks:" not in text
 
 
-@pytest.mark.parametrize("name", CAMERAS)
+@pytest.mark.parametrize(
+    "name", ["sdss", *(pytest.param(name, marks=pytest.mark.slow) for name in CAMERAS if name != "sdss")]
+)
 def test_the_older_pair_runs_with_every_shipped_card(tmp_path: Path, name: str) -> None:
     content = load_card(name)
     write_pipeline(tmp_path, content)

@@ -108,29 +108,27 @@ def test_each_plot_copes_with_nothing_but_pixels(panel):
     assert panel.caption(data, compute_metrics(data))
 
 
-def test_the_report_says_what_made_the_psf_and_which_color_term_a_library_gave():
+def test_the_report_says_what_made_the_psf_and_which_color_term_a_library_gave(full):
     extra = {
         "psf_determiner": "piff", "psf_solver": "native", "psf_fit_psfSpatialOrder": 0,
         "psf_fit_psfOrderReason": "7 stars for order 2", "color_term_library": "stripe*",
         "color_term_color": "i - z", "color_term_c0": 0.0, "color_term_c1": -0.0312, "color_term_c2": 0.0,
     }  # fmt: skip
-    _, _, text = _render(make.report_data(extra={**make.GOOD_EXTRA, **extra}))
+    data = make.report_data(
+        extra={**make.GOOD_EXTRA, **extra},
+        caveats=["gain 1.9 +- 0.1 e-/ADU of frame a-1"],
+        notes=["scatter 0.02 -> 0.03, slope -0.1"],
+    )
+    _, _, text = _render(data)
+    # with the signs of print
+    assert "gain 1.9 ± 0.1 e-/ADU of frame a-1" in text
+    assert "Scatter 0.02 → 0.03, slope −0.1." in text
     assert "piff, native solver, spatial order 0, lower than configured" in text
     assert text.count("library “stripe*”, i − z: c0 0, c1 −0.0312, c2 0") == 2
     assert "No color term was fitted" not in text
-    plain = _render(make.report_data())[2]
+    plain = full[2]
     assert "library “" not in plain
     assert "No color term was fitted" in plain
-
-
-def test_sentences_are_printed_with_the_signs_of_print():
-    text = _render(
-        make.report_data(
-            caveats=["gain 1.9 +- 0.1 e-/ADU of frame a-1"], notes=["scatter 0.02 -> 0.03, slope -0.1"]
-        )
-    )[2]
-    assert "gain 1.9 ± 0.1 e-/ADU of frame a-1" in text
-    assert "Scatter 0.02 → 0.03, slope −0.1." in text
 
 
 def test_the_caption_of_the_image_lists_the_planes_of_its_legend():
