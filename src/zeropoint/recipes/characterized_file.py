@@ -25,7 +25,7 @@ from zeropoint.recipes.post_isr import (
     exposure_marks,
 )
 
-__all__ = ["characterized_exposure", "characterized_image", "schema_from_arrow"]
+__all__ = ["attach_psf_in_place", "characterized_exposure", "characterized_image", "schema_from_arrow"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,6 +69,18 @@ def characterized_exposure(image: VisitImage) -> Exposure:
         not known here.
     """
     exposure = exposure_from_visit_image(image)
+    attach_psf_in_place(exposure, image)
+    return exposure
+
+
+def attach_psf_in_place(exposure: Exposure, image: VisitImage) -> None:
+    """Give a working exposure the PSF and the aperture corrections of its image, in place.
+
+    Raises
+    ------
+    InvalidInputError
+        If the image has no PSF but a nominal one, or a PSF or aperture corrections of a kind that is not known here.
+    """
     metadata = image.metadata
     name = f"exposure {exposure.visit_info.exposure} detector {exposure.detector.id}"
     if metadata.get(NOMINAL_PSF, False):
@@ -77,7 +89,6 @@ def characterized_exposure(image: VisitImage) -> Exposure:
     exposure.ap_corr_map = {
         key: _correction(field, f"{name}, {key}") for key, field in image.aperture_corrections.items()
     }
-    return exposure
 
 
 def schema_from_arrow(schema: Any) -> Schema:

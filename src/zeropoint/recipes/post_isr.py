@@ -42,6 +42,8 @@ __all__ = [
     "PSF_MODEL",
     "exposure_from_visit_image",
     "exposure_marks",
+    "exposure_of_pixels",
+    "image_name",
     "post_isr_image",
 ]
 
@@ -123,17 +125,31 @@ def exposure_from_visit_image(image: VisitImage) -> Exposure:
         raise InvalidInputError(
             f"A post-ISR image must be an lsst.images.VisitImage, not {type(image).__name__}."
         )
-    name = _name(image)
+    name = image_name(image)
     if image.unit not in (u.electron, u.adu):
         raise InvalidInputError(
             f"{name}: the unit is {image.unit}; a post-ISR image has electron, or adu and gains."
         )
-    metadata = _plain_metadata(image)
-    detector = _detector_info(image, metadata)
     pixels, variance = _own(image.image.array), _own(image.variance.array)
     if image.unit == u.adu:
-        gain = _gain_map(detector, pixels.shape, name)
+        gain = _gain_map(_detector_info(image, _plain_metadata(image)), pixels.shape, name)
         pixels, variance = pixels * gain, variance * (gain * gain)
+    return exposure_of_pixels(image, pixels, variance)
+
+
+def exposure_of_pixels(image: VisitImage, pixels: FloatImage, variance: FloatImage) -> Exposure:
+    """Return the working exposure of an image whose pixels are already in electrons; it keeps the arrays.
+
+    Parameters
+    ----------
+    image
+        Mask, WCS, detector, observation and metadata are its own; see `exposure_from_visit_image`.
+    pixels, variance : float32, shape (h, w)
+        Electrons, and their square; where either is not finite the copies that the exposure has are marked.
+    """
+    name = image_name(image)
+    metadata = _plain_metadata(image)
+    detector = _detector_info(image, metadata)
     mask = _mask(image, name)
     finite = np.isfinite(pixels)
     if not (finite.all() and np.isfinite(variance).all()):
@@ -156,7 +172,8 @@ def exposure_from_visit_image(image: VisitImage) -> Exposure:
     )
 
 
-def _name(image: VisitImage) -> str:
+def image_name(image: VisitImage) -> str:
+    """Return instrument, exposure and detector of an image, for messages."""
     info = image.obs_info
     return f"{image.detector.instrument} exposure {info.exposure_id} detector {image.detector.id}"
 
