@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 
 import lsst.pex.config as pexConfig
@@ -24,28 +23,24 @@ from zeropoint.psf.registry import (
     PsfDeterminerResult,
     psfDeterminerRegistry,
 )
-from zeropoint.psf.sanity import FWHM_PER_SIGMA
+from zeropoint.psf.star_counts import (
+    MINIMUM_STARS,
+    STARS_PER_TERM,
+    STARS_PER_TERM_FINE,
+    affordable_order,
+    fine_grid_side,
+    stars_per_term,
+    typical_fwhm,
+)
 from zeropoint.psf.stars import PsfStars, make_psf_stars
 
 __all__ = ["PcaPsfDeterminer", "PcaPsfDeterminerConfig"]
 
 _LOG = logging.getLogger(__name__)
 
-#: Stars wanted for each polynomial term; with fewer the spatial order falls.
-STARS_PER_TERM = 3
-#: The same where model pixels are smaller than the detector's, so that four times as many are to be found.
-STARS_PER_TERM_FINE = 12
-#: No PSF from fewer stars than this.
-MINIMUM_STARS = 3
 #: Stars with fewer good pixels than this share, in the middle of their stamps, are not used.
 MINIMUM_UNMASKED_FRACTION = 0.5
 CORE_SIDE = 25
-#: An undersampled PSF is modelled with half-size pixels, out to 4 FWHM on either side, on at most so many model pixels.
-FINE_GRID_FWHM = 8.0
-FINE_GRID_MAX = 41
-#: Where stars are many it pays up to this FWHM too, pixels: aliasing makes detector pixels 1 % too wide. Out to 3 FWHM.
-SHARP_FWHM = 2.8
-SHARP_GRID_FWHM = 6.0
 
 
 class PcaPsfDeterminerConfig(BasePsfDeterminerConfig):
@@ -204,13 +199,13 @@ class PcaPsfDeterminer(PsfDeterminer):
             stars = _cut(stars, 2 * int(options.grid.grid // 2 * options.grid.scale) + 1)
         order, reason = self.config.spatialOrder, ""
         while True:
-            lowered = self._affordable(len(stars), order, options.grid.scale)
+            lowered = affordable_order(len(stars), order, stars_per_term(options.grid.scale))
             if lowered < order:
                 order, reason = lowered, f"{len(stars)} stars for order {order}"
             self._require(len(stars), order, len(candidates))
             fit = fit_pca(stars, replace(options, grid=replace(options.grid, order=order)))
             n_good = int(fit.used.sum())
-            if self._affordable(n_good, order, 1.0) == order:
+            if affordable_order(n_good, order, STARS_PER_TERM) == order:
                 break
             reason, order = f"order {order}: {n_good} of {len(stars)} stars fit", order - 1
         self._require(n_good, order, len(candidates))
@@ -340,29 +335,10 @@ class PcaPsfDeterminer(PsfDeterminer):
 
     def _sampling(self, stars: PsfStars) -> tuple[float, int]:
         """Return the model pixel in detector pixels, and the side of the grid."""
-        sizes = star_sizes(stars)
-        sizes = sizes[np.isfinite(sizes)]
-        fwhm = FWHM_PER_SIGMA * float(np.median(sizes)) if len(sizes) else math.inf
-        limit = self.config.undersampled_fwhm
-        if (
-            limit > 0
-            and self._affordable(len(stars), self.config.spatialOrder, 0.5) == self.config.spatialOrder
-        ):
-            limit = max(limit, SHARP_FWHM)
-        if fwhm >= limit:
-            return 1.0, stars.side
-        _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
-        reach = FINE_GRID_FWHM if fwhm < self.config.undersampled_fwhm else SHARP_GRID_FWHM
-        half = min(math.ceil(reach * fwhm), FINE_GRID_MAX // 2, stars.side)
-        return 0.5, 2 * half + 1
-
-    @staticmethod
-    def _affordable(n_stars: int, order: int, scale: float) -> int:
-        """Return the highest order up to ``order`` for which there are enough stars."""
-        per_term = STARS_PER_TERM_FINE if scale < 1 else STARS_PER_TERM
-        while order > 0 and n_stars < per_term * (order + 1) * (order + 2) // 2:
-            order -= 1
-        return order
+        order, limit = self.config.spatialOrder, self.config.undersampled_fwhm
+        many = affordable_order(len(stars), order, STARS_PER_TERM_FINE) == order
+        side = fine_grid_side(typical_fwhm(star_sizes(stars)), limit, many=many, stamp_side=stars.side)
+        return (1.0, stars.side) if side is None else (0.5, side)
 
     @staticmethod
     def _require(n_stars: int, order: int, n_available: int) -> None:

@@ -27,7 +27,17 @@ from zeropoint.psf.registry import (
     PsfDeterminerResult,
     psfDeterminerRegistry,
 )
-from zeropoint.psf.sanity import FWHM_PER_SIGMA, why_insane
+from zeropoint.psf.sanity import why_insane
+from zeropoint.psf.star_counts import (
+    MINIMUM_STARS,
+    STARS_PER_TERM,
+    STARS_PER_TERM_FINE,
+    affordable_order,
+    fine_grid_side,
+    spatial_terms,
+    stars_per_term,
+    typical_fwhm,
+)
 from zeropoint.psf.stars import PsfStars, make_psf_stars
 
 __all__ = ["PiffPsfDeterminer", "PiffPsfDeterminerConfig"]
@@ -38,29 +48,10 @@ _LANCZOS = re.compile(r"^(?:galsim\.)?Lanczos\((\d+)\)$")
 #: Class names as upstream; Piff wants instances, see `piff_config`.
 _GALSIM = re.compile(r"^galsim\.(?:Cubic|Delta|Linear|Nearest|Quintic|SincInterpolant)(?:\(.*\))?$")
 
-#: Stars wanted for each polynomial term; with fewer the spatial order falls.
-STARS_PER_TERM = 3
-#: The same where model pixels are smaller than the detector's, so that four times as many are to be found.
-STARS_PER_TERM_FINE = 12
-#: No PSF from fewer stars than this.
-MINIMUM_STARS = 3
 #: A PSF that images cannot store is stored as a pixel grid of a degree higher by this, if the star images then differ
 #: by at most this fraction of their peak.
 PROJECTION_DEGREES = 2
 PROJECTION_LIMIT = 0.02
-#: An undersampled PSF is modelled out to this many FWHM on either side, at most to the size of the stamp.
-FINE_GRID_FWHM = 8.0
-#: Below this FWHM (pixels) whole model pixels still make the PSF up to 1 % too large. Half-size ones, out to this many
-#: FWHM, do not; they are used if there are stars enough for the order wanted.
-SHARP_FWHM = 2.8
-SHARP_GRID_FWHM = 6.0
-FINE_GRID_MAX = 41
-
-
-def _typical_fwhm(sizes: npt.NDArray[np.float64]) -> float:
-    """Return the FWHM of the typical star from equivalent sigmas, pixels; NaN if none is known."""
-    known = sizes[np.isfinite(sizes)]
-    return FWHM_PER_SIGMA * float(np.median(known)) if len(known) else math.nan
 
 
 def valid_interpolant(value: str) -> bool:
@@ -279,12 +270,13 @@ class PiffPsfDeterminer(PsfDeterminer):
         chosen = self.choose(candidates, exposure.shape)
         stars = self._stars(candidates.take(chosen))
         wanted = self.config.spatialOrderPerBand.get(exposure.visit_info.band, self.config.spatialOrder)
-        scale, grid = self._sampling(stars, wanted)
-        per_term = STARS_PER_TERM_FINE if scale < 1 else STARS_PER_TERM
+        sizes = star_sizes(stars)
+        fwhm = typical_fwhm(sizes)
+        scale, grid = self._sampling(stars, fwhm, wanted)
+        per_term = stars_per_term(scale)
         order = wanted
         reason = ""
-        sizes = star_sizes(stars)
-        flat = self._flat_weights(_typical_fwhm(sizes), scale)
+        flat = self._flat_weights(fwhm, scale)
         while True:
             lowered = self._affordable(len(stars), order, per_term)
             if lowered < order:
@@ -337,22 +329,14 @@ class PiffPsfDeterminer(PsfDeterminer):
             max_snr=self.config.maxSNR,
         )
 
-    def _sampling(self, stars: PsfStars, order: int) -> tuple[float, int]:
+    def _sampling(self, stars: PsfStars, fwhm: float, order: int) -> tuple[float, int]:
         """Return the model pixel in detector pixels, and the side of the grid."""
         config = self.config
-        sizes = star_sizes(stars)
-        if config.solver != "native" or config.samplingSize != 1.0 or not np.isfinite(sizes).any():
+        if config.solver != "native" or config.samplingSize != 1.0:
             return config.samplingSize, config.modelSize
-        fwhm = _typical_fwhm(sizes)
-        reach = FINE_GRID_FWHM
-        if fwhm >= config.undersampled_fwhm:
-            many = self._affordable(len(stars), order, STARS_PER_TERM_FINE) == order
-            if not (many and config.undersampled_fwhm > 0 and fwhm < SHARP_FWHM):
-                return config.samplingSize, config.modelSize
-            reach = SHARP_GRID_FWHM
-        _LOG.info("The stars' FWHM is %.2f pixels: the PSF is modelled with half-size pixels.", fwhm)
-        half = min(math.ceil(reach * fwhm), FINE_GRID_MAX // 2, stars.side)
-        return 0.5, 2 * half + 1
+        many = self._affordable(len(stars), order, STARS_PER_TERM_FINE) == order
+        side = fine_grid_side(fwhm, config.undersampled_fwhm, many=many, stamp_side=stars.side)
+        return (config.samplingSize, config.modelSize) if side is None else (0.5, side)
 
     def _flat_weights(self, fwhm: float, scale: float) -> bool:
         """Say whether photon noise stays out of the weights because model pixels are too coarse for the stars.
@@ -374,14 +358,12 @@ class PiffPsfDeterminer(PsfDeterminer):
 
     def _affordable(self, n_stars: int, order: int, per_term: int) -> int:
         """Return the highest order up to ``order`` for which there are enough stars."""
-        while order > 0 and n_stars < per_term * self._n_terms(order):
-            order -= 1
-        return order
+        return affordable_order(n_stars, order, per_term, self._n_terms)
 
     def _n_terms(self, order: int) -> int:
         """Return the number of spatial terms, and those with colour, that are really fitted."""
         if not self.config.useColor:
-            return (order + 1) * (order + 2) // 2
+            return spatial_terms(order)
         limit = max(order, self.config.colorOrder)
         return sum(
             1

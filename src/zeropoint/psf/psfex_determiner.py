@@ -31,16 +31,13 @@ from zeropoint.psf.registry import (
     psfDeterminerRegistry,
 )
 from zeropoint.psf.sanity import FWHM_PER_SIGMA, why_insane
+from zeropoint.psf.star_counts import MINIMUM_STARS, STARS_PER_TERM, affordable_order
 from zeropoint.psf.stars import PsfStars, make_psf_stars
 
 __all__ = ["PsfexPsfDeterminer", "PsfexPsfDeterminerConfig"]
 
 _LOG = logging.getLogger(__name__)
 
-#: Stars wanted for each polynomial term; with fewer the spatial order falls.
-STARS_PER_TERM = 3
-#: No PSF from fewer stars than this.
-MINIMUM_STARS = 3
 #: Automatic model pixels, in units of the FWHM: finer ones hold only noise, coarser ones lose part of the PSF.
 STEP_PER_FWHM = 0.3
 #: Order of the interpolant between model pixels.
@@ -245,13 +242,13 @@ class PsfexPsfDeterminer(PsfDeterminer):
         step, sizes = self._step(fwhm), star_sizes(stars)
         order, reason = self.config.spatialOrder, ""
         while True:
-            lowered = _affordable(len(stars), order)
+            lowered = affordable_order(len(stars), order, STARS_PER_TERM)
             if lowered < order:
                 order, reason = lowered, f"{len(stars)} stars for order {order}"
             self._require(len(stars), n_available)
             psf, fit = self._fit(stars, fwhm, order, step, shape)
             n_good = int(fit.used.sum())
-            if order > 0 and _affordable(n_good, order) < order:
+            if order > 0 and affordable_order(n_good, order, STARS_PER_TERM) < order:
                 order, reason = order - 1, f"order {order}: {n_good} of {len(stars)} stars fit"
                 continue
             self._require(n_good, n_available)
@@ -305,13 +302,6 @@ class PsfexPsfDeterminer(PsfDeterminer):
             average_position=(float(stars.x[rows].mean()), float(stars.y[rows].mean())),
         )
         return psf, fit
-
-
-def _affordable(n_stars: int, order: int) -> int:
-    """Return the highest order up to ``order`` for which there are enough stars."""
-    while order > 0 and n_stars < STARS_PER_TERM * (order + 1) * (order + 2) / 2:
-        order -= 1
-    return order
 
 
 def _fluxes(catalog: SourceCatalog) -> str:

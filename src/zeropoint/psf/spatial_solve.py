@@ -54,6 +54,11 @@ class _Terms:
     outward: FloatArray
     ridge: FloatArray
 
+    @property
+    def damping(self) -> FloatArray:
+        """What is added to the diagonal of the normal matrix, shape (m, grid * grid)."""
+        return DAMPING + self.ridge
+
 
 def orthonormal_basis(basis: FloatArray, star_weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return ``(K, R)`` with ``basis = K R`` and ``sum_s star_weight_s K_sa K_sb = delta_ab``.
@@ -242,19 +247,17 @@ def solve_increment(
     star_weight = gain.mean(axis=(1, 2))
     wxt = np.ascontiguousarray(wx.transpose(0, 2, 1))
     wyt = np.ascontiguousarray(wy.transpose(0, 2, 1))
+    precondition: Callable[[FloatArray], FloatArray]
     if prior_factor is None:
         terms = _orthonormal_terms(basis, star_weight, float(prior_sigma), grid * grid)
+        if inverse is None:
+            inverse = _preconditioner(wx, wy, gain, star_weight, scale, terms.damping.min(axis=0))
+        precondition = partial(_times, inverse=inverse)
     else:
         terms = _independent_terms(basis, star_weight, np.asarray(prior_sigma), prior_factor)
-    k, ridge = terms.k, terms.ridge
-    damping = DAMPING + ridge
-    if prior_factor is None:
-        if inverse is None:
-            inverse = _preconditioner(wx, wy, gain, star_weight, scale, damping.min(axis=0))
-        precondition: Callable[[FloatArray], FloatArray] = partial(_times, inverse=inverse)
-    else:
         inverse = None
-        precondition = _separable_preconditioner(k, wx, wy, gain, star_weight, damping)
+        precondition = _separable_preconditioner(terms.k, wx, wy, gain, star_weight, terms.damping)
+    k, damping = terms.k, terms.damping
 
     def normal_product(q: FloatArray) -> FloatArray:
         p = (k @ q).reshape(-1, grid, grid)
@@ -265,8 +268,20 @@ def solve_increment(
 
     weighted = residual * pixel_weight * flux[:, None, None]
     right = k.T @ np.matmul(np.matmul(wyt, weighted), wx).reshape(len(k), -1)
-    if prior_offset is not None and ridge.any():
-        right -= ridge * (terms.inward @ prior_offset.reshape(m, -1))
+    if prior_offset is not None and terms.ridge.any():
+        right -= terms.ridge * (terms.inward @ prior_offset.reshape(m, -1))
+    q, steps, fallen = _conjugate_gradients(normal_product, precondition, right, tolerance, max_steps)
+    return (terms.outward @ q).reshape(m, grid, grid), SolveRecord(steps, fallen, inverse)
+
+
+def _conjugate_gradients(
+    product: Callable[[FloatArray], FloatArray],
+    precondition: Callable[[FloatArray], FloatArray],
+    right: FloatArray,
+    tolerance: float,
+    max_steps: int,
+) -> tuple[FloatArray, int, float]:
+    """Solve ``product(q) = right``; return q, the steps taken and by what factor the residual has fallen."""
     q = np.zeros_like(right)
     remaining = right.copy()
     z = precondition(remaining)
@@ -274,15 +289,14 @@ def solve_increment(
     rz = start = float(np.vdot(remaining, z))
     steps = 0
     while steps < max_steps and rz > tolerance * tolerance * start and rz > 0.0:
-        product = normal_product(direction)
-        alpha = rz / float(np.vdot(direction, product))
+        moved = product(direction)
+        alpha = rz / float(np.vdot(direction, moved))
         q += alpha * direction
-        remaining -= alpha * product
+        remaining -= alpha * moved
         z = precondition(remaining)
         rz_new = float(np.vdot(remaining, z))
         direction *= rz_new / rz
         direction += z
         rz = rz_new
         steps += 1
-    increment = (terms.outward @ q).reshape(m, grid, grid)
-    return increment, SolveRecord(steps, float(np.sqrt(rz / start)) if start > 0 else 0.0, inverse)
+    return q, steps, float(np.sqrt(rz / start)) if start > 0 else 0.0
