@@ -8,11 +8,12 @@ import astropy.units as u
 import numpy as np
 import pyarrow as pa
 from astropy.table import Table
-from lsst.images import Image
+from lsst.images import BackgroundMap, Image
 from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import OutputQuantizedConnection, QuantumContext, Struct, TaskMetadata
 
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import PhotoCalib
@@ -31,6 +32,7 @@ from zeropoint.recipes.record import ImageRecord
 __all__ = [
     "OPTIONAL",
     "catalog_table",
+    "electron_background",
     "expect_no_partial",
     "fill",
     "footprints_table",
@@ -125,6 +127,13 @@ def expect_no_partial(butlerQC: QuantumContext, outputRefs: OutputQuantizedConne
 def catalog_table(catalog: SourceCatalog | None) -> Any:
     """Return a catalogue as an astropy table, None for None."""
     return None if catalog is None else catalog.to_table()
+
+
+def electron_background(background: BackgroundList | None) -> BackgroundMap | None:
+    """Return the layers that were subtracted, in electrons, as the repository keeps them; None if there are none."""
+    if background is None or len(background) == 0:
+        return None
+    return background_map(background, u.electron, cells=True)
 
 
 def footprints_table(footprints: SourceFootprints | None, record: ImageRecord) -> pa.Table | None:

@@ -1,4 +1,4 @@
-"""Reference loaders from a quantum's shards."""
+"""Connections to reference catalogues, and loaders from a quantum's shards."""
 
 from __future__ import annotations
 
@@ -6,13 +6,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lsst.pipe.base.connectionTypes as cT
+
 from zeropoint.catalogs.reference_columns import ColumnMap
 from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.reference_rows import ReferenceRows
 from zeropoint.catalogs.reference_shards import DeferredTable, ReferenceShards
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
 
-__all__ = ["ReferenceInput"]
+__all__ = ["ReferenceInput", "reference_catalog"]
+
+
+def reference_catalog(doc: str, name: str) -> cT.PrerequisiteInput:
+    """Return the connection to the shards of a reference catalogue that overlap an image.
+
+    None is enough: an image beside the catalogue must not keep the others from being calibrated.
+
+    Parameters
+    ----------
+    doc
+        What the catalogue is for.
+    name
+        Default dataset type.
+    """
+    return cT.PrerequisiteInput(
+        doc=doc,
+        name=name,
+        storageClass="ArrowAstropy",
+        dimensions=("skypix",),
+        deferLoad=True,
+        multiple=True,
+        minimum=0,
+    )
 
 
 class _NoShards(ReferenceRows):

@@ -10,7 +10,6 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-import astropy.units as u
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
 import numpy as np
@@ -20,7 +19,7 @@ from lsst.utils.timer import timeMethod
 
 from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.background import BackgroundList
-from zeropoint.datamodel.background_fields import background_list, background_map
+from zeropoint.datamodel.background_fields import background_list
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.footprint_table import SourceFootprints
@@ -35,7 +34,7 @@ from zeropoint.recipes.characterized_file import characterized_exposure, schema_
 from zeropoint.tasks import _outputs
 from zeropoint.tasks._kept_fields import KeptFields
 from zeropoint.tasks._quantum import calibration_failures, partial_outputs
-from zeropoint.tasks._references import ReferenceInput
+from zeropoint.tasks._references import ReferenceInput, reference_catalog
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
 __all__ = ["CalibrateConfig", "CalibrateConnections", "CalibrateTask"]
@@ -72,25 +71,8 @@ class CalibrateConnections(  # type: ignore[call-arg]  # a metaclass takes the d
         storageClass="ArrowAstropy",
         dimensions=_DETECTOR,
     )
-    astromRefCat = cT.PrerequisiteInput(
-        doc="Reference catalogue of the astrometry.",
-        name="gaia_dr3_20230707",
-        storageClass="ArrowAstropy",
-        dimensions=("skypix",),
-        deferLoad=True,
-        multiple=True,
-        # an image beside the catalogue must not keep the others from being calibrated
-        minimum=0,
-    )
-    photoRefCat = cT.PrerequisiteInput(
-        doc="Reference catalogue of the photometry.",
-        name="ps1_pv3_3pi_20170110",
-        storageClass="ArrowAstropy",
-        dimensions=("skypix",),
-        deferLoad=True,
-        multiple=True,
-        minimum=0,
-    )
+    astromRefCat = reference_catalog("Reference catalogue of the astrometry.", "gaia_dr3_20230707")
+    photoRefCat = reference_catalog("Reference catalogue of the photometry.", "ps1_pv3_3pi_20170110")
     outputExposure = cT.Output(
         doc="Image in electrons with fitted WCS and photometric calibration.",
         name="calexp",
@@ -331,9 +313,7 @@ class CalibrateTask(pipeBase.PipelineTask):
 
     def _keep(self, struct: pipeBase.Struct, record: CalibratedExposure) -> None:
         """Put what was established into the result and the task's metadata."""
-        background = None
-        if record.background is not None and len(record.background) > 0:
-            background = background_map(record.background, u.electron, cells=True)
+        background = _outputs.electron_background(record.background)
         image = to_visit_image(record) if is_established(record) else None
         sources, matches = _outputs.catalog_table(record.sources), record.matches
         values = {

@@ -30,7 +30,7 @@ from zeropoint.tasks import _outputs
 from zeropoint.tasks._kept_fields import KeptFields
 from zeropoint.tasks._pointing import initial_wcs
 from zeropoint.tasks._quantum import calibration_failures, partial_outputs, read_image
-from zeropoint.tasks._references import ReferenceInput
+from zeropoint.tasks._references import ReferenceInput, reference_catalog
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
 __all__ = ["CalibrateImageConfig", "CalibrateImageConnections", "CalibrateImageTask"]
@@ -44,25 +44,8 @@ class CalibrateImageConnections(  # type: ignore[call-arg]  # a metaclass takes 
 ):
     """Datasets of CalibrateImageTask, under Rubin's names."""
 
-    astrometry_ref_cat = cT.PrerequisiteInput(
-        doc="Reference catalogue of the astrometry.",
-        name="gaia_dr3_20230707",
-        storageClass="ArrowAstropy",
-        dimensions=("skypix",),
-        deferLoad=True,
-        multiple=True,
-        # an image beside the catalogue must not keep the others from being calibrated
-        minimum=0,
-    )
-    photometry_ref_cat = cT.PrerequisiteInput(
-        doc="Reference catalogue of the photometry.",
-        name="ps1_pv3_3pi_20170110",
-        storageClass="ArrowAstropy",
-        dimensions=("skypix",),
-        deferLoad=True,
-        multiple=True,
-        minimum=0,
-    )
+    astrometry_ref_cat = reference_catalog("Reference catalogue of the astrometry.", "gaia_dr3_20230707")
+    photometry_ref_cat = reference_catalog("Reference catalogue of the photometry.", "ps1_pv3_3pi_20170110")
     camera_model = cT.PrerequisiteInput(
         doc="Camera model that the initial WCS is made from.",
         name="astrometry_camera",

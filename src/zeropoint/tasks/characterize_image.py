@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import astropy.units as u
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
 from lsst.images import BackgroundMap, VisitImage
@@ -17,7 +16,7 @@ from lsst.utils.timer import timeMethod
 
 from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.background import BackgroundList
-from zeropoint.datamodel.background_fields import background_list, background_map
+from zeropoint.datamodel.background_fields import background_list
 from zeropoint.datamodel.catalog import SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
 from zeropoint.datamodel.ids import CatalogIdGenerator
@@ -30,7 +29,7 @@ from zeropoint.recipes.post_isr import NOMINAL_PSF, exposure_from_visit_image
 from zeropoint.tasks import _outputs
 from zeropoint.tasks._kept_fields import KeptFields
 from zeropoint.tasks._quantum import calibration_failures, partial_outputs, read_image
-from zeropoint.tasks._references import ReferenceInput
+from zeropoint.tasks._references import ReferenceInput, reference_catalog
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
 __all__ = ["CharacterizeImageConfig", "CharacterizeImageConnections", "CharacterizeImageTask"]
@@ -43,15 +42,8 @@ class CharacterizeImageConnections(  # type: ignore[call-arg]  # a metaclass tak
 ):
     """Datasets of CharacterizeImageTask, under Rubin's names."""
 
-    refCat = cT.PrerequisiteInput(
-        doc="Reference catalogue; only for star selectors that use matches.",
-        name="gaia_dr3_20230707",
-        storageClass="ArrowAstropy",
-        dimensions=("skypix",),
-        deferLoad=True,
-        multiple=True,
-        # an image beside the catalogue must not keep the others from being calibrated
-        minimum=0,
+    refCat = reference_catalog(
+        "Reference catalogue; only for star selectors that use matches.", "gaia_dr3_20230707"
     )
     exposure = cT.Input(
         doc="Post-ISR image; a visit has one.",
@@ -251,9 +243,7 @@ class CharacterizeImageTask(pipeBase.PipelineTask):
 
     def _keep(self, struct: pipeBase.Struct, record: CharacterizedImage) -> None:
         """Put what was established into the result and the task's metadata."""
-        background = None
-        if record.background is not None and len(record.background) > 0:
-            background = background_map(record.background, u.electron, cells=True)
+        background = _outputs.electron_background(record.background)
         image = characterized_image(record) if is_established(record) else None
         values = {
             "record": record,
