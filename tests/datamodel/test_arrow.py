@@ -8,7 +8,7 @@ from astropy.table import Column, Table
 from astropy.table.meta import get_header_from_yaml, get_yaml_from_table
 from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
 
-from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
 
 
 @pytest.fixture
@@ -37,6 +37,20 @@ def equal(found: Table, expected: Table) -> None:
 
 def test_the_butler_gives_the_same_table_back(table: Table) -> None:
     equal(arrow_to_astropy(table_to_arrow(table)), table)
+
+
+@pytest.mark.parametrize("writer", [table_to_arrow, astropy_to_arrow])
+def test_tables_are_read_without_the_butler(table: Table, writer: object) -> None:
+    table["corners"] = np.arange(6.0).reshape(3, 2)
+    for rows in (table, table[:0]):
+        equal(arrow_to_table(writer(rows)), rows)  # type: ignore[operator]
+
+
+def test_missing_values_stay_masked() -> None:
+    table = Table({"n": np.ma.array([1, 2, 3], mask=[False, True, False])})
+    back = arrow_to_table(table_to_arrow(table))
+    np.testing.assert_array_equal(back["n"].mask, [False, True, False])
+    np.testing.assert_array_equal(back["n"].compressed(), [1, 3])
 
 
 def test_astropy_finds_its_own_header(table: Table) -> None:

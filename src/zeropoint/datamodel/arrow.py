@@ -1,14 +1,16 @@
-"""Astropy tables as Arrow tables that keep units and descriptions."""
+"""Astropy tables as Arrow tables that keep units and descriptions, and back."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from astropy.table import Table
+from astropy.table import Column, MaskedColumn, Table
 
-__all__ = ["table_to_arrow"]
+__all__ = ["arrow_to_table", "table_to_arrow"]
 
 
 def table_to_arrow(table: Table) -> pa.Table:
@@ -17,7 +19,7 @@ def table_to_arrow(table: Table) -> pa.Table:
     Parameters
     ----------
     table
-        Columns of plain dtypes; two-dimensional ones become fixed-size lists.
+        Columns of plain dtypes; two-dimensional ones become fixed-size lists, columns of objects text.
 
     Notes
     -----
@@ -32,8 +34,10 @@ def table_to_arrow(table: Table) -> pa.Table:
             values = values.astype(values.dtype.newbyteorder("="))
         if values.ndim == 2:
             array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        elif values.dtype.kind == "O":
+            array = pa.array([str(v) for v in values], pa.string())
         elif values.dtype.kind in "SU":
-            array = pa.array([str(v) for v in values.astype(str)])
+            array = pa.array([str(v) for v in values.astype(str)], pa.string())
         else:
             mask = np.asarray(column.mask) if hasattr(column, "mask") else None
             array = pa.array(values, mask=mask if mask is not None and mask.any() else None)
@@ -47,6 +51,58 @@ def table_to_arrow(table: Table) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=_metadata(table)))
 
 
+def arrow_to_table(arrow: pa.Table, *, long_text: Collection[str] = ()) -> Table:
+    """Return the astropy table of an Arrow table as `table_to_arrow`, the Butler or astropy wrote it.
+
+    Parameters
+    ----------
+    arrow
+        Columns of plain types and fixed-size lists; columns with nulls become masked.
+    long_text
+        Columns of text that become Python strings (dtype object) instead of arrays as wide as the longest.
+    """
+    names = list(arrow.column_names)
+    metadata = arrow.schema.metadata or {}
+    columns = []
+    for name in names:
+        length = metadata.get(f"lsst::arrow::len::{name}".encode(), b"").decode()
+        columns.append(
+            _column(arrow.field(name), arrow.column(name), "O" if name in long_text else f"U{length}")
+        )
+    table = Table(columns, names=names)
+    header = metadata.get(b"table_meta_yaml")
+    if header is not None:
+        from astropy.table.meta import get_header_from_yaml
+
+        table.meta.update(get_header_from_yaml(header.decode().split("\n")).get("meta", {}))
+    return table
+
+
+def _column(field: pa.Field, chunked: pa.ChunkedArray, text_dtype: str) -> Column:
+    about = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        values: Any = np.array([value or "" for value in chunked.to_pylist()], text_dtype)
+    elif pa.types.is_fixed_size_list(field.type):
+        flat = chunked.combine_chunks()
+        values = flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), field.type.list_size)
+    elif chunked.null_count:
+        mask = chunked.is_null().to_numpy()
+        filled = chunked.fill_null(False if pa.types.is_boolean(field.type) else 0).to_numpy()
+        return MaskedColumn(
+            filled, mask=mask, unit=about.get("unit"), description=about.get("description") or None
+        )
+    else:
+        values = chunked.to_numpy()
+    return Column(values, unit=about.get("unit"), description=about.get("description") or None)
+
+
+def _text_length(column: Column) -> int:
+    """Return how many characters the longest text of a column may have."""
+    if column.dtype.kind == "O":
+        return max((len(str(value)) for value in column), default=1) or 1
+    return int(column.dtype.itemsize // (4 if column.dtype.kind == "U" else 1))
+
+
 def _metadata(table: Table) -> dict[str, str]:
     """Return the metadata of the table as a whole."""
     metadata = {"lsst::arrow::rowcount": str(len(table))}
@@ -54,8 +110,8 @@ def _metadata(table: Table) -> dict[str, str]:
     for name in table.colnames:
         column = table[name]
         entry = {"name": name, "datatype": column.dtype.name}
-        if column.dtype.kind in "SU":
-            length = column.dtype.itemsize // (4 if column.dtype.kind == "U" else 1)
+        if column.dtype.kind in "OSU":
+            length = _text_length(column)
             metadata[f"lsst::arrow::len::{name}"] = metadata[f"table::len::{name}"] = str(length)
             entry["datatype"] = "string"
         if column.ndim == 2:
