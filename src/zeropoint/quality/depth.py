@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lsst.pex.config as pexConfig
 import numpy as np
 
-from zeropoint.datamodel.exposure import Exposure, VisitInfo
+from zeropoint.datamodel.exposure import DetectorInfo, VisitInfo
 
 __all__ = ["effective_times", "limiting_magnitude", "zenith_distance"]
 
 
 def limiting_magnitude(
-    exposure: Exposure, values: dict[str, Any], config: pexConfig.Config
+    detector: DetectorInfo, values: Mapping[str, Any], config: pexConfig.Config
 ) -> dict[str, float]:
     """Return ``magLim``: the magnitude of a point source at ``magLimSnr`` in the optimal aperture.
 
@@ -22,14 +23,14 @@ def limiting_magnitude(
 
     Parameters
     ----------
-    exposure
-        Working exposure in electrons.
+    detector
+        Gives the read noise, electrons.
     values
         Summary values so far: zeroPoint, psfArea, skyBg.
     config
         Summary configuration.
     """
-    noises = np.array([a.read_noise for a in exposure.detector.amplifiers])
+    noises = np.array([a.read_noise for a in detector.amplifiers])
     noises = noises[np.isfinite(noises)]
     read_noise = float(np.mean(noises)) if noises.size else 0.0
     s = config.magLimSnr
@@ -44,30 +45,33 @@ def limiting_magnitude(
     return {"magLim": float(zeropoint - 2.5 * np.log10(counts))}
 
 
-def effective_times(exposure: Exposure, values: dict[str, Any], config: pexConfig.Config) -> dict[str, float]:
+def effective_times(
+    band: str, exposure_time: float, values: Mapping[str, Any], config: pexConfig.Config
+) -> dict[str, float]:
     """Return ``effTime`` and its three diagnostic scale factors.
 
     Parameters
     ----------
-    exposure
-        Gives band and exposure time.
+    band, exposure_time
+        Band, and exposure time in seconds.
     values
         Summary values so far.
     config
         Summary configuration with the fiducial values per band.
     """
-    band, time = exposure.visit_info.band, exposure.visit_info.exposure_time
     result: dict[str, float] = {}
-    if not time > 0 or band not in config.fiducialMagLim:
+    if not exposure_time > 0 or band not in config.fiducialMagLim:
         return result
     if "psfSigma" in values and values["psfSigma"] > 0:
         result["effTimePsfSigmaScale"] = float((values["psfSigma"] / config.fiducialPsfSigma[band]) ** -2)
     if "zeroPoint" in values:
-        per_second = values["zeroPoint"] - 2.5 * np.log10(time)
+        per_second = values["zeroPoint"] - 2.5 * np.log10(exposure_time)
         scale = 10.0 ** (-0.8 * (config.fiducialZeroPoint[band] - per_second))
         result["effTimeZeroPointScale"] = float(min(scale, config.maxEffectiveTransparency))
     if values.get("skyBg", 0.0) > 0:
-        result["effTimeSkyBgScale"] = float(config.fiducialSkyBackground[band] / (values["skyBg"] / time))
+        result["effTimeSkyBgScale"] = float(
+            config.fiducialSkyBackground[band] / (values["skyBg"] / exposure_time)
+        )
     if "magLim" in values:
         deeper = values["magLim"] - config.fiducialMagLim[band]
         result["effTime"] = float(config.fiducialExpTime[band] * 10.0 ** (0.8 * deeper))

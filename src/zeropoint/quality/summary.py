@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lsst.pex.config as pexConfig
@@ -12,19 +12,63 @@ from scipy.spatial import cKDTree
 
 from zeropoint.astrometry.solve import AstrometryResult
 from zeropoint.catalogs.selectors import reject_selectors_with_matches, sourceSelectorRegistry
-from zeropoint.datamodel.background import BackgroundList
-from zeropoint.datamodel.catalog import SourceCatalog
-from zeropoint.datamodel.exposure import Exposure
+from zeropoint.catalogs.selectors.base import AnyTable
+from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
+from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
+from zeropoint.datamodel.exposure import DetectorInfo, Exposure, MaskImage, PhotoCalib, VisitInfo
+from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.mask_planes import bitmask
-from zeropoint.datamodel.psf_model import shapes_of_stamps
+from zeropoint.datamodel.psf_model import PsfModel, shapes_of_stamps
+from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.kernels.statistics import clipped_stats, good_values
 from zeropoint.psf.shapelets import ShapeletsResult
 from zeropoint.quality.depth import effective_times, limiting_magnitude, zenith_distance
 
-__all__ = ["ComputeExposureSummaryStats", "ComputeExposureSummaryStatsConfig"]
+__all__ = [
+    "BACKGROUND_STATISTICS",
+    "DEPTH_STATISTICS",
+    "PHOTO_CALIB_STATISTICS",
+    "PIXEL_STATISTICS",
+    "PSF_STATISTICS",
+    "STAR_STATISTICS",
+    "WCS_STATISTICS",
+    "ComputeExposureSummaryStats",
+    "ComputeExposureSummaryStatsConfig",
+]
 
-_LOG = logging.getLogger(__name__)
 _BANDS = ("u", "g", "r", "i", "z", "y")
+
+#: What is measured on each part of an exposure.
+PIXEL_STATISTICS = ("skyNoise", "meanVar")
+BACKGROUND_STATISTICS = ("skyBg",)
+WCS_STATISTICS = ("ra", "dec", "raCorners", "decCorners", "pixelScale", "zenithDistance")
+PHOTO_CALIB_STATISTICS = ("zeroPoint",)
+PSF_STATISTICS = (
+    "psfSigma",
+    "psfArea",
+    "psfIxx",
+    "psfIyy",
+    "psfIxy",
+    "psfTraceRadiusDelta",
+    "psfApFluxDelta",
+    "psfApCorrSigmaScaledDelta",
+)
+STAR_STATISTICS = (
+    "nPsfStar",
+    "starEMedian",
+    "starUnNormalizedEMedian",
+    *(f"psfStarDelta{what}{how}" for what in ("E1", "E2", "Size") for how in ("Median", "Scatter")),
+    "psfStarScaledDeltaSizeScatter",
+    "maxDistToNearestPsf",
+    *(f"star{what}Median" for what in ("Coma1", "Coma2", "Trefoil1", "Trefoil2", "Kurtosis", "E41", "E42")),
+)
+DEPTH_STATISTICS = (
+    "magLim",
+    "effTime",
+    "effTimePsfSigmaScale",
+    "effTimeSkyBgScale",
+    "effTimeZeroPointScale",
+)
 
 
 def _per_band(doc: str, value: float) -> pexConfig.DictField:
@@ -121,13 +165,17 @@ class ComputeExposureSummaryStats:
         shapelets, astrometry
             Results of those steps.
         """
-        values: dict[str, Any] = {"expTime": exposure.visit_info.exposure_time}
-        values.update(self._pixels(exposure, background))
-        values.update(self._wcs(exposure))
+        visit = exposure.visit_info
+        values: dict[str, Any] = {"expTime": visit.exposure_time}
+        values.update(self.pixel_values(exposure))
+        if background is not None:
+            values.update(self.background_values(background))
+        if exposure.wcs is not None:
+            values.update(self.wcs_values(exposure.wcs, exposure.shape, visit))
         if exposure.psf is not None:
-            values.update(self._psf(exposure))
+            values.update(self.psf_values(exposure.psf, exposure.mask, exposure.ap_corr_map))
         if sources is not None:
-            values.update(self._stars(exposure, sources))
+            values.update(self.star_values(sources, exposure.mask, exposure=exposure))
         if astrometry is not None and exposure.wcs is not None:
             values["astromOffsetMean"], values["astromOffsetStd"] = (
                 astrometry.offset_mean,
@@ -145,48 +193,87 @@ class ComputeExposureSummaryStats:
                 if "hapelets" in name and getattr(shapelets, name, None) is not None:
                     values[name] = getattr(shapelets, name)
         if exposure.photo_calib is not None:
-            values["zeroPoint"] = exposure.photo_calib.zeropoint
-        values.update(limiting_magnitude(exposure, values, self.config))
-        values.update(effective_times(exposure, values, self.config))
+            values.update(self.photo_calib_values(exposure.photo_calib))
+        values.update(self.depth_values(values, exposure.detector, visit.band, visit.exposure_time))
         return ObservationSummaryStats(**values)
 
-    def _pixels(self, exposure: Exposure, background: BackgroundList | None) -> dict[str, float]:
+    def pixel_values(self, exposure: Exposure) -> dict[str, float]:
+        """Return the statistics of the pixels of an exposure in electrons: `PIXEL_STATISTICS`."""
         c = self.config
         bad = bitmask(c.badMaskPlanes)
         good = good_values(exposure.image, exposure.mask, bad)
         _, noise, _ = clipped_stats(good, c.sigmaClip, c.clipIter)
         good = good_values(exposure.variance, exposure.mask, bad)
         mean_variance, _, _ = clipped_stats(good, c.sigmaClip, c.clipIter)
-        values = {"skyNoise": float(noise), "meanVar": float(mean_variance)}
-        if background is not None:
-            medians = [
-                np.median(b.values[np.isfinite(b.values)]) for b in background if np.isfinite(b.values).any()
-            ]
-            values["skyBg"] = float(np.sum(medians)) if medians else float("nan")
-        return values
+        return {"skyNoise": float(noise), "meanVar": float(mean_variance)}
 
-    def _wcs(self, exposure: Exposure) -> dict[str, Any]:
-        if exposure.wcs is None:
-            return {}
-        height, width = exposure.shape
+    def background_values(self, background: Iterable[BackgroundComponent]) -> dict[str, float]:
+        """Return the level of what was subtracted, in its unit (electrons): `BACKGROUND_STATISTICS`."""
+        medians = [
+            np.median(b.values[np.isfinite(b.values)]) for b in background if np.isfinite(b.values).any()
+        ]
+        return {"skyBg": float(np.sum(medians)) if medians else float("nan")}
+
+    def photo_calib_values(self, photo_calib: PhotoCalib) -> dict[str, float]:
+        """Return the statistics of a photometric calibration: `PHOTO_CALIB_STATISTICS`."""
+        return {"zeroPoint": photo_calib.zeropoint}
+
+    def depth_values(
+        self, values: Mapping[str, Any], detector: DetectorInfo, band: str, exposure_time: float
+    ) -> dict[str, float]:
+        """Return limiting magnitude and effective time: those `DEPTH_STATISTICS` whose ingredients are known.
+
+        Parameters
+        ----------
+        values
+            Statistics so far, without those that are not known (psfArea, psfSigma, skyBg, zeroPoint).
+        detector
+            Gives the read noise.
+        band, exposure_time
+            Band, and exposure time in seconds.
+        """
+        result = limiting_magnitude(detector, values, self.config)
+        return {**result, **effective_times(band, exposure_time, {**values, **result}, self.config)}
+
+    def wcs_values(self, wcs: SkyWcs, shape: tuple[int, int], visit_info: VisitInfo | None) -> dict[str, Any]:
+        """Return the statistics of the WCS of an image of (height, width): `WCS_STATISTICS`.
+
+        ``visit_info`` gives time and site; without it the zenith distance is NaN.
+        """
+        height, width = shape
         x, y = 0.5 * (width - 1), 0.5 * (height - 1)
-        ra, dec = (np.rad2deg(float(v)) for v in exposure.wcs.pixel_to_sky(x=x, y=y))
+        ra, dec = (np.rad2deg(float(v)) for v in wcs.pixel_to_sky(x=x, y=y))
         cx = np.array([-0.5, width - 0.5, width - 0.5, -0.5])
         cy = np.array([-0.5, -0.5, height - 0.5, height - 0.5])
-        corner_ra, corner_dec = (np.rad2deg(v) for v in exposure.wcs.pixel_to_sky(x=cx, y=cy))
+        corner_ra, corner_dec = (np.rad2deg(v) for v in wcs.pixel_to_sky(x=cx, y=cy))
         return {
             "ra": ra,
             "dec": dec,
             "raCorners": tuple(float(v) for v in corner_ra),
             "decCorners": tuple(float(v) for v in corner_dec),
-            "pixelScale": float(exposure.wcs.pixel_scale(x=x, y=y)),
-            "zenithDistance": zenith_distance(exposure.visit_info, ra, dec),
+            "pixelScale": float(wcs.pixel_scale(x=x, y=y)),
+            "zenithDistance": float("nan") if visit_info is None else zenith_distance(visit_info, ra, dec),
         }
 
-    def _psf(self, exposure: Exposure) -> dict[str, float]:
-        psf, c = exposure.psf, self.config
-        assert psf is not None
-        height, width = exposure.shape
+    def psf_values(
+        self,
+        psf: PsfModel,
+        mask: MaskImage,
+        ap_corr_map: Mapping[str, ChebyshevPolynomial] | None = None,
+    ) -> dict[str, float]:
+        """Return the statistics of a PSF (and of its aperture correction): some of `PSF_STATISTICS`.
+
+        Parameters
+        ----------
+        psf
+            PSF.
+        mask : int32, shape (height, width)
+            Mask of the image; masked pixels are left out of the grid on which the variation is measured.
+        ap_corr_map
+            Aperture corrections; without the one for PSF fluxes its range is not among the results.
+        """
+        c = self.config
+        height, width = mask.shape
         x, y = np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)])
         kernel = psf.kernel_stamps(x=x, y=y)[0]
         shape = psf.shapes(x=x, y=y)
@@ -198,7 +285,7 @@ class ComputeExposureSummaryStats:
             "psfSigma": sigma,
             "psfArea": float(kernel.sum() ** 2 / np.sum(kernel**2)),
         }
-        gx, gy = _good_grid(exposure, c.psfGridSampling, c.psfBadMaskPlanes)
+        gx, gy = _good_grid(mask, c.psfGridSampling, c.psfBadMaskPlanes)
         if len(gx) == 0:
             return values
         weights = _circle_weights(max(c.minPsfApRadiusPix, 3.0 * sigma), psf.size)
@@ -211,24 +298,37 @@ class ComputeExposureSummaryStats:
         values["psfTraceRadiusDelta"] = float(np.ptp(radii)) if np.isfinite(radii).all() else float("nan")
         usable = np.isfinite(fluxes).all() and (fluxes >= 0).all()
         values["psfApFluxDelta"] = float(np.ptp(fluxes)) if usable else float("nan")
-        field = (exposure.ap_corr_map or {}).get(c.psfApCorrFieldName)
+        field = (ap_corr_map or {}).get(c.psfApCorrFieldName)
         if field is not None and sigma > 0:
             values["psfApCorrSigmaScaledDelta"] = float(np.ptp(field(x=gx, y=gy))) / sigma
         return values
 
-    def _stars(self, exposure: Exposure, sources: SourceCatalog) -> dict[str, Any]:
+    def star_values(
+        self, sources: AnyTable, mask: MaskImage, *, exposure: Exposure | None = None
+    ) -> dict[str, Any]:
+        """Return the statistics of stars against the PSF: some of `STAR_STATISTICS`.
+
+        Parameters
+        ----------
+        sources
+            Stars with flags, shapes, and shapes of the PSF; catalogue or table.
+        mask : int32, shape (height, width)
+            Mask of the image.
+        exposure
+            The image, for selectors that need it.
+        """
         c = self.config
         values: dict[str, Any] = {}
-        if c.starSelection in sources:
-            values["nPsfStar"] = int(np.sum(sources[c.starSelection]))
+        if has_column(sources, c.starSelection):
+            values["nPsfStar"] = int(np.sum(column(sources, c.starSelection)))
         needed = [f"{base}_{part}" for base in (c.starShape, c.psfShape) for part in ("xx", "yy", "xy")]
-        if not all(name in sources for name in needed):
+        if not all(has_column(sources, name) for name in needed):
             return values
         keep = self.selector.run(sources, exposure=exposure).selected
         if not keep.any():
             return values
-        star = {part: sources[f"{c.starShape}_{part}"][keep] for part in ("xx", "yy", "xy")}
-        model = {part: sources[f"{c.psfShape}_{part}"][keep] for part in ("xx", "yy", "xy")}
+        star = {part: column(sources, f"{c.starShape}_{part}")[keep] for part in ("xx", "yy", "xy")}
+        model = {part: column(sources, f"{c.psfShape}_{part}")[keep] for part in ("xx", "yy", "xy")}
         with np.errstate(invalid="ignore", divide="ignore"):
             size, model_size = (
                 np.sqrt((star["xx"] + star["yy"]) / 2),
@@ -243,20 +343,20 @@ class ComputeExposureSummaryStats:
             values[f"psfStarDelta{name}Scatter"] = _mad(delta)
         values["psfStarScaledDeltaSizeScatter"] = values["psfStarDeltaSizeScatter"] / _median(size)
         values.update(self._higher_moments(sources, keep))
-        x, y = sources["slot_Centroid_x"][keep], sources["slot_Centroid_y"][keep]
-        grid = _good_grid(exposure, c.psfSampling, c.psfBadMaskPlanes)
+        x, y = (column(sources, f"slot_Centroid_{axis}")[keep] for axis in ("x", "y"))
+        grid = _good_grid(mask, c.psfSampling, c.psfBadMaskPlanes)
         finite = np.isfinite(x) & np.isfinite(y)
         if len(grid[0]) and finite.any():
             stars = np.stack([x[finite], y[finite]], axis=1)
             values["maxDistToNearestPsf"] = _largest_distance(np.stack(grid, axis=1), stars, c.psfSampling)
         return values
 
-    def _higher_moments(self, sources: SourceCatalog, keep: np.ndarray) -> dict[str, float]:
+    def _higher_moments(self, sources: AnyTable, keep: np.ndarray) -> dict[str, float]:
         base = self.config.starHigherOrderMomentBase
         orders = ("30", "21", "12", "03", "40", "31", "22", "13", "04")
-        if not all(f"{base}_{order}" in sources for order in orders):
+        if not all(has_column(sources, f"{base}_{order}") for order in orders):
             return {}
-        m = {order: sources[f"{base}_{order}"][keep] for order in orders}
+        m = {order: column(sources, f"{base}_{order}")[keep] for order in orders}
         return {
             "starComa1Median": _median(m["30"] + m["12"]),
             "starComa2Median": _median(m["21"] + m["03"]),
@@ -287,9 +387,9 @@ def _mad(values: np.ndarray) -> float:
     )
 
 
-def _good_grid(exposure: Exposure, step: int, planes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _good_grid(mask: MaskImage, step: int, planes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return x, y (float64) of grid pixels without any of the planes."""
-    good = (exposure.mask[::step, ::step] & np.int32(bitmask(planes))) == 0
+    good = (mask[::step, ::step] & np.int32(bitmask(planes))) == 0
     y, x = np.nonzero(good)
     return x.astype(np.float64) * step, y.astype(np.float64) * step
 

@@ -15,7 +15,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astro_metadata_translator import ObservationInfo
-from lsst.images import Box, SkyProjection, VisitImage
+from lsst.images import Box, Mask, SkyProjection, VisitImage
 from lsst.images.cameras import Amplifier as LsstAmplifier
 from lsst.images.cameras import Detector
 from lsst.images.psfs import GaussianPointSpreadFunction
@@ -40,11 +40,14 @@ __all__ = [
     "NOMINAL_CAMERA",
     "NOMINAL_PSF",
     "PSF_MODEL",
+    "detector_info",
     "exposure_from_visit_image",
     "exposure_marks",
     "exposure_of_pixels",
     "image_name",
+    "mask_bits",
     "post_isr_image",
+    "visit_info",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -132,7 +135,7 @@ def exposure_from_visit_image(image: VisitImage) -> Exposure:
         )
     pixels, variance = _own(image.image.array), _own(image.variance.array)
     if image.unit == u.adu:
-        gain = _gain_map(_detector_info(image, _plain_metadata(image)), pixels.shape, name)
+        gain = _gain_map(detector_info(image, image.bbox), pixels.shape, name)
         pixels, variance = pixels * gain, variance * (gain * gain)
     return exposure_of_pixels(image, pixels, variance)
 
@@ -149,8 +152,8 @@ def exposure_of_pixels(image: VisitImage, pixels: FloatImage, variance: FloatIma
     """
     name = image_name(image)
     metadata = _plain_metadata(image)
-    detector = _detector_info(image, metadata)
-    mask = _mask(image, name)
+    detector = detector_info(image, image.bbox)
+    mask = mask_bits(image.mask, name)
     finite = np.isfinite(pixels)
     if not (finite.all() and np.isfinite(variance).all()):
         pixels, variance = pixels.copy(), variance.copy()
@@ -162,7 +165,7 @@ def exposure_of_pixels(image: VisitImage, pixels: FloatImage, variance: FloatIma
         variance,
         mask,
         detector,
-        _visit_info(image.obs_info, image.band, name),
+        visit_info(image.obs_info, image.band, name),
         wcs=_sky_wcs(image, metadata, (pixels.shape[0], pixels.shape[1])),
         metadata=kept,
         pointing=_pointing(metadata),
@@ -194,8 +197,17 @@ def _own(array: np.ndarray) -> FloatImage:
 # -- mask ---------------------------------------------------------------------------------------------------
 
 
-def _mask(image: VisitImage, name: str) -> MaskImage:
-    schema, planes = image.mask.schema, image.mask.array
+def mask_bits(mask: Mask, name: str) -> MaskImage:
+    """Return a mask as bits of `zeropoint.datamodel.mask_planes`.
+
+    Parameters
+    ----------
+    mask
+        Planes under new and older names are taken over; others are left out, with a log line.
+    name
+        The image's name, for that line.
+    """
+    schema, planes = mask.schema, mask.array
     known = {plane for plane in schema.names if plane in PLANES or plane in ALIASES}
     unknown = sorted(set(schema.names) - known)
     if unknown:
@@ -220,10 +232,20 @@ def _mask(image: VisitImage, name: str) -> MaskImage:
 # -- detector -----------------------------------------------------------------------------------------------
 
 
-def _detector_info(image: VisitImage, metadata: Mapping[str, Any]) -> DetectorInfo:
+def detector_info(image: VisitImage, box: Box) -> DetectorInfo:
+    """Return what an image says of its detector.
+
+    Parameters
+    ----------
+    image
+        The image, or any part of it.
+    box
+        Pixels of the whole image.
+    """
     lsst: Detector = image.detector
-    x0, y0 = image.bbox.x.start, image.bbox.y.start
-    width, height = image.bbox.x.size, image.bbox.y.size
+    metadata = _plain_metadata(image)
+    x0, y0 = box.x.start, box.y.start
+    width, height = box.x.size, box.y.size
     amplifiers = [
         amplifier
         for amplifier in (_amplifier_info(each, metadata, x0, y0, width, height) for each in lsst.amplifiers)
@@ -327,8 +349,23 @@ def _sky_wcs(image: VisitImage, metadata: Mapping[str, Any], shape: tuple[int, i
     )
 
 
-def _visit_info(info: ObservationInfo, band: str, name: str) -> VisitInfo:
-    """Return the visit; numbers are rounded so that another trip gives the same ones."""
+def visit_info(info: ObservationInfo, band: str, name: str) -> VisitInfo:
+    """Return the visit; numbers are rounded so that another trip gives the same ones.
+
+    Parameters
+    ----------
+    info
+        Facts of the observation.
+    band
+        Band, "" if unknown.
+    name
+        The image's name, for messages.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has the number of neither visit nor exposure.
+    """
     nan = float("nan")
     visit = info.visit_id if info.visit_id is not None else info.exposure_id
     if visit is None:
