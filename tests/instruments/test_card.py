@@ -43,6 +43,8 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
         ("first_look: maybe\n", ["first_look must be true or false"]),
         ("filename: '('\n", ["filename", "regular expression"]),
         ("gain: [1, 2]\n", ["gain is a list"]),
+        ("detector: {center_mm: {key: FPX}}\n", ["detector.center_mm must be [x, y]"]),
+        ("detector: {center_mm: [{kye: FPX}, 0.0]}\n", ["unknown key detector.center_mm.kye"]),
         ("detector: {amplifiers: [{name: A}]}\n", ["amplifiers", "box"]),
         ("detector: {amplifiers: [{name: A, box: [0, 1, 2]}]}\n", ["box must be"]),
         ("1: x\n", ["unknown key 1"]),

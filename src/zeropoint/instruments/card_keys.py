@@ -108,7 +108,7 @@ CARD_KEYS: dict[str, CardKey] = {
     ),
     "visit_system": CardKey("one-to-one or by-group", "text"),
     "ids": CardKey("how many visits and detectors ids must hold", "mapping", ("n_visits", "n_detectors")),
-    "detector": CardKey("detector geometry", "mapping", _DETECTOR_KEYS, ("id", "name")),
+    "detector": CardKey("detector geometry", "mapping", _DETECTOR_KEYS, ("id", "name", "center_mm")),
     "observatory": CardKey("where", "mapping", _SITE_KEYS, _SITE_KEYS),
     "wcs": CardKey(
         "header, or a table row, or a pointing, or index_files of astrometry.net",
@@ -207,6 +207,9 @@ def _check_details(data: dict[str, Any], source: str) -> None:
         _fail(source, f"wcs.index_files must be a list of files or folders, not {names!r}")
     for inner in wcs.get("uncertainty") or {}:
         _require_known(str(inner), _UNCERTAINTY_KEYS, source, "wcs.uncertainty.")
+    center = _mapping(data, "detector").get("center_mm", (0.0, 0.0))
+    if not (isinstance(center, list | tuple) and len(center) == 2):
+        _fail(source, f"detector.center_mm must be [x, y] in the focal plane, not {center!r}")
     for amplifier in _mapping(data, "detector").get("amplifiers") or ():
         _check_amplifier(amplifier, source)
     for name, limit in _mapping(data, "ids").items():

@@ -96,7 +96,10 @@ def detector_info(
     instrument = context.resolve("instrument", context.card.get("instrument")) or context.card.name
     boxes = [(str(a["name"]), tuple(a["box"])) for a in spec.get("amplifiers") or ()]
     boxes = boxes or [("all", (0, 0, shape[1] - 1, shape[0] - 1))]
-    center = spec.get("center_mm", (0.0, 0.0))
+    center = [
+        context.number("detector.center_mm", context.resolve("detector.center_mm", value))
+        for value in spec.get("center_mm", (0.0, 0.0))
+    ]
     return DetectorInfo(
         str(instrument),
         str(context.resolve("detector.name", spec.get("name")) or f"detector {number}"),
@@ -105,7 +108,7 @@ def detector_info(
         shape[0],
         tuple(Amplifier(name, box, _at(gain, box), _at(read_noise, box)) for name, box in boxes),
         float(spec.get("pixel_size_mm", np.nan)),
-        (float(center[0]), float(center[1])),
+        (center[0], center[1]),
         float(spec.get("rotation_deg", 0.0)),
     )
 

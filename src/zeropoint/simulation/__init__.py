@@ -5,17 +5,22 @@ from zeropoint.simulation.files import write_image, write_simulation
 from zeropoint.simulation.night import Night, night_settings, simulate_snaps, write_night
 from zeropoint.simulation.settings import SimulationSettings
 from zeropoint.simulation.spoil import SPOILED_KINDS, spoil
+from zeropoint.simulation.survey import Survey, SurveySettings, read_survey, write_survey
 
 __all__ = [
     "SPOILED_KINDS",
     "Night",
     "SimulatedExposure",
     "SimulationSettings",
+    "Survey",
+    "SurveySettings",
     "night_settings",
+    "read_survey",
     "simulate_exposure",
     "simulate_snaps",
     "spoil",
     "write_image",
     "write_night",
     "write_simulation",
+    "write_survey",
 ]

@@ -19,6 +19,8 @@ __all__ = ["SimulatedExposure", "draw_magnitudes", "references_of", "simulate_ex
 _ARCSEC = np.pi / 648000.0
 #: Stars are drawn this far beyond the image, so that the catalogue surrounds it.
 MARGIN_PIXELS = 300
+#: Side of a pixel in the focal plane.
+PIXEL_SIZE_MM = 0.01
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,11 @@ def simulate_exposure(settings: SimulationSettings, sky: Table | None = None) ->
 
 
 def _true_wcs(s: SimulationSettings) -> SkyWcs:
+    x, y = (0.5 * (s.width - 1), 0.5 * (s.height - 1)) if s.field is None else (s.field.x, s.field.y)
     base = SkyWcs.from_boresight(
-        s.ra_deg,
-        s.dec_deg,
-        x=0.5 * (s.width - 1),
-        y=0.5 * (s.height - 1),
-        pixel_scale_arcsec=s.pixel_scale,
-        rotation_deg=12.0,
+        s.ra_deg, s.dec_deg, x=x, y=y, pixel_scale_arcsec=s.pixel_scale, rotation_deg=s.rotation_deg
     )
-    corner = np.hypot(s.width, s.height) / 2
+    corner = np.hypot(s.width, s.height) / 2 if s.field is None else np.sqrt(2.0) * s.field.half
     c = np.zeros((2, 4, 4))
     linear = base.coefficients[:, :2, :2] * corner  # scale: u = (x - x_ref)/corner
     c[:, 0, 1], c[:, 1, 0] = linear[:, 0, 1], linear[:, 1, 0]
@@ -256,8 +254,13 @@ def references_of(s: SimulationSettings, stars: Table, rng: np.random.Generator)
 
 def _detector(s: SimulationSettings) -> DetectorInfo:
     amplifier = Amplifier("C00", (0, 0, s.width - 1, s.height - 1), s.gain, s.read_noise_electrons)
+    name, center = f"S{s.detector:02d}", (0.0, 0.0)
+    if s.field is not None:
+        center = tuple(
+            PIXEL_SIZE_MM * (0.5 * (n - 1) - at) for n, at in ((s.width, s.field.x), (s.height, s.field.y))
+        )
     return DetectorInfo(
-        "SimCam", f"S{s.detector:02d}", s.detector, s.width, s.height, (amplifier,), pixel_size_mm=0.01
+        s.instrument, name, s.detector, s.width, s.height, (amplifier,), PIXEL_SIZE_MM, center
     )
 
 

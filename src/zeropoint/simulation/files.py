@@ -45,8 +45,10 @@ def write_image(simulated: SimulatedExposure, path: Path) -> Path:
     assert exposure.wcs is not None
     info = exposure.visit_info
     header = fits.Header()
-    header["INSTRUME"] = ("SimCam", "simulated camera")
+    header["INSTRUME"] = (s.instrument, "simulated camera")
     header["DETECTOR"] = (s.detector, "detector number")
+    header["FPX"], header["FPY"] = exposure.detector.center_mm
+    header.comments["FPX"] = header.comments["FPY"] = "[mm] detector's center in the focal plane"
     header["VISIT"] = (s.visit, "visit number")
     header["EXPID"] = (info.exposure, "exposure number")
     header["OBJECT"] = info.object_name

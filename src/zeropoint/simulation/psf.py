@@ -27,17 +27,13 @@ class TruthPsf:
     def parameters(self, x: float, y: float) -> tuple[float, float, float]:
         """Return (FWHM in pixels, e1, e2) at a pixel position; e = (a^2 - b^2)/(a^2 + b^2)."""
         s = self.settings
-        u = 2.0 * x / s.width - 1.0
-        v = 2.0 * y / s.height - 1.0
-        q = s.psf_variation
-        fwhm = (
-            s.fwhm_arcsec
-            / s.pixel_scale
-            * (1.0 + q * (0.4 * u - 0.25 * v + 0.5 * u * u + 0.3 * u * v + 0.2 * v * v))
+        u, v = s.field_coordinates(x, y)
+        powers = (u, v, u * u, u * v, v * v)
+        size, d1, d2 = (
+            s.psf_variation * sum(c * p for c, p in zip(terms, powers)) for terms in s.psf_pattern
         )
-        e1 = s.psf_ellipticity + q * (0.5 * u + 0.3 * v * v - 0.2 * u * v)
-        e2 = 0.5 * s.psf_ellipticity + q * (-0.4 * v + 0.3 * u * v - 0.2 * u * u)
-        return fwhm, e1, e2
+        fwhm = s.fwhm_arcsec / s.pixel_scale * (1.0 + size)
+        return fwhm, s.psf_ellipticity + d1, 0.5 * s.psf_ellipticity + d2
 
     def profile(self, x: float, y: float) -> galsim.GSObject:
         """Return the effective PSF at a position as a GalSim object of unit flux, pixels as units."""

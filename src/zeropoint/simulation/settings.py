@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SimulationSettings"]
+__all__ = ["FieldPlace", "SimulationSettings"]
+
+#: How FWHM, e1 and e2 of the PSF follow (u, v, u^2, u v, v^2), u and v from -1 to 1 over the field.
+_PSF_PATTERN = ((0.4, -0.25, 0.5, 0.3, 0.2), (0.5, 0.0, 0.0, -0.2, 0.3), (0.0, -0.4, -0.2, 0.3, 0.0))
+
+
+@dataclass(frozen=True)
+class FieldPlace:
+    """Where a detector lies in the field of its camera.
+
+    Parameters
+    ----------
+    x, y
+        Pixel position of the boresight, usually outside of the detector.
+    half
+        Half the side of the field, pixels: distortion and PSF follow the place in the field in this unit.
+    """
+
+    x: float
+    y: float
+    half: float
 
 
 @dataclass(frozen=True)
@@ -24,8 +44,10 @@ class SimulationSettings:
     psf_variation
         Relative change of the FWHM towards a corner (a quadratic of position); the ellipticity changes by the
         same amount.
+    psf_pattern
+        The quadratics: coefficients of u, v, u^2, u v and v^2 for FWHM, e1 and e2, in units of `psf_variation`.
     psf_ellipticity
-        Ellipticity (distortion) at the centre.
+        Ellipticity (distortion) at the centre, e1; e2 is half of it.
     pixel_response
         False: the Moffat is the effective PSF, pixel included. True: it is convolved with the pixel.
     sky_electrons, read_noise_electrons, gain, full_well_electrons
@@ -52,8 +74,14 @@ class SimulationSettings:
         How far the header's WCS is from the truth.
     distortion_pixels
         Cubic optical distortion at the corner; known to the header's WCS.
+    rotation_deg
+        Position angle of the +y axis.
     ra_deg, dec_deg, band, visit, detector, seed
-        Where, what, and the random seed.
+        Where the boresight points, what, and the random seed.
+    instrument
+        Name of the camera.
+    field
+        Place of the detector in the field; None: the detector is the field.
     exposure
         Exposure number; negative: the visit's.
     snap
@@ -68,6 +96,7 @@ class SimulationSettings:
     fwhm_arcsec: float = 0.8
     moffat_beta: float = 3.5
     psf_variation: float = 0.06
+    psf_pattern: tuple[tuple[float, ...], ...] = _PSF_PATTERN
     psf_ellipticity: float = 0.03
     pixel_response: bool = False
     sky_electrons: float = 600.0
@@ -88,6 +117,7 @@ class SimulationSettings:
     wcs_offset_arcsec: float = 3.0
     wcs_rotation_deg: float = 0.05
     distortion_pixels: float = 5.0
+    rotation_deg: float = 12.0
     ra_deg: float = 150.1
     dec_deg: float = 2.2
     band: str = "r"
@@ -97,3 +127,11 @@ class SimulationSettings:
     exposure: int = -1
     snap: int = 0
     mjd_tai: float = 61000.25
+    instrument: str = "SimCam"
+    field: FieldPlace | None = None
+
+    def field_coordinates(self, x: float, y: float) -> tuple[float, float]:
+        """Return a pixel position in the field, from -1 to 1 on either axis."""
+        if self.field is None:
+            return 2.0 * x / self.width - 1.0, 2.0 * y / self.height - 1.0
+        return (x - self.field.x) / self.field.half, (y - self.field.y) / self.field.half
