@@ -14,7 +14,14 @@ from zeropoint.datamodel.footprints import FootprintSet
 
 __all__ = ["ColumnSpec", "Schema", "SourceCatalog", "column", "has_column"]
 
-_DTYPES = {"i8": np.int64, "i4": np.int32, "f8": np.float64, "f4": np.float32, "bool": np.bool_}
+_DTYPES: dict[str, Any] = {
+    "i8": np.int64,
+    "i4": np.int32,
+    "f8": np.float64,
+    "f4": np.float32,
+    "bool": np.bool_,
+    "str10": np.dtype("<U10"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class ColumnSpec:
     name
         Column name.
     dtype
-        One of ``i8 i4 f8 f4 bool``.
+        One of ``i8 i4 f8 f4 bool``, or ``str10`` for text of at most ten characters.
     unit
         astropy unit string ("count", "nJy", "mag(AB)", "pixel", "rad"), or an empty string.
     doc
@@ -44,7 +51,7 @@ class ColumnSpec:
         return _DTYPES[self.dtype]
 
     def empty(self, n: int) -> np.ndarray:
-        """Return a column of ``n`` unset values: NaN, 0 or False."""
+        """Return a column of ``n`` unset values: NaN, 0, False or no text."""
         if self.dtype in ("f8", "f4"):
             return np.full(n, np.nan, self.numpy_dtype)
         return np.zeros(n, self.numpy_dtype)

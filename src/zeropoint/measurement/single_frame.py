@@ -10,6 +10,7 @@ import numpy as np
 
 from zeropoint.datamodel.catalog import Schema, SourceCatalog
 from zeropoint.datamodel.exposure import Exposure
+from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.errors import InvalidInputError
 from zeropoint.measurement.base import MeasurementPlugin, SlotsConfig, flag_spec, pluginRegistry
 from zeropoint.measurement.context import MeasurementContext, PsfShapeGrid
@@ -21,6 +22,8 @@ __all__ = ["PLUGIN_MODULES", "SingleFrameMeasurement", "SingleFrameMeasurementCo
 log = logging.getLogger(__name__)
 
 INVALID_PSF = "base_InvalidPsf_flag"
+
+_CENTROID_SLOT = "slot_Centroid"
 
 _DEFAULT_PLUGINS = (
     "base_PixelFlags",
@@ -84,6 +87,10 @@ class SingleFrameMeasurement:
         Plugins, slots, noise; defaults if None.
     schema
         Schema to which columns and slot aliases are added; a new one if None (see `schema`).
+
+    Notes
+    -----
+    Without a centroid slot of its own the step measures at the ``slot_Centroid`` that the schema already has.
     """
 
     ConfigClass: ClassVar[type[SingleFrameMeasurementConfig]] = SingleFrameMeasurementConfig
@@ -94,6 +101,10 @@ class SingleFrameMeasurement:
         self.config = SingleFrameMeasurementConfig() if config is None else config
         self.schema = Schema() if schema is None else schema
         slots = self.config.slots
+        known = all(f"{_CENTROID_SLOT}_{name}" in self.schema for name in ("x", "y", "flag"))
+        #: Whether the positions are measured before this step.
+        self._has_positions = slots.centroid is None and known
+        self._centroid = _CENTROID_SLOT if self._has_positions else slots.centroid
         slots.add_aliases(self.schema)
         self.plugins = self._build(self.config.plugins, "", slots.centroid)
         self.undeblended = self._build(self.config.undeblended, self.config.undeblendedPrefix, None)
@@ -120,7 +131,14 @@ class SingleFrameMeasurement:
             built.append(plugin)
         return built
 
-    def run(self, exposure: Exposure, catalog: SourceCatalog, *, seed: int) -> None:
+    def run(
+        self,
+        exposure: Exposure,
+        catalog: SourceCatalog,
+        *,
+        seed: int,
+        neighbors: FootprintSet | None = None,
+    ) -> None:
         """Measure all rows with all plugins, in place; earlier results of these columns are cleared first.
 
         Parameters
@@ -131,6 +149,8 @@ class SingleFrameMeasurement:
             Sources with footprints, under a schema that has this step's columns.
         seed
             Seed of the replacement noise, e.g. the catalogue id.
+        neighbors
+            Footprints of all sources of the image, where the catalogue holds only some of them; noise replaces them all.
 
         Raises
         ------
@@ -147,9 +167,8 @@ class SingleFrameMeasurement:
             return
         noise = work = None
         if self.config.doReplaceWithNoise:
-            noise = replace_sources_with_noise(
-                exposure, catalog.footprints, self.config.noiseReplacer, seed=seed
-            )
+            hidden = catalog.footprints if neighbors is None else neighbors
+            noise = replace_sources_with_noise(exposure, hidden, self.config.noiseReplacer, seed=seed)
             work = noise.copy()
         grid = None
         if self._needs_psf and exposure.psf is not None:
@@ -157,10 +176,12 @@ class SingleFrameMeasurement:
         for start in range(0, len(catalog), BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, len(catalog)))
             block = _view(catalog, rows)
-            slot = self.config.slots.centroid
+            slot = self._centroid
             context = MeasurementContext(
                 exposure, block, noise=noise, work=work, centroid_slot=slot, shape_grid=grid
             )
+            if self._has_positions:
+                context.update_centroids()
             for plugin in self.plugins:
                 if plugin.config.doMeasure:
                     plugin.measure(context)
@@ -177,7 +198,7 @@ class SingleFrameMeasurement:
     ) -> None:
         """Run the undeblended plugins on the image as it is, at the positions already measured."""
         context = MeasurementContext(
-            exposure, block, noise=None, centroid_slot=self.config.slots.centroid, shape_grid=grid
+            exposure, block, noise=None, centroid_slot=self._centroid, shape_grid=grid
         )
         context.update_centroids()
         for plugin in self.undeblended:

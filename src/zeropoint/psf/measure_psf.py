@@ -33,7 +33,7 @@ from zeropoint.psf.registry import PsfDeterminer, PsfDeterminerResult, psfDeterm
 from zeropoint.psf.sanity import JUDGES, why_contradicted, why_insane
 from zeropoint.psf.stars import make_psf_stars
 
-__all__ = ["MeasurePsf", "MeasurePsfConfig", "MeasurePsfResult"]
+__all__ = ["MeasurePsf", "MeasurePsfConfig", "MeasurePsfResult", "candidate_maker", "reliable_fit"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -124,20 +124,8 @@ class MeasurePsf:
             )
         self.star_selector = self.config.starSelector.apply()
         self.determiner: PsfDeterminer = self.config.psfDeterminer.apply()
-        self.make_candidates = self._candidate_maker()
+        self.make_candidates = candidate_maker(self.config.makePsfCandidates, self.determiner)
         self.reserve: ReserveSources = self.config.reserve.apply(column_stem="calib_psf", schema=schema)
-
-    def _candidate_maker(self) -> MakePsfCandidates:
-        """Return the step that cuts stamps, wider than configured if the determiner's are."""
-        config = self.config.makePsfCandidates.value
-        least = self.determiner.candidate_side - 2 * config.borderWidth
-        if config.kernelSize < least:
-            wider = type(config)()
-            wider.update(**config.toDict())
-            wider.kernelSize = least
-            config = wider
-        maker: MakePsfCandidates = self.config.makePsfCandidates.target(config)
-        return maker
 
     def run(
         self, exposure: Exposure, catalog: SourceCatalog, *, exp_id: int = 0, matches: Any = None
@@ -192,7 +180,9 @@ class MeasurePsf:
         self._flag(catalog, self.reserve.column, candidates.rows[reserved])
         available = np.flatnonzero(~reserved)
         available = available[self.determiner.screen(catalog, candidates.rows[available])]
-        result = self._reliable_fit(exposure, candidates, available, reserved)
+        fitted = candidates.take(available)
+        judges = candidates.take(reserved) if reserved.sum() >= JUDGES else fitted
+        result = reliable_fit(self.determiner, exposure, fitted, judges=judges, sizes=_sizes(candidates))
         used = np.zeros(len(candidates), np.bool_)
         used[available[result.used]] = True
         self._flag(catalog, "calib_psf_used", candidates.rows[used])
@@ -219,41 +209,6 @@ class MeasurePsf:
             reserved=reserved,
         )
 
-    def _reliable_fit(
-        self,
-        exposure: Exposure,
-        candidates: PsfCandidates,
-        available: npt.NDArray[np.int64],
-        reserved: npt.NDArray[np.bool_],
-    ) -> PsfDeterminerResult:
-        """Return the fit, at the highest spatial order up to the configured one that stars do not contradict."""
-        fitted = candidates.take(available)
-        judges = candidates.take(reserved) if reserved.sum() >= JUDGES else fitted
-        sizes = _sizes(candidates)
-        determiner = self.determiner
-        first_reason = ""
-        while True:
-            result = determiner.determine_psf(exposure, fitted)
-            trouble = why_insane(result.psf, exposure.shape, sizes) or why_contradicted(result.psf, judges)
-            order = int(result.metadata.get("psfSpatialOrder", getattr(determiner.config, "spatialOrder", 0)))
-            if not trouble:
-                break
-            first_reason = first_reason or f"order {order}: {trouble}"
-            lower = determiner.at_order(order - 1) if order > 0 else None
-            if lower is None:
-                raise UnreliablePsfError(
-                    f"The PSF fitted to {int(result.used.sum())} stars is wrong at every spatial order ({trouble}); "
-                    "look at the selected stars: are they stars, and not saturated?",
-                    reason=trouble,
-                    spatial_order=order,
-                    num_stars=int(result.used.sum()),
-                )
-            _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", order, order - 1, trouble)
-            determiner = lower
-        if first_reason:
-            result.metadata["psfOrderReason"] = first_reason
-        return result
-
     @staticmethod
     def _flag(catalog: SourceCatalog, name: str, rows: npt.NDArray[np.int64]) -> None:
         """Set a flag column on exactly these rows, if the catalogue has it."""
@@ -261,6 +216,83 @@ class MeasurePsf:
             flag = np.zeros(len(catalog), np.bool_)
             flag[rows] = True
             catalog[name] = flag
+
+
+def candidate_maker(field: Any, determiner: PsfDeterminer) -> MakePsfCandidates:
+    """Return the step that cuts stamps, wider than configured if the determiner's are.
+
+    Parameters
+    ----------
+    field
+        What a configuration holds of its field for this step: ``target`` and ``value``.
+    determiner
+        Who gets the candidates.
+    """
+    config = field.value
+    least = determiner.candidate_side - 2 * config.borderWidth
+    if config.kernelSize < least:
+        wider = type(config)()
+        wider.update(**config.toDict())
+        wider.kernelSize = least
+        config = wider
+    maker: MakePsfCandidates = field.target(config)
+    return maker
+
+
+def reliable_fit(
+    determiner: PsfDeterminer,
+    exposure: Exposure,
+    fitted: PsfCandidates,
+    *,
+    judges: PsfCandidates | None = None,
+    sizes: npt.NDArray[np.float64] | None = None,
+) -> PsfDeterminerResult:
+    """Return the PSF of an exposure, at the highest spatial order up to the configured one that no star contradicts.
+
+    Parameters
+    ----------
+    determiner
+        Who fits.
+    exposure
+        Its size, filter and WCS are used.
+    fitted
+        Stars for the fit.
+    judges
+        Stars that judge the result; those of the fit if None.
+    sizes : float64, shape (n,)
+        Equivalent sigma of stars, pixels; those of the fit if None.
+
+    Raises
+    ------
+    UnreliablePsfError
+        If the PSF is wrong at every order.
+    CalibrationFailure
+        From the determiner.
+    """
+    judges = fitted if judges is None else judges
+    sizes = _sizes(fitted) if sizes is None else sizes
+    first_reason = ""
+    while True:
+        result = determiner.determine_psf(exposure, fitted)
+        trouble = why_insane(result.psf, exposure.shape, sizes) or why_contradicted(result.psf, judges)
+        order = int(result.metadata.get("psfSpatialOrder", getattr(determiner.config, "spatialOrder", 0)))
+        if not trouble:
+            break
+        first_reason = first_reason or f"order {order}: {trouble}"
+        lower = determiner.at_order(order - 1) if order > 0 else None
+        if lower is None:
+            raise UnreliablePsfError(
+                f"The PSF fitted to {int(result.used.sum())} stars is wrong at every spatial order ({trouble}); "
+                "look at the selected stars: are they stars, and not saturated?",
+                reason=trouble,
+                spatial_order=order,
+                num_stars=int(result.used.sum()),
+            )
+        _LOG.warning("Spatial order of the PSF lowered from %d to %d (%s).", order, order - 1, trouble)
+        determiner = lower
+    if first_reason:
+        result.metadata["psfOrderReason"] = first_reason
+    return result
 
 
 def _sizes(candidates: PsfCandidates) -> npt.NDArray[np.float64]:

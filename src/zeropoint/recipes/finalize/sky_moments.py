@@ -1,0 +1,108 @@
+"""Second moments on the sky: along East and North, and along altitude and azimuth."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from astropy.time import Time
+
+from zeropoint.datamodel.catalog import ColumnSpec, SourceCatalog
+from zeropoint.datamodel.exposure import VisitInfo
+from zeropoint.datamodel.wcs import SkyWcs
+
+__all__ = ["SKY_MOMENT_COLUMNS", "add_sky_moments", "parallactic_angle", "sky_moments"]
+
+_ARCSEC = 648000.0 / np.pi
+_PAIRS = {"uu": "along East", "vv": "along North", "uv": "East-North"}
+_ALT_AZ = {"altalt": "along altitude", "azaz": "along azimuth", "altaz": "altitude-azimuth"}
+
+#: Columns that `add_sky_moments` fills.
+SKY_MOMENT_COLUMNS = tuple(
+    ColumnSpec(f"{what}_I{pair}", "f4", "arcsec2", f"second moment of the {subject} on the sky, {doc}")
+    for what, subject in (("shape", "source"), ("psfShape", "PSF"))
+    for pair, doc in (_PAIRS | _ALT_AZ).items()
+)
+
+
+def parallactic_angle(info: VisitInfo) -> float:
+    """Return the direction of the zenith at a visit's boresight, radians from North through East; NaN if unknown.
+
+    ``tan q = sin H / (tan(latitude) cos(dec) - sin(dec) cos H)`` with the hour angle H from the middle of the
+    exposure; UT1 counts as UTC, which are less than a second apart.
+    """
+    known = (
+        info.mjd_tai,
+        info.boresight_ra_deg,
+        info.boresight_dec_deg,
+        info.longitude_deg,
+        info.latitude_deg,
+    )
+    if not np.isfinite(known).all():
+        return float("nan")
+    time = Time(info.mjd_tai, format="mjd", scale="tai").utc
+    time.delta_ut1_utc = 0.0
+    sidereal = time.sidereal_time("mean", longitude=info.longitude_deg, model="IAU2006")
+    hour_angle = float(sidereal.rad) - np.deg2rad(info.boresight_ra_deg)
+    dec, latitude = np.deg2rad(info.boresight_dec_deg), np.deg2rad(info.latitude_deg)
+    return float(
+        np.arctan2(np.sin(hour_angle), np.tan(latitude) * np.cos(dec) - np.sin(dec) * np.cos(hour_angle))
+    )
+
+
+def sky_moments(
+    xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, jacobian: np.ndarray, parallactic: float
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return second moments on the sky, arcsec^2; NaN where an input is.
+
+    Parameters
+    ----------
+    xx, yy, xy : float64, shape (n,)
+        Moments in pixels.
+    jacobian : float64, shape (n, 2, 2)
+        d(East, North)/d(x, y), rad/pixel.
+    parallactic
+        From `parallactic_angle`.
+
+    Returns
+    -------
+    moments
+        ``uu``, ``vv``, ``uv``: East and North; ``altalt``, ``azaz``, ``altaz``: towards the zenith, and towards
+        growing azimuth (North through East).
+    """
+    tensor = np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2)
+    scale = jacobian * _ARCSEC
+    sky = scale @ tensor @ np.swapaxes(scale, -1, -2)
+    uu, vv, uv = sky[:, 0, 0], sky[:, 1, 1], sky[:, 0, 1]
+    s, c = np.sin(parallactic), np.cos(parallactic)
+    # the zenith lies towards (s, c), growing azimuth towards (-c, s)
+    return {
+        "uu": uu,
+        "vv": vv,
+        "uv": uv,
+        "altalt": s * s * uu + 2.0 * s * c * uv + c * c * vv,
+        "azaz": c * c * uu - 2.0 * s * c * uv + s * s * vv,
+        "altaz": s * c * (vv - uu) + (s * s - c * c) * uv,
+    }
+
+
+def add_sky_moments(catalog: SourceCatalog, wcs: SkyWcs, info: VisitInfo) -> None:
+    """Fill `SKY_MOMENT_COLUMNS` from the shape slots, in place.
+
+    Parameters
+    ----------
+    catalog
+        With ``slot_Centroid``, ``slot_Shape`` and ``slot_PsfShape``.
+    wcs
+        WCS of the image.
+    info
+        Visit.
+    """
+    x, y = catalog["slot_Centroid_x"], catalog["slot_Centroid_y"]
+    jacobian = np.full((len(catalog), 2, 2), np.nan)
+    known = np.isfinite(x) & np.isfinite(y)
+    jacobian[known] = wcs.local_jacobian(x=x[known], y=y[known])
+    parallactic = parallactic_angle(info)
+    for what, slot in (("shape", "slot_Shape"), ("psfShape", "slot_PsfShape")):
+        xx, yy, xy = (catalog[f"{slot}_{part}"] for part in ("xx", "yy", "xy"))
+        for name, values in sky_moments(xx, yy, xy, jacobian, parallactic).items():
+            catalog[f"{what}_I{name}"] = values
