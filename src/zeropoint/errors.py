@@ -22,11 +22,13 @@ __all__ = [
     "InvalidInputError",
     "MatcherFailure",
     "MeasureApCorrError",
+    "MismatchedTablesError",
     "NoPsfCandidatesError",
     "NoPsfStarsToStarsMatchError",
     "NoReferenceSourcesError",
     "NoStarsForShapeletsError",
     "NoStarsSelectedError",
+    "NoVisitWcs",
     "NonfinitePsfShapeError",
     "NormalizedCalibrationFluxError",
     "ObjectSizeNoGoodSourcesError",
@@ -66,6 +68,10 @@ class InvalidInputError(ZeropointError, ValueError):
 
 class OptionError(InvalidInputError):
     """A command-line option whose text means nothing; a usage error."""
+
+
+class MismatchedTablesError(InvalidInputError, TypeError):
+    """Tables that cannot be stacked: their columns differ; also a TypeError, as in Rubin's pipeline."""
 
 
 class CalibrationFailure(ZeropointError, RuntimeError):
@@ -211,6 +217,13 @@ class AstrometryFitFailure(AstrometryError):
 
 class MatcherFailure(AstrometryError):
     """No reference matches; metadata: iterations, or goodSrc and goodRef from photometry."""
+
+
+class NoVisitWcs(AstrometryError):
+    """No detector of a visit has a WCS that could be right.
+
+    Metadata: n_detectors, n_wcs, n_rejected, n_unknown.
+    """
 
 
 class ColortermNotFoundError(CalibrationFailure, LookupError):

@@ -9,7 +9,7 @@ from lsst.images.cameras import CameraFrameSet
 
 from zeropoint.datamodel.wcs import SkyWcs, gnomonic, inverse_gnomonic
 
-__all__ = ["Boresight", "wcs_at", "wcs_from_camera"]
+__all__ = ["Boresight", "detectors_of", "wcs_at", "wcs_from_camera"]
 
 _ARCSEC = np.pi / 648000.0
 #: Boresights nearer than this are one: dates and angles in files are rounded.
@@ -36,6 +36,12 @@ class Boresight:
     def is_complete(self) -> bool:
         """Whether position and rotation are known."""
         return bool(np.isfinite([self.ra_deg, self.dec_deg, self.rotation_deg]).all())
+
+
+def detectors_of(camera: CameraFrameSet) -> tuple[int, ...]:
+    """Return the detectors of a camera model, ascending."""
+    # lsst-images has no public list of them
+    return tuple(sorted(camera._detector_frame_ids))
 
 
 def wcs_at(wcs: SkyWcs, old: Boresight, new: Boresight) -> SkyWcs:
