@@ -80,7 +80,7 @@ def column(catalog: ExposureCatalog, name: str) -> np.ndarray:
     return np.asarray(catalog.table[name])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ra=st.floats(0.0, 359.99),
     dec=st.floats(-89.0, 89.0),
