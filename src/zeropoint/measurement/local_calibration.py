@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from zeropoint.datamodel.catalog import ColumnSpec, Schema
+from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
+from zeropoint.datamodel.exposure import PhotoCalib
+from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.measurement.base import (
     FLUX_ORDER,
     SHAPE_ORDER,
@@ -18,7 +20,67 @@ from zeropoint.measurement.base import (
 )
 from zeropoint.measurement.context import MeasurementContext
 
-__all__ = ["LocalPhotoCalib", "LocalPhotoCalibConfig", "LocalWcs", "LocalWcsConfig"]
+__all__ = [
+    "LocalPhotoCalib",
+    "LocalPhotoCalibConfig",
+    "LocalWcs",
+    "LocalWcsConfig",
+    "fill_local_photo_calib",
+    "fill_local_wcs",
+]
+
+#: Elements of the Jacobian, in the order of the columns.
+_ELEMENTS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def fill_local_wcs(
+    catalog: SourceCatalog, name: str, wcs: SkyWcs | None, *, x: np.ndarray, y: np.ndarray
+) -> None:
+    """Fill the columns of `LocalWcs`, in place.
+
+    Parameters
+    ----------
+    catalog
+        With the columns that the plugin declares.
+    name
+        Name of the plugin.
+    wcs
+        None: NaN and the flag everywhere.
+    x, y : float64, shape (n,)
+        Positions; NaN and the flag where they are not finite.
+    """
+    good = np.isfinite(x) & np.isfinite(y) & (wcs is not None)
+    jacobian = np.full((len(catalog), 2, 2), np.nan)
+    if wcs is not None:
+        jacobian[good] = wcs.local_jacobian(x=x[good], y=y[good])
+    for i, j in _ELEMENTS:
+        catalog[f"{name}_CDMatrix_{i + 1}_{j + 1}"] = jacobian[:, i, j]
+    catalog[f"{name}_flag"] = ~good
+
+
+def fill_local_photo_calib(
+    catalog: SourceCatalog, name: str, calibration: PhotoCalib | None, *, x: np.ndarray, y: np.ndarray
+) -> None:
+    """Fill the columns of `LocalPhotoCalib`, in place.
+
+    Parameters
+    ----------
+    catalog
+        With the columns that the plugin declares.
+    name
+        Name of the plugin.
+    calibration
+        None: NaN and the flag everywhere.
+    x, y : float64, shape (n,)
+        Positions; NaN and the flag where they are not finite.
+    """
+    good = np.isfinite(x) & np.isfinite(y) & (calibration is not None)
+    factor, error = np.full((2, len(catalog)), np.nan)
+    if calibration is not None:
+        factor[good] = calibration.at(x=x[good], y=y[good])
+        error[good] = calibration.calibration_err
+    catalog[name], catalog[f"{name}Err"] = factor, error
+    catalog[f"{name}_flag"] = ~good
 
 
 class LocalWcsConfig(PluginConfig):
@@ -39,22 +101,14 @@ class LocalWcs(MeasurementPlugin):
     def __init__(self, config: PluginConfig, name: str, schema: Schema, slots: SlotsConfig) -> None:
         super().__init__(config, name, schema, slots)
         self.declare(schema, flag_spec(f"{name}_flag", "general failure"))
-        self._elements = [(f"{name}_CDMatrix_{i + 1}_{j + 1}", i, j) for i in (0, 1) for j in (0, 1)]
-        for column, i, j in self._elements:
+        for i, j in _ELEMENTS:
             doc = f"derivative of the {('Eastward', 'Northward')[i]} position by {'xy'[j]}"
-            self.declare(schema, ColumnSpec(column, "f8", "rad / pixel", doc))
+            self.declare(schema, ColumnSpec(f"{name}_CDMatrix_{i + 1}_{j + 1}", "f8", "rad / pixel", doc))
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill the four elements."""
-        wcs, catalog = context.exposure.wcs, context.catalog
-        x, y, good = _positions(context)
-        if wcs is None:
-            good = np.zeros(len(context), np.bool_)
-        else:
-            jacobian = wcs.local_jacobian(x=x[good], y=y[good])
-            for column, i, j in self._elements:
-                catalog[column][good] = jacobian[:, i, j]
-        catalog[f"{self.name}_flag"] = ~good
+        x, y = _positions(context)
+        fill_local_wcs(context.catalog, self.name, context.exposure.wcs, x=x, y=y)
 
 
 class LocalPhotoCalibConfig(PluginConfig):
@@ -80,18 +134,12 @@ class LocalPhotoCalib(MeasurementPlugin):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill the factor and its error."""
-        calibration, catalog = context.exposure.photo_calib, context.catalog
-        x, y, good = _positions(context)
-        if calibration is None:
-            good = np.zeros(len(context), np.bool_)
-        else:
-            catalog[self.name][good] = calibration.at(x=x[good], y=y[good])
-            catalog[f"{self.name}Err"][good] = calibration.calibration_err
-        catalog[f"{self.name}_flag"] = ~good
+        x, y = _positions(context)
+        fill_local_photo_calib(context.catalog, self.name, context.exposure.photo_calib, x=x, y=y)
 
 
-def _positions(context: MeasurementContext) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return positions and which are known: the catalogue's centroid slot, else what the step itself measured.
+def _positions(context: MeasurementContext) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions: the catalogue's centroid slot, else what the step itself measured.
 
     A second measurement step without slots of its own shares the catalogue of the first.
     """
@@ -100,4 +148,4 @@ def _positions(context: MeasurementContext) -> tuple[np.ndarray, np.ndarray, np.
         slot_x, slot_y = context.catalog["slot_Centroid_x"], context.catalog["slot_Centroid_y"]
         known = np.isfinite(slot_x) & np.isfinite(slot_y)
         x, y = np.where(known, slot_x, x), np.where(known, slot_y, y)
-    return x, y, np.isfinite(x) & np.isfinite(y)
+    return x, y
