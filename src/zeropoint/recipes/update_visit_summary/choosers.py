@@ -241,6 +241,9 @@ class PerHealpixInput(_RegionalInput):
         inside = [
             each
             for each in candidates
-            if pixels.index(UnitVector3d(*unit_vectors(np.array(each.center.ra), np.array(each.center.dec)).tolist())) == each.region
+            if pixels.index(
+                UnitVector3d(*unit_vectors(np.array(each.center.ra), np.array(each.center.dec)).tolist())
+            )
+            == each.region
         ]
         return inside or candidates

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
+from zeropoint.datamodel.visit_geometry import VisitGeometry
 
 __all__ = ["NEEDED", "UpdatedVisitSummary"]
 
@@ -32,7 +33,7 @@ class UpdatedVisitSummary:
 
     catalog: ExposureCatalog
     reasons: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    visit_geometry: Mapping[str, Any] | None = None
+    visit_geometry: VisitGeometry | None = None
     numbers: Mapping[str, float | int] = field(default_factory=dict)
 
     @property
