@@ -1,0 +1,286 @@
+"""Read the visits' tables one after the other, and keep the selected sources of a tract."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy.table import Column, Table
+
+from zeropoint.association.config import IsolatedStarAssociationConfig
+from zeropoint.association.tables import AnyTable, integer_column, read_columns, text_column
+from zeropoint.catalogs.selectors import SourceSelector
+from zeropoint.datamodel.catalog import column
+from zeropoint.datamodel.skymap import Tract
+from zeropoint.errors import InvalidInputError
+
+__all__ = ["SourcePool", "VisitTables", "gather_sources"]
+
+_log = logging.getLogger(__name__)
+
+#: Visit -> its table of sources, or pairs of these in any order.
+type VisitTables = Mapping[int, AnyTable] | Iterable[tuple[int, AnyTable]]
+
+#: Whole numbers that every table must have, and their type in the output; None: that of the id column.
+_INTEGERS: dict[str | None, type[np.integer]] = {None: np.int64, "visit": np.int64, "detector": np.int16}
+
+
+@dataclass
+class SourcePool:
+    """Selected sources of a tract, by visit and then by id.
+
+    Parameters
+    ----------
+    templates
+        Empty columns: type, unit and description of each output column, in order.
+    parts
+        Column -> its values, visit by visit; text of few different values as codes.
+    words
+        Column -> the text of each code.
+    counts
+        How many sources were read, selected and so on.
+    rejected
+        Criterion of the selector -> how many sources fail it.
+    """
+
+    templates: dict[str, Column] = field(default_factory=dict)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in next(iter(self.parts.values()), []))
+
+    def get(self, name: str) -> np.ndarray:
+        """Return a column of all sources; text as codes."""
+        parts = self.parts[name]
+        if len(parts) > 1:
+            self.parts[name] = [np.concatenate(parts)]
+        return self.parts[name][0] if self.parts[name] else self.empty(name)
+
+    def empty(self, name: str) -> np.ndarray:
+        """Return no values of a column, of the type of its parts."""
+        return np.zeros(0, np.int16 if name in self.words else self.templates[name].dtype)
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> Column:
+        """Return a column's values at some rows, with unit and description, and forget the column."""
+        template = self.templates[name]
+        values = self.get(name)[rows]
+        del self.parts[name]
+        if name in self.words:
+            values = np.array(self.words[name] or [""])[values] if len(values) else np.zeros(0, "U1")
+        return Column(values, name=name, unit=template.unit, description=template.description)
+
+
+def gather_sources(
+    tables: VisitTables, config: IsolatedStarAssociationConfig, selector: SourceSelector, tract: Tract
+) -> SourcePool:
+    """Select sources of each visit, and keep those on a tract.
+
+    Parameters
+    ----------
+    tables
+        Visit -> table; the order does not matter. One is read at a time, and of it only the columns needed.
+    config
+        Columns and bands.
+    selector
+        Which sources count.
+    tract
+        Sources on its pixels are kept.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no table, a column is missing or differs in type between visits, a visit comes twice or a table is
+        that of another visit, a source id occurs twice, or no source is in a band of ``band_order``.
+    """
+    pool = SourcePool(words={config.band_column: list(config.band_order), config.physical_filter_column: []})
+    visits: dict[int, int] = {}
+    unlisted: Counter[str] = Counter()
+    for visit, table in _pairs(tables):
+        if visit in visits:
+            raise InvalidInputError(f"Visit {visit} has two source tables.")
+        visits[visit] = len(visits)
+        _Visit(visit, table, config, selector).add_to(pool, tract, unlisted)
+    if not visits:
+        raise InvalidInputError("There are no source tables to associate.")
+    order = [visits[visit] for visit in sorted(visits)]
+    for name, parts in pool.parts.items():
+        pool.parts[name] = [parts[k] for k in order]
+    pool.counts["n_visits"] = len(visits)
+    _warn_of_bands(unlisted, pool, config)
+    _check_ids(pool, config.id_column)
+    return pool
+
+
+def _pairs(tables: VisitTables) -> Iterator[tuple[int, AnyTable]]:
+    """Return visits and tables; those of a mapping by visit."""
+    if isinstance(tables, Mapping):
+        return ((int(visit), tables[visit]) for visit in sorted(tables))
+    return ((int(visit), table) for visit, table in tables)
+
+
+class _Visit:
+    """The table of one visit."""
+
+    def __init__(
+        self, visit: int, table: AnyTable, config: IsolatedStarAssociationConfig, selector: SourceSelector
+    ) -> None:
+        self.visit, self.config, self.selector = visit, config, selector
+        self.origin = f"The source table of visit {visit}"
+        names = config.source_columns
+        needed = _selector_columns(config)
+        has = table.colnames if isinstance(table, Table) else table.column_names
+        optional = has if needed is None else [name for name in needed[1] if name in has]
+        self.table = read_columns(
+            table, [*names, *(needed[0] if needed is not None else ()), *optional], self.origin
+        )
+
+    def add_to(self, pool: SourcePool, tract: Tract, unlisted: Counter[str]) -> None:
+        """Append the sources wanted to a pool, by id."""
+        config = self.config
+        self._check()
+        result = self.selector.run(self.table)
+        pool.counts["n_read"] += len(self.table)
+        pool.counts["n_selected"] += result.n_selected
+        pool.rejected.update(result.rejected)
+        rows = np.flatnonzero(result.selected)
+        ra, dec = (
+            np.deg2rad(column(self.table, name)[rows]) for name in (config.ra_column, config.dec_column)
+        )
+        rows = rows[tract.contains(ra, dec)]
+        pool.counts["n_on_tract"] += len(rows)
+        bands = text_column(self.table, config.band_column, self.origin)[rows]
+        listed = np.isin(bands, list(config.band_order))
+        unlisted.update(bands[~listed].tolist())
+        rows = rows[listed]
+        ids = column(self.table, config.id_column)[rows]
+        rows = rows[np.argsort(ids, kind="stable")]
+        for name in config.source_columns:
+            self._append(pool, name, rows)
+        pool.templates.setdefault("source_row", _column("source_row", np.int32))
+        pool.parts.setdefault("source_row", []).append(rows.astype(np.int32))
+
+    def _check(self) -> None:
+        """Check that the table is of this visit and that no id occurs twice."""
+        visits = integer_column(self.table, "visit", np.int64, self.origin)
+        if len(visits) and (visits != self.visit).any():
+            raise InvalidInputError(
+                f"{self.origin} holds sources of visit {visits[visits != self.visit][0]}."
+            )
+        ids = np.sort(integer_column(self.table, self.config.id_column, np.int64, self.origin))
+        twice = ids[1:][ids[1:] == ids[:-1]]
+        if len(twice):
+            raise InvalidInputError(
+                f"{self.origin}: column {self.config.id_column} holds {len(np.unique(twice))} ids more than once; the "
+                f"first is {twice[0]}."
+            )
+
+    def _append(self, pool: SourcePool, name: str, rows: npt.NDArray[np.int64]) -> None:
+        """Append a column's values at some rows to a pool."""
+        words = pool.words.get(name)
+        integer = _INTEGERS.get(None if name == self.config.id_column else name)
+        if words is not None:
+            values = text_column(self.table, name, self.origin)[rows]
+            different, codes = np.unique(values, return_inverse=True)
+            words.extend(word for word in different.tolist() if word not in words)
+            values = np.array([words.index(word) for word in different], np.int16)[codes.reshape(-1)]
+            template = _column(name, "U1", self.table)
+        else:
+            if integer is not None:
+                values = integer_column(self.table, name, integer, self.origin)
+            else:
+                values = column(self.table, name)
+            if values.dtype.kind not in "biufSU" or values.ndim != 1:
+                raise InvalidInputError(
+                    f"{self.origin}: column {name} is {values.dtype}, which cannot be kept."
+                )
+            template = _column(name, values.dtype, self.table)
+            values = values[rows]
+        known = pool.templates.setdefault(name, template)
+        if known.dtype != template.dtype and known.dtype.kind not in "SU":
+            raise InvalidInputError(
+                f"{self.origin}: column {name} reads as {template.dtype}, but as {known.dtype} in other visits."
+            )
+        pool.parts.setdefault(name, []).append(values)
+
+
+def _selector_columns(config: IsolatedStarAssociationConfig) -> tuple[list[str], list[str]] | None:
+    """Return the columns that the selector needs, and those it looks at if they exist; None: any."""
+    if config.source_selector.name != "science":
+        return None
+    science = config.source_selector.active
+    needed: list[str] = []
+    optional: list[str] = []
+    if science.doFlags:
+        needed += [*science.flags.good, *science.flags.bad]
+    if science.doUnresolved:
+        needed.append(science.unresolved.name)
+    if science.doSignalToNoise:
+        needed += [science.signalToNoise.fluxField, science.signalToNoise.errField]
+        optional += _flux_flags(science.signalToNoise.fluxField)
+    if science.doFluxLimit:
+        needed.append(science.fluxLimit.fluxField)
+        optional += _flux_flags(science.fluxLimit.fluxField)
+    if science.doIsolated:
+        needed += [science.isolated.parentName, science.isolated.nChildName]
+    if science.doRequireFiniteRaDec:
+        needed += [science.requireFiniteRaDec.raColName, science.requireFiniteRaDec.decColName]
+    if science.doRequirePrimary:
+        needed.append(science.requirePrimary.primaryColName)
+    if science.doCentroidErrorLimit:
+        needed += [f"{science.centroidErrorLimit.centroidField}_{axis}Err" for axis in "xy"]
+    if science.doSkySources:
+        needed += [*science.skyFlag.good, *science.skyFlag.bad]
+    return needed, optional
+
+
+def _flux_flags(name: str) -> list[str]:
+    """Return the names that the flag of a flux may have."""
+    stem = name.removesuffix("_instFlux").removesuffix("_flux")
+    return [f"{name}_flag", f"{stem}_flag"]
+
+
+def _column(name: str, dtype: npt.DTypeLike, table: Table | pa.Table | None = None) -> Column:
+    """Return an empty column, with unit and description of the table's."""
+    unit = description = None
+    if isinstance(table, Table):
+        unit, description = table[name].unit, table[name].description
+    elif table is not None:
+        metadata = table.schema.field(name).metadata or {}
+        unit, description = (metadata.get(key, b"").decode() or None for key in (b"unit", b"description"))
+    return Column(np.zeros(0, dtype), name=name, unit=unit, description=description)
+
+
+def _warn_of_bands(unlisted: Counter[str], pool: SourcePool, config: IsolatedStarAssociationConfig) -> None:
+    """Say which bands were left out; that all were is an error."""
+    pool.counts["n_unlisted_band"] = sum(unlisted.values())
+    if not unlisted:
+        return
+    bands = ", ".join(f"{band} ({number})" for band, number in sorted(unlisted.items()))
+    order = ", ".join(config.band_order)
+    if len(pool) == 0:
+        raise InvalidInputError(
+            f"All sources on the tract are in bands that band_order ({order}) lacks: {bands}. Set band_order to the bands "
+            "of the survey."
+        )
+    _log.warning("Sources in bands that band_order (%s) lacks are left out: %s.", order, bands)
+
+
+def _check_ids(pool: SourcePool, name: str) -> None:
+    """Check that no id occurs in two visits."""
+    ids = np.sort(pool.get(name))
+    twice = ids[1:][ids[1:] == ids[:-1]]
+    if len(twice) == 0:
+        return
+    visits = pool.get("visit")[pool.get(name) == twice[0]]
+    raise InvalidInputError(
+        f"{len(np.unique(twice))} source ids ({name}) occur in more than one visit; the first is {twice[0]}, in visits "
+        f"{', '.join(map(str, visits))}. Ids must tell the visits apart."
+    )
