@@ -10,7 +10,7 @@ import numpy as np
 
 from zeropoint.datamodel.exposure import DetectorInfo, VisitInfo
 
-__all__ = ["effective_times", "limiting_magnitude", "zenith_distance"]
+__all__ = ["effective_times", "horizontal_position", "limiting_magnitude", "zenith_distance"]
 
 
 def limiting_magnitude(
@@ -81,12 +81,20 @@ def effective_times(
 def zenith_distance(info: VisitInfo, ra_deg: float, dec_deg: float) -> float:
     """Return the zenith distance in degrees, without refraction; NaN without time or site.
 
+    See `horizontal_position`.
+    """
+    return 90.0 - horizontal_position(info, ra_deg, dec_deg)[1]
+
+
+def horizontal_position(info: VisitInfo, ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    """Return azimuth (from North through East) and altitude in degrees, without refraction; NaN without time or site.
+
     Uses the IAU 1982 mean sidereal time at UTC ~ UT1 (good to 0.005 degree), so no Earth-orientation tables
     are needed.
     """
-    needed = (info.mjd_tai, info.longitude_deg, info.latitude_deg)
+    needed = (info.mjd_tai, info.longitude_deg, info.latitude_deg, ra_deg, dec_deg)
     if not np.isfinite(needed).all():
-        return float("nan")
+        return float("nan"), float("nan")
     from astropy.time import Time
 
     mjd_utc = float(Time(info.mjd_tai, format="mjd", scale="tai").utc.mjd)
@@ -101,4 +109,7 @@ def zenith_distance(info: VisitInfo, ra_deg: float, dec_deg: float) -> float:
     hour_angle = np.deg2rad(gmst + info.longitude_deg) - ra_date
     latitude = np.deg2rad(info.latitude_deg)
     sine = np.sin(latitude) * np.sin(dec_date) + np.cos(latitude) * np.cos(dec_date) * np.cos(hour_angle)
-    return float(90.0 - np.rad2deg(np.arcsin(np.clip(sine, -1.0, 1.0))))
+    west = np.cos(dec_date) * np.sin(hour_angle)
+    north = np.sin(dec_date) * np.cos(latitude) - np.cos(dec_date) * np.cos(hour_angle) * np.sin(latitude)
+    azimuth = np.rad2deg(np.arctan2(-west, north)) % 360.0
+    return float(azimuth), float(np.rad2deg(np.arcsin(np.clip(sine, -1.0, 1.0))))

@@ -31,7 +31,7 @@ class DetectorVisitIdGeneratorConfig(pexConfig.Config):
         """Return a field for the configuration of a task."""
         return pexConfig.ConfigField(doc, dtype=cls)
 
-    def apply(self, data_id: DataCoordinate) -> CatalogIdGenerator:
+    def apply(self, data_id: DataCoordinate, *, detector: int | None = None) -> CatalogIdGenerator:
         """Return the generator of one detector of one visit.
 
         Parameters
@@ -39,6 +39,8 @@ class DetectorVisitIdGeneratorConfig(pexConfig.Config):
         data_id
             Instrument, visit and detector, expanded with the instrument's record (or with
             ``packer["observation"].n_detectors`` and ``n_observations`` set).
+        detector
+            Detector, where the data id has none.
 
         Raises
         ------
@@ -60,7 +62,7 @@ class DetectorVisitIdGeneratorConfig(pexConfig.Config):
         try:
             return CatalogIdGenerator(
                 visit=int(data_id["visit"]),
-                detector=int(data_id["detector"]),
+                detector=int(data_id["detector"] if detector is None else detector),
                 n_visits=int(n_visits),
                 n_detectors=int(n_detectors),
                 release_id=self.release_id,
