@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -25,6 +26,13 @@ __all__ = ["Pool", "PoolObserver", "PoolOptions", "WorkersCannotStart"]
 
 _LOG = logging.getLogger(__name__)
 
+#: What every worker imports. Kernels are not among it: compiled code and threads are each worker's own.
+_PRELOADED = (
+    "lsst.daf.butler",
+    "lsst.pipe.base.quantum_graph",
+    "lsst.pipe.base.single_quantum_executor",
+    "zeropoint.butler.execution.worker",
+)
 #: Seconds between two looks at clocks, when nothing else happens.
 _TICK_S = 0.5
 #: Workers in a row that may die before they have begun.
@@ -157,10 +165,14 @@ class Pool:
     def _hire(self) -> None:
         """Start as many workers as have something to do."""
         wanted = min(self.options.processes, len(self._busy()) + self.schedule.n_ready)
-        context = multiprocessing.get_context("spawn")
+        # a server forks the workers: it imports the middleware once, which takes two seconds, and they start at once
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(_PRELOADED))
         while len(self._workers) < wanted:
             ours, theirs = context.Pipe()
-            process = context.Process(target=worker_main, args=(self.setup, theirs), name="zeropoint-worker")
+            process = context.Process(
+                target=worker_main, args=(self.setup, theirs, dict(os.environ)), name="zeropoint-worker"
+            )
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))

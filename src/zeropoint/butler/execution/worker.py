@@ -31,7 +31,7 @@ class WorkerSetup:
     log_level: str
 
 
-def worker_main(setup: WorkerSetup, connection: Connection) -> None:
+def worker_main(setup: WorkerSetup, connection: Connection, environment: dict[str, str]) -> None:
     """Run quanta until told to stop or the main process is gone.
 
     Parameters
@@ -41,10 +41,14 @@ def worker_main(setup: WorkerSetup, connection: Connection) -> None:
     connection
         Sends ``"ready"``, or the text of what went wrong; receives ``(description, is_retry)`` of a quantum, or
         None as the end; sends a `QuantumOutcome` for each.
+    environment
+        Environment variables of the main process as they are now; the process has those of an earlier time.
     """
     # Ctrl-C reaches the whole process group; what to do about it is decided by the main process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
     _configure_logging()
     try:
         worker = _Worker(setup)
