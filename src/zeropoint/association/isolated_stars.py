@@ -219,8 +219,8 @@ class IsolatedStarAssociation:
         meta = {"tract": tract, "skymap_sha1": skymap.sha1.hex()}
         sources.meta.update(meta)
         ra = wrapped(np.rad2deg(stars.positions.ra), 360.0)
-        table = star_table(ra, np.rad2deg(stars.positions.dec), stars.bands, counts, bands)
-        table["isolated_star_id"] = _star_ids(len(stars), tract, len(skymap))
+        ids = _star_ids(len(stars), tract, len(skymap))
+        table = star_table(ids, ra, np.rad2deg(stars.positions.dec), stars.bands, counts, bands)
         table.meta.update(meta)
         counts_of_all = {**pool.counts, "n_stars": len(table), "n_sources": len(sources)}
         return IsolatedStars(sources, table, counts_of_all, dict(pool.rejected))

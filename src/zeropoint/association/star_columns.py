@@ -19,16 +19,19 @@ _SOURCES = {
 
 
 def star_table(
+    ids: npt.NDArray[np.int64],
     ra: np.ndarray,
     dec: np.ndarray,
     primary_bands: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
     bands: list[str],
 ) -> Table:
-    """Return the table of stars, their ids still 0.
+    """Return the table of stars.
 
     Parameters
     ----------
+    ids : int64, shape (n,)
+        Ids of the stars.
     ra, dec : float64, shape (n,)
         Mean positions, degrees.
     primary_bands : int64, shape (n,)
