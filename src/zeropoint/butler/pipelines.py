@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lsst.pex.config as pexConfig
 import yaml
+from lsst.pipe.base import LabelSpecifier, Pipeline
 
 from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
-from zeropoint.instruments.card import CameraCard
+from zeropoint.instruments.card import CALIBRATE_IMAGE, CameraCard
 from zeropoint.recipes.calibrate import CalibrateConfig
 from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.characterize_image import CharacterizeImageConfig
+from zeropoint.recipes.config_files import reason
 from zeropoint.recipes.legacy_names import CALIBRATE, CHARACTERIZE, legacy_fields
 from zeropoint.recipes.overrides import apply_override
 from zeropoint.recipes.session import build_config
 
-__all__ = ["legacy_pipeline_text", "pipeline_text", "write_pipeline"]
+__all__ = ["legacy_pipeline_text", "pipeline_text", "recalibrate_text", "write_pipeline"]
 
 _FOLDER = "resource://zeropoint.tasks/pipelines"
 #: One step of a path to a field.
 _PART = re.compile(r"""(?P<name>[A-Za-z_]\w*)|\[\s*(['"])(?P<key>.*?)\2\s*\]""")
-_LABEL = "calibrateImage"
+_LABEL = CALIBRATE_IMAGE
+_RECALIBRATE = "recalibrate.yaml"
 _CLASSES = {
     _LABEL: "zeropoint.tasks.calibrate_image.CalibrateImageTask",
     CHARACTERIZE: "zeropoint.tasks.characterize_image.CharacterizeImageTask",
@@ -46,6 +50,42 @@ def pipeline_text(card: CameraCard) -> str:
     InvalidInputError
         If an override of the card does not fit.
     """
+    tasks = {_LABEL: _calibrate_image(card)}
+    return _text(card, "Calibrate post-ISR images of {}.", "calibrate.yaml", tasks)
+
+
+def recalibrate_text(card: CameraCard) -> str:
+    """Return the YAML of a camera's pipeline as far as the visit summary, with what its card says of each task.
+
+    Parameters
+    ----------
+    card
+        The camera card; its instrument needs a fixed name.
+
+    Raises
+    ------
+    InvalidInputError
+        If an override of the card does not fit, or is addressed to a task that is not in the pipeline.
+    """
+    others = {label: fields for label, fields in card.task_overrides.items() if label != _LABEL}
+    classes = _task_classes(others, card.source)
+    tasks = {_LABEL: _calibrate_image(card)}
+    for label, fields in others.items():
+        lines = tasks[label] = _Lines()
+        lines.add_import("from zeropoint.recipes.overrides import apply_override")
+        for field, value in fields.items():
+            lines.add(f"apply_override(config, {field!r}, {value!r}, origin='camera card {card.name}')")
+    description = (
+        "Calibrate post-ISR images of {}, find the same stars in all visits, and fit PSFs with these again."
+    )
+    text = _text(card, description, _RECALIBRATE, tasks, classes=_CLASSES | classes)
+    if others:
+        _check(text, list(others), card.source)
+    return text
+
+
+def _calibrate_image(card: CameraCard) -> _Lines:
+    """Return what a card says of CalibrateImage."""
     lines = _Lines()
     if card.get("first_look"):
         lines.add("config.do_first_look = True")
@@ -53,7 +93,31 @@ def pipeline_text(card: CameraCard) -> str:
     applied = build_config(card)
     for field in card.overrides:
         lines.add_field(applied, field)
-    return _text(card, "Calibrate post-ISR images of {}.", "calibrate.yaml", {_LABEL: lines})
+    return lines
+
+
+def _task_classes(labels: Iterable[str], source: str) -> dict[str, str]:
+    """Return the classes of tasks of the shipped pipeline by their labels."""
+    if not labels:
+        return {}
+    tasks = yaml.safe_load(str(Pipeline.from_uri(f"{_FOLDER}/{_RECALIBRATE}")))["tasks"]
+    for label in labels:
+        if label not in tasks:
+            close = difflib.get_close_matches(label, tasks, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Labels: {', '.join(tasks)}."
+            raise InvalidInputError(
+                f"Camera card {source}: config: the pipeline has no task {label!r}. {hint}"
+            )
+    return {label: tasks[label]["class"] for label in labels}
+
+
+def _check(text: str, labels: list[str], source: str) -> None:
+    """Raise if some tasks of a pipeline cannot be configured."""
+    pipeline = Pipeline.fromString(text)
+    try:
+        pipeline.subsetFromLabels(LabelSpecifier(labels=set(labels))).to_graph()
+    except Exception as error:
+        raise InvalidInputError(f"Camera card {source}: config: {reason(error)}") from error
 
 
 def legacy_pipeline_text(card: CameraCard) -> str:
@@ -84,7 +148,9 @@ def legacy_pipeline_text(card: CameraCard) -> str:
 
 
 def write_pipeline(root: Path, card: CameraCard) -> Path:
-    """Write the pipelines of a camera, ``pipelines/<INSTRUMENT>/calibrate.yaml`` and ``legacy.yaml`` of a repository.
+    """Write the pipelines of a camera into a repository's folder ``pipelines/<INSTRUMENT>``.
+
+    They are ``calibrate.yaml``, ``recalibrate.yaml`` and ``legacy.yaml``.
 
     Parameters
     ----------
@@ -103,7 +169,11 @@ def write_pipeline(root: Path, card: CameraCard) -> Path:
     InvalidInputError
         If an override of the card does not fit, or the files cannot be written.
     """
-    texts = {"calibrate.yaml": pipeline_text(card), "legacy.yaml": legacy_pipeline_text(card)}
+    texts = {
+        "calibrate.yaml": pipeline_text(card),
+        _RECALIBRATE: recalibrate_text(card),
+        "legacy.yaml": legacy_pipeline_text(card),
+    }
     folder = root / "pipelines" / str(card.get("instrument"))
     for name, text in texts.items():
         path = folder / name
@@ -129,6 +199,10 @@ class _Lines:
         """Add a statement."""
         self._lines.append(line)
 
+    def add_import(self, line: str) -> None:
+        """Add an import."""
+        self._imports.add(line)
+
     def add_field(self, applied: pexConfig.Config, field: str) -> None:
         """Add the statement that gives a field the value that it has in a configuration."""
         kind, found = _field(applied, field)
@@ -153,7 +227,12 @@ class _Lines:
 
 
 def _text(
-    card: CameraCard, description: str, imported: str, tasks: dict[str, _Lines], comments: Sequence[str] = ()
+    card: CameraCard,
+    description: str,
+    imported: str,
+    tasks: dict[str, _Lines],
+    comments: Sequence[str] = (),
+    classes: Mapping[str, str] | None = None,
 ) -> str:
     """Return the YAML of a pipeline that imports a shipped one and configures its tasks."""
     name = check_instrument_name(card.get("instrument"), card.source)
@@ -162,8 +241,9 @@ def _text(
         "instrument": class_name(name),
         "imports": [{"location": f"{_FOLDER}/{imported}"}],
     }
+    by_label = _CLASSES if classes is None else classes
     configured = {
-        label: {"class": _CLASSES[label], "config": [{"python": _Block(text)}]}
+        label: {"class": by_label[label], "config": [{"python": _Block(text)}]}
         for label, lines in tasks.items()
         if (text := lines.text())
     }

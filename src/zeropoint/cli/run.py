@@ -64,6 +64,11 @@ class _OrderedOptions(click.Command):
     help="Whether an image with partial outputs counts as failed and blocks what follows.  [default: no]",
 )
 @click.option(
+    "--block-on-failure",
+    is_flag=True,
+    help="Do not run what lacks any output of a failed quantum, as pipetask; else it runs if it has enough.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(0), default=0.0, metavar="S", help="Give up a quantum after S seconds."
 )
 @click.option(
@@ -146,6 +151,7 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         max_quanta_per_worker=options["max_quanta_per_worker"],
         retries=options["retries"],
         raise_on_partial_outputs=options["raise_on_partial_outputs"],
+        block_on_failure=options["block_on_failure"],
         log_level=options["log_level"].upper(),
     )
     # it misses eups, a tool of the compiled stack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,11 @@ import yaml
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card_keys import check_card_data
 
-__all__ = ["BUILTIN_CARDS", "CameraCard", "load_card"]
+__all__ = ["BUILTIN_CARDS", "CALIBRATE_IMAGE", "CameraCard", "load_card"]
 
+#: Label of the task that overrides without a label are for.
+CALIBRATE_IMAGE = "calibrateImage"
+_ADDRESS = re.compile(r"\s*([A-Za-z_]\w*)\s*:\s*(.+)")
 BUILTIN_CARDS = ("generic", "microobservatory", "sdss", "simcam", "ztf")
 
 
@@ -42,8 +46,18 @@ class CameraCard:
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """Configuration overrides, dotted field name -> value."""
-        return dict(self.data.get("config") or {})
+        """Overrides of the configuration of CalibrateImage, dotted field name -> value."""
+        return self.task_overrides.get(CALIBRATE_IMAGE, {})
+
+    @property
+    def task_overrides(self) -> dict[str, dict[str, Any]]:
+        """Overrides by the label of the task that they are addressed to as ``LABEL:FIELD``."""
+        overrides: dict[str, dict[str, Any]] = {}
+        for name, value in (self.data.get("config") or {}).items():
+            match = _ADDRESS.match(str(name))
+            label, field = match.groups() if match else (CALIBRATE_IMAGE, name)
+            overrides.setdefault(label, {})[field] = value
+        return overrides
 
     @property
     def id_limits(self) -> tuple[int, int]:

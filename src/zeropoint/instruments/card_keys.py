@@ -118,7 +118,7 @@ CARD_KEYS: dict[str, CardKey] = {
     ),
     "first_look": CardKey("derive size-dependent settings from a first look at the image", "flag"),
     "references": CardKey("column map for the reference table", "table"),
-    "config": CardKey("overrides of the recipe's configuration fields", "table"),
+    "config": CardKey("overrides of configuration fields, FIELD or LABEL:FIELD", "table"),
 }
 
 

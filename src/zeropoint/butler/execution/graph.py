@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,22 @@ from lsst.daf.butler import Butler, ButlerUserError
 from lsst.pipe.base import Pipeline, PipelineGraph, ScalarError
 from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
+from lsst.pipe.base.quantum_graph_skeleton import (
+    DatasetKey,
+    PrerequisiteDatasetKey,
+    QuantumGraphSkeleton,
+    QuantumKey,
+)
 
 from zeropoint.butler.execution.inputs import (
     instruments_of,
+    needs_sky_map,
     other_instrument,
     require_references,
+    sky_maps_of,
     why_empty,
 )
+from zeropoint.butler.execution.lost_inputs import lacks_inputs, minima_of
 from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import ConfigFileError, reason
 from zeropoint.recipes.rubin_names import names_step
@@ -95,6 +105,8 @@ class RunRequest:
         replaced; how often a quantum is tried again whose worker died.
     raise_on_partial_outputs
         Treat partial outputs as failures.
+    block_on_failure
+        Do not run what needs any output of a failed quantum; else it runs with what else there is, if that is enough.
     log_level
         Level of the workers' logs, which become the log datasets.
     """
@@ -115,13 +127,51 @@ class RunRequest:
     max_quanta_per_worker: int = 200
     retries: int = 1
     raise_on_partial_outputs: bool = False
+    block_on_failure: bool = False
     log_level: str = "INFO"
 
 
 class _Builder(AllDimensionsQuantumGraphBuilder):
-    """The usual builder, which also counts what it skips."""
+    """The usual builder, which counts what it skips, and does not skip what gets new inputs.
+
+    What was done is done again if any of its inputs is to be made (again): a tract that has got another visit, or a
+    visit of which a detector failed that is now tried again. The middleware's own builder skips it.
+    """
 
     n_skipped = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._runs: dict[QuantumKey, bool] = {}
+
+    def _compute_skip_decision(
+        self, task_node: Any, quantum_key: QuantumKey, skeleton: QuantumGraphSkeleton
+    ) -> bool:
+        # called in the order of the tasks: what is skipped of those before is no longer in the skeleton
+        return super()._compute_skip_decision(task_node, quantum_key, skeleton) and not any(
+            self._makes(key, skeleton) for key in skeleton.iter_inputs_of(quantum_key)
+        )
+
+    def _makes(
+        self, dataset_key: DatasetKey | PrerequisiteDatasetKey, skeleton: QuantumGraphSkeleton
+    ) -> bool:
+        """Say whether the graph makes a dataset, by a quantum that has the inputs that it needs."""
+        if isinstance(dataset_key, PrerequisiteDatasetKey):
+            return False
+        maker = skeleton.get_producer_of(dataset_key)
+        if not isinstance(maker, QuantumKey):
+            return False
+        if maker not in self._runs:
+            n_found = Counter(
+                key.parent_dataset_type_name
+                for key in skeleton.iter_inputs_of(maker)
+                if self._makes(key, skeleton) or skeleton.get_dataset_ref(key) is not None
+            )
+            task_node = self._pipeline_graph.tasks[maker.task_label]
+            minima = minima_of(task_node)
+            types = {name: edge.parent_dataset_type_name for name, edge in task_node.inputs.items()}
+            self._runs[maker] = not lacks_inputs(minima, {name: n_found[types[name]] for name in minima})
+        return self._runs[maker]
 
     def _apply_skip_decision(self, *args: Any, **kwargs: Any) -> None:
         self.n_skipped += 1
@@ -189,14 +239,14 @@ def _culprit(request: RunRequest, text: str) -> ConfigOverride | None:
 def with_instrument(
     butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...], data_query: str
 ) -> str:
-    """Return a data query that names the instrument where that is needed and there is one choice only.
+    """Return a data query that names instrument and sky map where that is needed and there is one choice only.
 
     Parameters
     ----------
     butler
         Repository.
     pipeline_graph
-        Resolved pipeline; one that names its instrument needs nothing.
+        Resolved pipeline; one that names its instrument needs none.
     inputs
         Collections searched for the pipeline's inputs.
     data_query
@@ -205,20 +255,28 @@ def with_instrument(
     Raises
     ------
     InvalidInputError
-        If the query needs an instrument and the inputs hold several.
+        If the query needs an instrument or a sky map, and the inputs hold several, or no map.
     """
-    if "instrument" in pipeline_graph.data_id.dimensions or re.search(r"\binstrument\b", data_query):
-        return data_query
-    found = instruments_of(butler, pipeline_graph, inputs)
-    if len(found) == 1:
-        chosen = f"instrument = '{found.pop()}'"
-        return f"{chosen} AND ({data_query})" if data_query else chosen
-    if len(found) > 1 and data_query:
-        raise InvalidInputError(
-            f"the inputs hold images of {', '.join(sorted(found))}: say which in the data query, as in "
-            f"-d \"instrument='{min(found)}' AND {data_query}\"."
-        )
-    return data_query
+    chosen = []
+    if not ("instrument" in pipeline_graph.data_id.dimensions or re.search(r"\binstrument\b", data_query)):
+        found = instruments_of(butler, pipeline_graph, inputs)
+        if len(found) == 1:
+            chosen.append(f"instrument = '{found.pop()}'")
+        elif len(found) > 1 and data_query:
+            raise InvalidInputError(
+                f"the inputs hold images of {', '.join(sorted(found))}: say which in the data query, as in "
+                f"-d \"instrument='{min(found)}' AND {data_query}\"."
+            )
+    if needs_sky_map(pipeline_graph) and not re.search(r"\bskymap\b", data_query):
+        maps = sky_maps_of(butler, pipeline_graph, inputs)
+        if len(maps) > 1:
+            rest = f" AND {data_query}" if data_query else ""
+            raise InvalidInputError(
+                f"the inputs hold the sky maps {', '.join(sorted(maps))}: say which in the data query, as in "
+                f"-d \"skymap='{min(maps)}'{rest}\"."
+            )
+        chosen += [f"skymap = '{name}'" for name in maps]
+    return " AND ".join([*chosen, f"({data_query})"] if chosen and data_query else chosen or [data_query])
 
 
 def build_graph(

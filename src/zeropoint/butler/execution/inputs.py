@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from lsst.daf.butler import Butler, CollectionType, MissingDatasetTypeError
 from lsst.pipe.base import PipelineGraph
 
 from zeropoint.butler.collection_chains import refcat_run
+from zeropoint.butler.dataset_types import POST_ISR_DATASET
+from zeropoint.butler.skymap import SKYMAP_DATASET
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["instruments_of", "other_instrument", "require_references", "why_empty"]
+__all__ = [
+    "instruments_of",
+    "needs_sky_map",
+    "other_instrument",
+    "require_references",
+    "sky_maps_of",
+    "why_empty",
+]
+
+#: Most tracts that a message lists.
+_MAX_TRACTS = 8
 
 
 def require_references(butler: Butler, pipeline_graph: PipelineGraph, search: tuple[str, ...]) -> None:
@@ -73,19 +86,71 @@ def instruments_of(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[
         If the repository does not know what the pipeline reads.
     """
     found: set[str] = set()
-    for node in pipeline_graph.dataset_types.values():
-        is_input = pipeline_graph.producer_of(node.name) is None and not node.is_prerequisite
-        if not is_input or "instrument" not in node.dimensions:
-            continue
+    for name in _inputs_with(pipeline_graph, "instrument"):
         try:
-            with butler.query() as query:
-                rows = query.join_dataset_search(node.name, inputs).data_ids(["instrument"])
-                found.update(str(row["instrument"]) for row in rows)
+            found.update(_values(butler, name, inputs, "instrument"))
         except MissingDatasetTypeError:
             raise InvalidInputError(
-                f"the repository has no dataset type {node.name}, which the pipeline reads; ingest images first."
+                f"the repository has no dataset type {name}, which the pipeline reads; {_how_to_get(name)}."
             ) from None
     return found
+
+
+def needs_sky_map(pipeline_graph: PipelineGraph) -> bool:
+    """Say whether anything in a resolved pipeline belongs to a sky map."""
+    return "skymap" in pipeline_graph.get_all_dimensions()
+
+
+def sky_maps_of(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...]) -> set[str]:
+    """Return the sky maps to which what a pipeline could read belongs.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none.
+    """
+    names = _inputs_with(pipeline_graph, "skymap")
+    found = []
+    for name in names:
+        try:
+            found.append(_values(butler, name, inputs, "skymap"))
+        except MissingDatasetTypeError:
+            found.append(set())
+    # where isolated stars are read beside the map, only maps that have some can be meant
+    maps = set.intersection(*found) if found else set()
+    if names and not maps:
+        missing = next((name for name, values in zip(names, found) if not values), names[0])
+        raise InvalidInputError(
+            f"nothing to run: there is no {missing} in {', '.join(inputs)}; {_how_to_get(missing)}."
+        )
+    return maps
+
+
+def _inputs_with(pipeline_graph: PipelineGraph, dimension: str) -> list[str]:
+    """Return the dataset types that a pipeline reads and does not make, prerequisites apart, with a dimension."""
+    return [
+        node.name
+        for node in pipeline_graph.dataset_types.values()
+        if pipeline_graph.producer_of(node.name) is None
+        and not node.is_prerequisite
+        and dimension in node.dimensions
+    ]
+
+
+def _values(butler: Butler, name: str, inputs: tuple[str, ...], dimension: str) -> set[str]:
+    """Return the values of a dimension of all datasets of a type."""
+    with butler.query() as query:
+        rows = query.join_dataset_search(name, inputs).data_ids([dimension])
+        return {str(row[dimension]) for row in rows}
+
+
+def _how_to_get(name: str) -> str:
+    """Say what makes datasets of a type."""
+    if name == SKYMAP_DATASET:
+        return "make one with `zeropoint make-skymap`, or add skymaps to -i"
+    if name == POST_ISR_DATASET:
+        return "ingest images, or name other inputs"
+    return "run the task that makes it first, or name other inputs"
 
 
 def other_instrument(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...]) -> str:
@@ -124,11 +189,13 @@ def why_empty(
     }
     for name, places in holders.items():
         if not places:
-            return f"nothing to run: there is no {name} in {', '.join(inputs)}; ingest images, or name other inputs."
+            return f"nothing to run: there is no {name} in {', '.join(inputs)}; {_how_to_get(name)}."
     if wrong := other_instrument(butler, pipeline_graph, inputs):
         return f"nothing to run: {wrong}"
     if not holders:
         return f"nothing to run: the pipeline reads no datasets, and no data id fits -d {query!r}."
+    if wrong := _other_tracts(butler, holders, query):
+        return f"nothing to run: {wrong}"
     where = f"none that fits -d {query!r}" if query else "nothing that fits together"
     held = " and ".join(f"{name} in {', '.join(places)}" for name, places in holders.items())
     name, places = next(iter(holders.items()))
@@ -136,6 +203,28 @@ def why_empty(
         f"nothing to run: there is {held}, but {where}; `butler query-datasets {repository} {name} --collections "
         f"{','.join(places)}` lists what there is."
     )
+
+
+def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> str:
+    """Say which tracts the images touch where a query asks for a tract and finds nothing, else return nothing."""
+    image = next((name for name in holders if {"visit", "exposure"} & _dimensions(butler, name)), None)
+    if image is None or not re.search(r"\btract\b", query) or SKYMAP_DATASET not in holders:
+        return ""
+    with butler.query() as joined:
+        joined = joined.join_dataset_search(image, holders[image])
+        joined = joined.join_dataset_search(SKYMAP_DATASET, holders[SKYMAP_DATASET])
+        rows = joined.data_ids(["visit", "tract"])
+        tracts = sorted({(str(row["skymap"]), int(row["tract"])) for row in rows})
+    if not tracts:
+        return f"no {image} touches any tract: their visits have no regions."
+    shown = ", ".join(f"{tract} of {name}" for name, tract in tracts[:_MAX_TRACTS])
+    more = f" and {len(tracts) - _MAX_TRACTS} more" if len(tracts) > _MAX_TRACTS else ""
+    return f"nothing fits -d {query!r}; the images touch the tracts {shown}{more}."
+
+
+def _dimensions(butler: Butler, name: str) -> set[str]:
+    """Return the names of a dataset type's dimensions."""
+    return set(butler.get_dataset_type(name).dimensions.names)
 
 
 def _holds(butler: Butler, places: tuple[str, ...], name: str) -> bool:

@@ -64,6 +64,9 @@ class PoolObserver(Protocol):
     def describe(self, quantum_id: uuid.UUID) -> bytes:
         """Return the description of a quantum that is sent to a worker."""
 
+    def lost_inputs(self, quantum_id: uuid.UUID) -> frozenset[uuid.UUID]:
+        """Return the inputs that a quantum has to do without, since what should have made them failed."""
+
     def ended(self, outcome: QuantumOutcome) -> None:
         """Take note of a quantum that a worker has ended."""
 
@@ -190,7 +193,8 @@ class Pool:
             description = self.observer.describe(quantum_id)
             # a worker that has just died is noticed in `_wait`
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                worker.connection.send((description, self._deaths[quantum_id] > 0))
+                lost = self.observer.lost_inputs(quantum_id)
+                worker.connection.send((description, self._deaths[quantum_id] > 0, lost))
 
     def _wait(self) -> None:
         """Take what workers send, notice those that died, give up those that are late."""

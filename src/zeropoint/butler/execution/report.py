@@ -41,13 +41,15 @@ class QuantumOutcome:
     status
         How it ended.
     error_type, message
-        Class and text of the exception of a failed or partial one.
+        Class and text of the exception of a failed or partial one, or of one without work.
     algorithmic
         The exception says that the data cannot be processed, not that something is broken.
     disk_full
         Its outputs could not be written for want of space.
     seconds, cpu_seconds
         Wall and processor time in the worker.
+    is_incomplete
+        It ran without inputs that failed quanta should have made.
     """
 
     quantum_id: uuid.UUID
@@ -60,6 +62,7 @@ class QuantumOutcome:
     disk_full: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    is_incomplete: bool = False
 
 
 @dataclass
@@ -84,6 +87,7 @@ class TaskTally:
     failures: dict[tuple[Status, str, str], _Failures] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    n_incomplete: int = 0
 
     @property
     def n_done(self) -> int:
@@ -132,6 +136,7 @@ class RunReport:
         tally.counts[outcome.status] += 1
         tally.seconds += outcome.seconds
         tally.cpu_seconds += outcome.cpu_seconds
+        tally.n_incomplete += outcome.is_incomplete
         if outcome.status is Status.FAILED and not outcome.algorithmic:
             self.unexpected = True
         if not outcome.error_type:
@@ -201,6 +206,11 @@ class RunReport:
                 example = "for example: " if kind.is_example else ""
                 yield f"{label}: {kind.count} {kind.status.value}: {kind.error_type}: {example}{kind.message}"
                 yield f"    {_some(kind.data_ids, kind.count)}"
+        if incomplete := [f"{label} {t.n_incomplete}" for label, t in self.tasks.items() if t.n_incomplete]:
+            yield (
+                f"ran without what failed quanta should have given them: {', '.join(incomplete)}; the same command "
+                "tries the failed ones again, and then these"
+            )
         yield from self.notes
         if self.n_skipped:
             yield f"skipped {self.n_skipped} quanta that an earlier run did"
@@ -213,6 +223,7 @@ def _task_dict(tally: TaskTally) -> dict[str, Any]:
         "quanta": tally.n_quanta,
         **{status.value.replace(" ", "_"): n for status, n in tally.counts.items()},
         "not_run": tally.n_quanta - tally.n_done,
+        "incomplete": tally.n_incomplete,
         "seconds": round(tally.seconds, 3),
         "cpu_seconds": round(tally.cpu_seconds, 3),
         "failures": [

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zeropoint.butler.execution.graph import RunRequest, build_graph, load_pipeline, read_graph
 from zeropoint.butler.execution.ingest import Ingester, recover
 from zeropoint.butler.execution.journal import Journal
+from zeropoint.butler.execution.lost_inputs import LostInputs
 from zeropoint.butler.execution.pool import Pool, PoolOptions, WorkersCannotStart
 from zeropoint.butler.execution.report import QuantumOutcome, RunReport, Status, TaskTally
 from zeropoint.butler.execution.schedule import Schedule
@@ -148,7 +149,8 @@ def _execute(
         quantum_graph = graph.assemble()
         quantum_graph.pipeline_graph.register_dataset_types(butler, include_packages=True)
         quantum_graph.init_output_run(butler, existing=False)
-        schedule = Schedule(quantum_graph)
+        lost = LostInputs(graph)
+        schedule = Schedule(quantum_graph, None if request.block_on_failure else lost)
         del quantum_graph
         setup = WorkerSetup(
             repository,
@@ -164,7 +166,7 @@ def _execute(
             request.processes, request.timeout_s, request.max_quanta_per_worker, request.retries, is_cold
         )
         ingester = Ingester(butler, repository, graph)
-        observer = _Observer(graph, report, ingester, listener)
+        observer = _Observer(graph, report, ingester, listener, lost)
         observer.pool = Pool(setup, options, schedule, observer)
         try:
             observer.pool.run()
@@ -193,8 +195,10 @@ class _Observer:
         report: RunReport,
         ingester: Ingester,
         listener: Listener,
+        lost: LostInputs,
     ) -> None:
         self._graph = graph
+        self.lost_inputs = lost.of
         self._report = report
         self._ingester = ingester
         self._listener = listener

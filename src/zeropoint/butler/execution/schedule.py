@@ -10,6 +10,8 @@ from lsst.daf.butler import DataCoordinate
 from lsst.pipe.base.graph_walker import GraphWalker
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
+from zeropoint.butler.execution.lost_inputs import LostInputs
+
 __all__ = ["Schedule"]
 
 
@@ -20,6 +22,8 @@ class Schedule:
     ----------
     graph
         Complete graph.
+    lost
+        Decides which quanta can run without what a failed one should have given them; without it, none can.
 
     Notes
     -----
@@ -27,8 +31,11 @@ class Schedule:
     was begun is finished soon. The order has no influence on any output.
     """
 
-    def __init__(self, graph: PredictedQuantumGraph) -> None:
+    def __init__(self, graph: PredictedQuantumGraph, lost: LostInputs | None = None) -> None:
         xgraph = graph.quantum_only_xgraph.copy()
+        self._xgraph = xgraph
+        self._lost = lost
+        self._blocked: set[uuid.UUID] = set()
         depth = {label: i for i, label in enumerate(graph.pipeline_graph.tasks)}
         self._keys: dict[uuid.UUID, tuple[int, tuple[Any, ...]]] = {
             quantum_id: (-depth[node["task_label"]], _visit_first(node["data_id"]))
@@ -53,8 +60,29 @@ class Schedule:
 
     def fail(self, quantum_id: uuid.UUID) -> list[uuid.UUID]:
         """Mark a quantum as failed; return those that can never run for it, in order."""
-        blocked = self._walker.fail(quantum_id)
+        if self._lost is None:
+            blocked = self._walker.fail(quantum_id)
+        else:
+            blocked = self._stopped_by(quantum_id, self._lost)
+            self._blocked.update(blocked)
+            # to the walker, what will never come is done
+            for key in (quantum_id, *blocked):
+                self._walker.finish(key)
+            self._collect()
         return sorted(blocked, key=lambda key: self._keys[key])
+
+    def _stopped_by(self, quantum_id: uuid.UUID, lost: LostInputs) -> list[uuid.UUID]:
+        """Return the quanta that cannot do without a failed one, or without one that cannot run for it."""
+        lost.lose(quantum_id)
+        stopped: list[uuid.UUID] = []
+        waiting = [quantum_id]
+        while waiting:
+            for successor in self._xgraph.successors(waiting.pop()):
+                if successor not in self._blocked and successor not in stopped and lost.stop(successor):
+                    lost.lose(successor)
+                    stopped.append(successor)
+                    waiting.append(successor)
+        return stopped
 
     @property
     def n_ready(self) -> int:
@@ -63,7 +91,8 @@ class Schedule:
 
     def _collect(self) -> None:
         for quantum_id in next(self._walker, ()):
-            self.put_back(quantum_id)
+            if quantum_id not in self._blocked:
+                self.put_back(quantum_id)
 
 
 def _visit_first(data_id: DataCoordinate) -> tuple[Any, ...]:

@@ -8,10 +8,12 @@ import os
 import signal
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from zeropoint.butler.execution.found_inputs import FoundInputs
 from zeropoint.butler.execution.report import QuantumOutcome, Status
 
 __all__ = ["WorkerSetup", "worker_main"]
@@ -39,8 +41,8 @@ def worker_main(setup: WorkerSetup, connection: Connection, environment: dict[st
     setup
         Where the graph is.
     connection
-        Sends ``"ready"``, or the text of what went wrong; receives ``(description, is_retry)`` of a quantum, or
-        None as the end; sends a `QuantumOutcome` for each.
+        Sends ``"ready"``, or the text of what went wrong; receives ``(description, is_retry, lost_inputs)`` of a
+        quantum, or None as the end; sends a `QuantumOutcome` for each.
     environment
         Environment variables of the main process as they are now; the process has those of an earlier time.
     """
@@ -93,7 +95,15 @@ def _configure_logging() -> None:
 
 
 class _Worker:
-    """The state that a process keeps from quantum to quantum: pipeline with its configurations, repository."""
+    """The state that a process keeps from quantum to quantum: pipeline with its configurations, repository.
+
+    Attributes
+    ----------
+    inputs
+        What the quantum that runs has found of its inputs.
+    """
+
+    inputs: FoundInputs
 
     def __init__(self, setup: WorkerSetup) -> None:
         from lsst.daf.butler import ButlerConfig
@@ -121,9 +131,12 @@ class _Worker:
     def _executor(self, is_retry: bool) -> Any:
         from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
 
+        from zeropoint.butler.execution.quantum_inputs import TaskFactoryWithReasons
+
         return SingleQuantumExecutor(
             butler=None,
             limited_butler_factory=self._butler,
+            task_factory=TaskFactoryWithReasons(lambda error: self.inputs.note(error)),
             # the first attempt in a new run finds nothing; another one removes what the first left
             assume_no_existing_outputs=not is_retry,
             clobber_outputs=is_retry,
@@ -131,17 +144,21 @@ class _Worker:
         )
 
     def _butler(self, quantum: Any) -> Any:
-        from lsst.daf.butler import QuantumBackedButler
+        from zeropoint.butler.execution.quantum_inputs import InputsButler
 
-        return QuantumBackedButler.initialize(
+        butler = InputsButler.initialize(
             self._config,
             quantum,
             self._frame.pipeline_graph.universe,
             dataset_types=self._dataset_types,
         )
+        assert isinstance(butler, InputsButler)
+        butler.inputs = self.inputs
+        butler.input_types = frozenset(dataset_type.name for dataset_type in quantum.inputs)
+        return butler
 
-    def run(self, description: bytes, is_retry: bool) -> QuantumOutcome:
-        """Run one quantum and say what became of it."""
+    def run(self, description: bytes, is_retry: bool, lost_inputs: frozenset[uuid.UUID]) -> QuantumOutcome:
+        """Run one quantum, as if its lost inputs did not exist, and say what became of it."""
         started, cpu_started = time.monotonic(), time.process_time()
         from lsst.pipe.base.quantum_graph import PredictedQuantumDatasetsModel
 
@@ -149,14 +166,21 @@ class _Worker:
         quantum_id, label = datasets.quantum_id, datasets.task_label
         graph = dataclasses.replace(self._frame, quantum_datasets={quantum_id: datasets}).assemble()
         quantum = graph.build_execution_quanta([quantum_id])[quantum_id]
-        outcome = QuantumOutcome(quantum_id, label, data_id_text(quantum.dataId), Status.GOOD)
+        self.inputs = FoundInputs(lost_inputs)
+        outcome = QuantumOutcome(
+            quantum_id,
+            label,
+            data_id_text(quantum.dataId),
+            Status.GOOD,
+            is_incomplete=bool(lost_inputs),
+        )
         task_node = self._frame.pipeline_graph.tasks[label]
         try:
             result = self._executors[is_retry].execute(task_node, quantum, quantum_id)
         except (Exception, SystemExit) as error:
             fields = _failure(error)
         else:
-            fields = _success(result, label)
+            fields = _success(result, label, self.inputs)
         return dataclasses.replace(
             outcome,
             seconds=time.monotonic() - started,
@@ -170,7 +194,7 @@ def data_id_text(data_id: Any) -> str:
     return " ".join(f"{name}={data_id[name]}" for name in data_id.dimensions.required)
 
 
-def _success(result: Any, label: str) -> dict[str, Any]:
+def _success(result: Any, label: str, inputs: FoundInputs) -> dict[str, Any]:
     """Return the status of a quantum that ended well, perhaps with caveats."""
     from lsst.pipe.base import QuantumSuccessCaveats
 
@@ -185,7 +209,11 @@ def _success(result: Any, label: str) -> dict[str, Any]:
             "algorithmic": True,
         }
     if caveats & QuantumSuccessCaveats.NO_WORK:
-        return {"status": Status.NO_WORK}
+        return {
+            "status": Status.NO_WORK,
+            "error_type": inputs.no_work_type,
+            "message": _one_line(inputs.why()),
+        }
     return {}
 
 
