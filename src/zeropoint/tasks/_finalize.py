@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lsst.pipe.base as pipeBase
-import pyarrow as pa
 from astropy.table import Table, vstack
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import VisitImage
@@ -24,6 +23,7 @@ from zeropoint.recipes.finalize import FinalizeCharacterization, FinalizedDetect
 from zeropoint.recipes.finalize.products import exposure_row, star_table
 from zeropoint.recipes.finalize.schema import SchemaMapper, Sources
 from zeropoint.tasks._quantum import read_image
+from zeropoint.tasks._tables import column_names, read_table
 
 __all__ = ["FinalizeCharacterizationTaskBase", "by_tract", "loaded"]
 
@@ -39,11 +39,11 @@ class _HandleTable:
     @property
     def column_names(self) -> Sequence[str]:
         """Names of its columns."""
-        return [str(name) for name in self._handle.get(component="columns")]
+        return column_names(self._handle)
 
-    def read(self, columns: Sequence[str]) -> Table | pa.Table:
+    def read(self, columns: Sequence[str]) -> Table:
         """Return these columns."""
-        return self._handle.get(parameters={"columns": list(columns)})
+        return read_table(self._handle, columns)
 
 
 def loaded(value: Any) -> Any:

@@ -57,6 +57,10 @@ class FinalizeCharacterizationConfig(FileConfig):
     fgcmPhotometryBands = pexConfig.ListField[str](
         doc="Bands of these magnitudes.", default=["g", "r", "i", "z", "y"]
     )
+    do_follow_input_psf = pexConfig.Field[bool](
+        doc="Make stamps and model as large as those of the PSF that the image has, where that is larger?",
+        default=False,
+    )
     ap_corr_stars = pexConfig.ChoiceField[str](
         doc="Which stars measure the aperture corrections.",
         default="candidates",

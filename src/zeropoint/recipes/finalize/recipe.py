@@ -19,8 +19,9 @@ from zeropoint.errors import (
     NoPsfCandidatesError,
 )
 from zeropoint.measurement.aperture_corrections import ApCorrMap
-from zeropoint.psf.candidates import PsfCandidates
+from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
 from zeropoint.psf.measure_psf import candidate_maker, reliable_fit
+from zeropoint.psf.registry import PsfDeterminer
 from zeropoint.recipes.finalize.colors import add_fgcm_photometry, add_src_colors
 from zeropoint.recipes.finalize.config import FinalizeCharacterizationConfig
 from zeropoint.recipes.finalize.record import FinalizedDetector, Outcome
@@ -64,6 +65,7 @@ class FinalizeCharacterization:
         self.reserve_selection = self.config.reserve_selection.apply()
         #: Columns of the output; None before the first detector.
         self.schema: Schema | None = None
+        self._input = Schema()
 
     # -- columns --------------------------------------------------------------------------------------------
 
@@ -116,6 +118,27 @@ class FinalizeCharacterization:
             tolerant.allowFailure = list(self.measure_ap_corr.names)
             self.measure_ap_corr = type(self.measure_ap_corr)(tolerant, schema=self.schema)
         self.apply_ap_corr = self.config.apply_ap_corr.apply(schema=self.schema)
+
+    def psf_steps(self, size: int) -> tuple[MakePsfCandidates, PsfDeterminer]:
+        """Return the steps that cut candidates and fit the PSF.
+
+        Parameters
+        ----------
+        size
+            Side of the stamps of the image's own PSF, pixels; 0 if it has none.
+        """
+        config = self.psf_determiner.config
+        if not self.config.do_follow_input_psf or size <= (config.stampSize or 0):
+            return self.make_psf_candidates, self.psf_determiner
+        larger = config.copy()
+        larger.stampSize = size
+        if hasattr(larger, "modelSize"):
+            extent = size / (np.sqrt(2.0) if larger.useCoordinates == "sky" else 1.0)
+            side = int(extent / larger.samplingSize)
+            larger.modelSize = max(larger.modelSize, side - (1 - side % 2))
+        cut = self.make_psf_candidates.config.copy()
+        cut.kernelSize = max(cut.kernelSize, size + 2)
+        return type(self.make_psf_candidates)(cut), type(self.psf_determiner)(larger)
 
     # -- colours --------------------------------------------------------------------------------------------
 
@@ -275,9 +298,11 @@ class _Job:
     def fit_psf(self, selected: SourceCatalog) -> None:
         """Fit the PSF to the candidates that are not reserved."""
         assert self.measured is not None
-        recipe, reserved = self.recipe, selected["calib_psf_reserved"]
+        reserved = selected["calib_psf_reserved"]
+        own = self.exposure.psf
+        make_candidates, determiner = self.recipe.psf_steps(0 if own is None else own.size)
         with self.failing(Outcome.CANDIDATES_FAILED):
-            candidates = recipe.make_psf_candidates.run(self.exposure, selected)
+            candidates = make_candidates.run(self.exposure, selected)
             self.measured["psf_max_value"] = selected["psf_max_value"]
             if not len(candidates):
                 raise NoPsfCandidatesError(
@@ -287,10 +312,10 @@ class _Job:
                 )
         with self.failing(Outcome.PSF_FAILED):
             available = np.flatnonzero(~reserved[candidates.rows])
-            available = available[recipe.psf_determiner.screen(selected, candidates.rows[available])]
+            available = available[determiner.screen(selected, candidates.rows[available])]
             fitted: PsfCandidates = candidates.take(available)
             # reserved stars have no say in the model, not even in the choice of its order
-            result = reliable_fit(recipe.psf_determiner, self.exposure, fitted)
+            result = reliable_fit(determiner, self.exposure, fitted)
         self.numbers |= {f"psf_{name}": value for name, value in result.metadata.items()}
         self.numbers |= {"n_used": int(result.used.sum()), "psf_reduced_chi2": float(result.reduced_chi2)}
         with self.failing(Outcome.PSF_NOT_FINITE):
@@ -308,6 +333,7 @@ class _Job:
     def measure(self) -> None:
         """Measure the candidates with the new PSF, all neighbors hidden."""
         measured, recipe = self.measured, self.recipe
+        assert measured is not None
         with self.failing(Outcome.MEASUREMENT_FAILED):
             recipe.measurement.run(
                 self.exposure,
