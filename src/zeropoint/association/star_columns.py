@@ -46,9 +46,7 @@ def star_table(
     names = np.array(bands)[primary_bands] if len(ra) else np.zeros(0, np.array(bands).dtype)
     table = Table(
         [
-            Column(
-                np.zeros(len(ra), np.int64), "isolated_star_id", description="Id of the star, with the tract"
-            ),
+            Column(ids, "isolated_star_id", description="Id of the star, with the tract"),
             Column(
                 ra, "ra", unit="deg", description="Mean right ascension of the sources in primary_band, ICRS"
             ),
