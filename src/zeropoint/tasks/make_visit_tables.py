@@ -15,7 +15,8 @@ from lsst.utils.timer import timeMethod
 from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.exposure_catalog import COMPONENTS, ExposureCatalog
 from zeropoint.datamodel.ids import CatalogIdGenerator
-from zeropoint.recipes.visit_tables import visit_detector_table, visit_table
+# a module's names are known to config overrides, where those of its functions mean dataset types
+from zeropoint.recipes import visit_tables
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
 __all__ = [
@@ -104,7 +105,7 @@ class MakeCcdVisitTableTask(pipeBase.PipelineTask):
         lsst.pipe.base.NoWorkFound
             If no summary has a row.
         """
-        return _result(visit_detector_table(summaries))
+        return _result(visit_tables.visit_detector_table(summaries))
 
 
 class MakeVisitTableConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
@@ -168,7 +169,7 @@ class MakeVisitTableTask(pipeBase.PipelineTask):
         lsst.pipe.base.NoWorkFound
             If no summary has a row.
         """
-        return _result(visit_table(visitSummaries))
+        return _result(visit_tables.visit_table(visitSummaries))
 
 
 def _read(handles: Iterable[Any]) -> Iterator[ExposureCatalog]:
