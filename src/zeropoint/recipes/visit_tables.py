@@ -104,7 +104,7 @@ class VisitFacts:
 
     @property
     def times(self) -> dict[str, Any]:
-        """Middle and start of the exposure, TAI: as time to the nanosecond, and as MJD."""
+        """Middle and start of the exposure, TAI: as time, and as MJD."""
         middle = self.info.mjd_tai
         start = middle - 0.5 * self.info.exposure_time / 86400.0
         return {
@@ -253,14 +253,15 @@ def _add(table: Table, name: str, values: np.ndarray, unit: str | None, descript
 
 
 def _datetime(mjd: float) -> np.datetime64:
-    """Return an MJD as a time to the nanosecond (MJDs in double precision are good to 1e-6 s); NaT for NaN."""
+    """Return an MJD as a time to 0.1 ms, as observations have it; NaT for NaN."""
     if not np.isfinite(mjd):
         return np.datetime64("NaT", "ns")
     day, part = divmod(mjd, 1.0)
+    ticks = round(part * 864_000_000)
     return (
         np.datetime64("1858-11-17", "ns")
         + np.timedelta64(int(day), "D")
-        + np.timedelta64(round(part * 86400e9), "ns")
+        + np.timedelta64(ticks * 100_000, "ns")
     )
 
 
