@@ -1,0 +1,569 @@
+"""The final summary of a visit: components replaced, and statistics as if measured on an image that has them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import astropy.units as u
+import lsst.pex.config as pexConfig
+import numpy as np
+import pytest
+from astropy.table import vstack
+from hypothesis import given
+from hypothesis import strategies as st
+from lsst.images import Box, ObservationSummaryStats
+
+from recipes import small_visit as small
+from zeropoint.astrometry.boresight import Boresight, wcs_from_camera
+from zeropoint.datamodel.background_fields import background_map
+from zeropoint.datamodel.exposure import AB_FLUX_NJY, PhotoCalib
+from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
+from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.photo_calib_catalog import PhotoCalibCatalog, PhotoCalibRecord
+from zeropoint.datamodel.psf_model import GaussianPsf
+from zeropoint.datamodel.skymap import SkyMap, SkyPosition
+from zeropoint.datamodel.wcs import angular_separation
+from zeropoint.errors import InvalidInputError, NoVisitWcs
+from zeropoint.quality.summary import (
+    DEPTH_STATISTICS,
+    PSF_STATISTICS,
+    STAR_STATISTICS,
+    WCS_STATISTICS,
+    ComputeExposureSummaryStats,
+)
+from zeropoint.quality.visit_summary import (
+    statistics_columns,
+    statistics_of,
+)
+from zeropoint.recipes.update_visit_summary import UpdateVisitSummary, UpdateVisitSummaryConfig
+from zeropoint.recipes.update_visit_summary.choosers import GlobalInput, PerHealpixInput, PerTractInput
+
+FIRST, SECOND = small.DETECTORS
+ARCSEC = np.pi / 648000.0
+#: Statistics are kept in single precision.
+SINGLE = 3e-7
+#: Images in nJy are calibrated and back in single precision, pixel by pixel.
+PIXELS = 2e-6
+#: Rounding of positions on the sky, radians.
+ANGLE = 1e-13
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["nJy", "electron"])
+def visit(request):
+    return small.make_small_visit(nanojansky=request.param)
+
+
+@pytest.fixture(scope="module")
+def electrons():
+    return small.make_small_visit(nanojansky=False)
+
+
+@pytest.fixture(scope="module")
+def final(electrons):
+    """The visit with final PSFs, aperture corrections and stars."""
+    return update(electrons, **psf_inputs())
+
+
+def psf_inputs(detectors=small.DETECTORS):
+    psfs = small.final_psfs(detectors)
+    return {"psf_overrides": psfs, "ap_corr_overrides": psfs, "psf_star_catalog": small.stars()}
+
+
+def recipe(**fields):
+    config = UpdateVisitSummaryConfig()
+    config.do_refit_pointing = False
+    config.update(**fields)
+    config.validate()
+    return UpdateVisitSummary(config)
+
+
+def update(visit, fields=None, summary=None, **inputs):
+    return recipe(**(fields or {})).run(summary or visit.summary, visit.images, **inputs)
+
+
+def assert_same_statistics(ours, theirs, names, rtol=SINGLE):
+    for name in names:
+        one, other = (np.array(getattr(each, name), np.float64) for each in (ours, theirs))
+        np.testing.assert_allclose(one, other, rtol=rtol, err_msg=name)
+
+
+def assert_same_table(ours, theirs):
+    assert ours.table.colnames == theirs.table.colnames
+    for name in ours.table.colnames:
+        np.testing.assert_array_equal(ours.table[name], theirs.table[name], err_msg=name)
+    assert dict(ours.texts) == dict(theirs.texts)
+
+
+ALL = [column.name for column in statistics_columns()]
+
+
+# -- PSF and aperture corrections ---------------------------------------------------------------------------
+
+
+def test_nothing_changes_without_overrides(visit):
+    updated = update(visit, {"do_fit_sip_approximations": False}).catalog
+    assert updated.to_arrow().schema.equals(visit.summary.to_arrow().schema)
+    assert dict(updated.texts) == dict(visit.summary.texts)
+    for record in updated:
+        assert_same_statistics(statistics_of(record), statistics_of(visit.summary.find(record.id)), ALL)
+
+
+def test_statistics_are_those_of_an_image_with_the_final_psf(visit, rng):
+    updated = update(visit, **psf_inputs()).catalog
+    for detector in small.DETECTORS:
+        exposure = replace(
+            visit.exposures[detector],
+            psf=GaussianPsf(small.FINAL_SIGMA, 25),
+            ap_corr_map=small.final_ap_corr(),
+        )
+        stars = small.of_detector(small.stars(), detector)
+        expected = ComputeExposureSummaryStats().run(exposure, stars, small.background())
+        record = updated.find(detector)
+        assert_same_statistics(statistics_of(record), expected, ALL)
+        assert record.getPsf().kernel_bbox == small.final_psfs().find(detector).getPsf().kernel_bbox
+        assert record["nPsfStar"] == 4
+        assert record.getApCorrMap().keys() == small.final_ap_corr().keys()
+        before = visit.summary.find(detector)
+        assert record["magLim"] < before["magLim"]
+        assert record["skyNoise"] == before["skyNoise"]
+
+
+def test_a_detector_without_final_psf_has_none_and_says_why(electrons):
+    result = update(electrons, **psf_inputs((SECOND,)))
+    record, whole = result.catalog.find(FIRST), result.catalog.find(SECOND)
+    assert record.getPsf() is None
+    assert record.getApCorrMap() is None
+    empty = ObservationSummaryStats()
+    assert_same_statistics(
+        statistics_of(record), empty, [*PSF_STATISTICS, *STAR_STATISTICS, "magLim", "effTime"]
+    )
+    assert record["zeroPoint"] == electrons.summary.find(FIRST)["zeroPoint"]
+    assert result.reasons[FIRST]["psf"] == "the catalogue has no row for this detector"
+    assert SECOND not in result.reasons or not result.reasons[SECOND]
+    assert (whole.has("psf"), bool(np.isfinite(whole["magLim"]))) == (True, True)
+    assert result.metadata["n_complete"] == 1
+    assert result.metadata["n_without_psf"] == 1
+    assert result.metadata["reasons_psf"] == {str(FIRST): result.reasons[FIRST]["psf"]}
+
+
+def test_a_row_without_psf_counts_as_none(electrons):
+    inputs = psf_inputs()
+    inputs["psf_overrides"] = inputs["psf_overrides"].without("psf", [FIRST])
+    result = update(electrons, **inputs)
+    assert not result.catalog.find(FIRST).has("psf")
+    assert result.catalog.find(FIRST).has("apCorrMap")
+    assert np.isnan(result.catalog.find(FIRST)["psfSigma"])
+    assert result.reasons[FIRST] == {"psf": "the catalogue has none for this detector"}
+
+
+def test_a_detector_without_final_stars_has_the_psfs_own_statistics_only(electrons):
+    inputs = psf_inputs()
+    inputs["psf_star_catalog"] = small.of_detector(small.stars(), SECOND)
+    record = update(electrons, **inputs).catalog.find(FIRST)
+    assert record["nPsfStar"] == 0
+    assert np.isnan(record["starEMedian"])
+    assert record["psfSigma"] == pytest.approx(small.FINAL_SIGMA, rel=2e-3)
+
+
+def test_the_order_of_rows_and_stars_does_not_matter(final, electrons):
+    inputs = psf_inputs()
+    stars = inputs["psf_star_catalog"]
+    inputs["psf_star_catalog"] = vstack([stars[i : i + 1] for i in np.argsort(stars["slot_Centroid_x"])])
+    again = update(electrons, **inputs)
+    assert_same_table(again.catalog, final.catalog)
+
+
+def test_stars_may_be_an_arrow_table(final, electrons):
+    from zeropoint.datamodel.arrow import table_to_arrow
+
+    inputs = psf_inputs()
+    inputs["psf_star_catalog"] = table_to_arrow(inputs["psf_star_catalog"])
+    assert_same_table(update(electrons, **inputs).catalog, final.catalog)
+
+
+# -- WCS ------------------------------------------------------------------------------------------------
+
+
+def shifted(arcsec):
+    return small.wcs_catalog({d: small.detector_wcs(d, shift_arcsec=arcsec) for d in small.DETECTORS})
+
+
+def test_a_global_wcs_replaces_the_preliminary_one(electrons):
+    updated = update(electrons, {"wcs_provider": "global"}, wcs_overrides=GlobalInput(shifted(1.0))).catalog
+    for record in updated:
+        expected = ComputeExposureSummaryStats().wcs_values(
+            small.detector_wcs(record.id, shift_arcsec=1.0),
+            small.SHAPE,
+            electrons.exposures[record.id].visit_info,
+        )
+        assert_same_statistics(statistics_of(record), ObservationSummaryStats(**expected), WCS_STATISTICS)
+        # the shift is in declination, so that every corner moves alike; the tangent plane turns by a part in 1e5
+        assert record["wcs_corner_max_offset"] == pytest.approx(ARCSEC, rel=1e-4)
+        np.testing.assert_array_equal(
+            record.getWcs().coefficients, small.detector_wcs(record.id, shift_arcsec=1.0).coefficients
+        )
+    assert str(updated.table["wcs_corner_max_offset"].unit) == "rad"
+    assert "wcsTractId" not in updated.table.colnames
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, False), (1.5, True)])
+def test_a_wcs_that_moves_a_corner_too_far_is_dropped(electrons, threshold, kept):
+    fields = {"wcs_provider": "global", "wcs_consistency_threshold": threshold}
+    result = update(electrons, fields, wcs_overrides=GlobalInput(shifted(1.0)))
+    record = result.catalog.find(FIRST)
+    assert record.has("wcs") == kept
+    assert record["wcs_corner_max_offset"] == pytest.approx(ARCSEC, rel=1e-4)
+    if not kept:
+        assert np.isnan(record["ra"])
+        assert np.isnan(record["raCorners"]).all()
+        assert result.reasons[FIRST]["wcs"] == "a corner moves by 1 arcsec, more than 0.5"
+
+
+def test_without_a_preliminary_wcs_nothing_can_be_consistent(electrons):
+    summary = electrons.summary.without("wcs", [FIRST])
+    overrides = GlobalInput(shifted(0.0))
+    free = update(electrons, {"wcs_provider": "global"}, summary=summary, wcs_overrides=overrides)
+    assert free.catalog.find(FIRST).has("wcs")
+    assert np.isnan(free.catalog.find(FIRST)["wcs_corner_max_offset"])
+    strict = update(
+        electrons,
+        {"wcs_provider": "global", "wcs_consistency_threshold": 5.0},
+        summary=summary,
+        wcs_overrides=overrides,
+    )
+    assert not strict.catalog.find(FIRST).has("wcs")
+    assert strict.catalog.find(SECOND).has("wcs")
+    assert strict.reasons[FIRST]["wcs"] == "there is no preliminary WCS to compare with"
+
+
+def test_a_wcs_that_no_catalogue_has_is_never_the_preliminary_one(electrons):
+    overrides = GlobalInput(small.wcs_catalog({FIRST: small.detector_wcs(FIRST), SECOND: None}))
+    result = update(electrons, {"wcs_provider": "global"}, wcs_overrides=overrides)
+    assert result.catalog.find(FIRST).has("wcs")
+    assert not result.catalog.find(SECOND).has("wcs")
+    assert np.isnan(result.catalog.find(SECOND)["pixelScale"])
+    assert result.reasons[SECOND]["wcs"] == "the catalogue has none"
+
+
+def two_tracts():
+    """Return tracts 0 and 1, centered 36 arcsec South of the first detector and North of the second."""
+    return SkyMap.discrete([150.1, 150.1], [2.2 - 0.015, 2.2 + 0.015], [0.1, 0.1], pixelScale=1.0)
+
+
+def test_the_nearest_tract_gives_the_wcs(electrons):
+    sky_map = two_tracts()
+    catalogs = [(sky_map[1], shifted(0.2)), (sky_map[0], shifted(0.1))]
+    updated = update(electrons, {"wcs_provider": "tract"}, wcs_overrides=PerTractInput(catalogs)).catalog
+    assert updated.table["wcsTractId"].tolist() == [0, 1]
+    offsets = np.asarray(updated.table["wcs_corner_max_offset"]) / ARCSEC
+    np.testing.assert_allclose(offsets, [0.1, 0.2], rtol=1e-4)
+    other_order = update(
+        electrons, {"wcs_provider": "tract"}, wcs_overrides=PerTractInput(catalogs[::-1])
+    ).catalog
+    assert_same_table(updated, other_order)
+
+
+def test_a_tract_without_the_detector_does_not_count(electrons):
+    sky_map = two_tracts()
+    south = small.wcs_catalog({SECOND: small.detector_wcs(SECOND)})
+    overrides = PerTractInput([(sky_map[0], south), (sky_map[1], shifted(0.2))])
+    updated = update(electrons, {"wcs_provider": "tract"}, wcs_overrides=overrides).catalog
+    assert updated.table["wcsTractId"].tolist() == [1, 1]
+    none = update(electrons, {"wcs_provider": "tract"}, wcs_overrides=PerTractInput([(sky_map[0], south)]))
+    assert none.catalog.table["wcsTractId"].tolist() == [-1, 0]
+    assert none.reasons[FIRST]["wcs"] == "no catalogue has one"
+
+
+def test_the_healpix_pixel_of_the_middle_gives_the_wcs(electrons):
+    from lsst.sphgeom import HealpixPixelization, LonLat, UnitVector3d
+
+    level = 10
+    pixels = HealpixPixelization(level)
+    middle = UnitVector3d(LonLat.fromDegrees(150.1, 2.2 - 20 / 3600))
+    inside = pixels.index(middle)
+    others = [pixel for low, high in pixels.envelope(pixels.pixel(inside)) for pixel in range(low, high)]
+    catalogs = [(pixel, shifted(0.01 * (1 + i))) for i, pixel in enumerate(others) if pixel != inside]
+    catalogs.append((inside, shifted(0.5)))
+    provider = f"healpix{level}"
+    updated = update(
+        electrons, {"wcs_provider": provider}, wcs_overrides=PerHealpixInput(catalogs, level)
+    ).catalog
+    assert updated.find(FIRST)["wcsSkypixId"] == inside
+    assert updated.find(FIRST)["wcs_corner_max_offset"] == pytest.approx(0.5 * ARCSEC, rel=1e-4)
+    nearest = update(
+        electrons, {"wcs_provider": provider}, wcs_overrides=PerHealpixInput(catalogs[:-1], level)
+    ).catalog.find(FIRST)["wcsSkypixId"]
+    distances = {}
+    for pixel, _ in catalogs[:-1]:
+        center = LonLat(pixels.pixel(pixel).getCentroid())
+        lon, lat = center.getLon().asRadians(), center.getLat().asRadians()
+        distances[pixel] = float(angular_separation(lon, lat, np.deg2rad(150.1), np.deg2rad(2.2 - 20 / 3600)))
+    assert nearest == min(distances, key=distances.get)
+
+
+def test_a_catalogue_of_wcss_needs_no_boxes(electrons):
+    bare = shifted(0.3)
+    empty = {
+        name: bare.table[name] * 0 + (0 if "min" in name else -1)
+        for name in bare.table.colnames
+        if "bbox" in name
+    }
+    overrides = PerTractInput([(two_tracts()[0], bare.with_columns(empty))])
+    updated = update(electrons, {"wcs_provider": "tract"}, wcs_overrides=overrides).catalog
+    np.testing.assert_allclose(updated.table["wcs_corner_max_offset"], 0.3 * ARCSEC, rtol=1e-4)
+    assert updated.find(FIRST).getWcs() is not None
+
+
+# -- photometric calibration -----------------------------------------------------------------------------
+
+
+def calibrations(zeropoint, detectors=small.DETECTORS):
+    gray = np.array([[AB_FLUX_NJY * 10 ** (-0.4 * zeropoint)]])
+    return PhotoCalibCatalog.from_records(
+        [
+            PhotoCalibRecord(
+                d,
+                small.VISIT,
+                small.BOX,
+                gray,
+                superstar=np.array([[1.0, 0.01]]),
+                calibration_err=0.01 * gray[0, 0],
+            )
+            for d in detectors
+        ]
+    )
+
+
+def test_a_global_photometric_calibration_replaces_the_preliminary_one(electrons):
+    result = update(
+        electrons,
+        {"photo_calib_provider": "global"},
+        photo_calib_overrides=GlobalInput(calibrations(30.5)),
+    )
+    record, before = result.catalog.find(FIRST), electrons.summary.find(FIRST)
+    assert record["zeroPoint"] == pytest.approx(30.5, abs=1e-5)
+    # fainter by half a magnitude at the same number of electrons
+    assert record["magLim"] - before["magLim"] == pytest.approx(30.5 - before["zeroPoint"], abs=1e-5)
+    calib = record.getPhotoCalib()
+    expected = calibrations(30.5).find(FIRST).getPhotoCalib()
+    x, y = np.array([0.0, 159.0]), np.array([119.0, 5.0])
+    np.testing.assert_allclose(calib.at(x=x, y=y), expected.at(x=x, y=y), rtol=1e-14)
+    assert calib.calibration_err == pytest.approx(expected.calibration_err)
+
+
+def test_the_nearest_tract_gives_the_photometric_calibration(electrons):
+    sky_map = two_tracts()
+    catalogs = [(sky_map[0], calibrations(30.0)), (sky_map[1], calibrations(30.1))]
+    result = update(
+        electrons,
+        {"photo_calib_provider": "tract"},
+        summary=electrons.summary,
+        photo_calib_overrides=PerTractInput(catalogs),
+    )
+    assert result.catalog.table["photoCalibTractId"].tolist() == [0, 1]
+    np.testing.assert_allclose(result.catalog.table["zeroPoint"], [30.0, 30.1], atol=1e-5)
+
+
+def test_without_a_wcs_no_tract_gives_a_photometric_calibration(electrons):
+    result = update(
+        electrons,
+        {"photo_calib_provider": "tract"},
+        summary=electrons.summary.without("wcs", [FIRST]),
+        photo_calib_overrides=PerTractInput([(two_tracts()[0], calibrations(30.0))]),
+    )
+    record = result.catalog.find(FIRST)
+    assert record["photoCalibTractId"] == -1
+    assert not record.has("photoCalib")
+    assert np.isnan([record["zeroPoint"], record["magLim"], record["effTime"]]).all()
+    assert result.reasons[FIRST]["photoCalib"] == "without a WCS no tract can be chosen"
+
+
+def test_an_exposure_catalogue_may_hold_the_photometric_calibrations(electrons):
+    catalog = ExposureCatalog.from_rows(
+        [ExposureRow(FIRST, small.VISIT, bbox=small.BOX, photo_calib=PhotoCalib(2.5, 0.1))]
+    )
+    result = update(electrons, {"photo_calib_provider": "global"}, photo_calib_overrides=GlobalInput(catalog))
+    assert result.catalog.find(FIRST).getPhotoCalib() == PhotoCalib(2.5, 0.1)
+    assert not result.catalog.find(SECOND).has("photoCalib")
+
+
+# -- background ------------------------------------------------------------------------------------------
+
+
+def test_a_further_background_changes_level_and_noise(visit):
+    # the slope is as large as the noise: by eye it is not to be missed
+    layer = small.background(50.0, 60.0)
+    maps = []
+    for detector in small.DETECTORS:
+        calib, image = visit.exposures[detector].photo_calib, visit.images[detector]
+        scale = calib.calibration_mean if image.unit == u.nJy else 1.0
+        maps.append(
+            [
+                background_map(each.scaled(scale), image.unit, cells=True)
+                for each in (small.background(), layer)
+            ]
+        )
+    originals, overrides = ({d: pair[k] for d, pair in zip(small.DETECTORS, maps)} for k in (0, 1))
+    pixels = {d: np.array(image.image.array) for d, image in visit.images.items()}
+    updated = update(
+        visit,
+        {"background_provider": "replacement"},
+        background_originals=originals,
+        background_overrides=overrides,
+    ).catalog
+    for detector in small.DETECTORS:
+        np.testing.assert_array_equal(visit.images[detector].image.array, pixels[detector])
+        exposure = visit.exposures[detector].copy()
+        exposure.image -= layer.image()
+        both = small.background()
+        both.append(layer.components[0])
+        stars = small.of_detector(small.stars(small.SIGMA), detector)
+        expected = ComputeExposureSummaryStats().run(exposure, stars, both)
+        assert_same_statistics(
+            statistics_of(updated.find(detector)),
+            expected,
+            ["skyBg", "skyNoise", "meanVar", *DEPTH_STATISTICS],
+            PIXELS,
+        )
+        assert updated.find(detector)["skyBg"] == pytest.approx(small.SKY + 50.0)
+
+
+def test_backgrounds_in_a_unit_that_says_nothing_are_refused(electrons):
+    layer = background_map(small.background(), u.adu)
+    with pytest.raises(
+        InvalidInputError, match="the background is in adu, and only electron and nJy are known"
+    ):
+        update(
+            electrons,
+            {"background_provider": "replacement"},
+            background_overrides=dict.fromkeys(small.DETECTORS, layer),
+        )
+
+
+# -- pointing and FITS forms ------------------------------------------------------------------------------
+
+
+def test_wcss_that_headers_hold_are_left_as_they_are(electrons):
+    updated = update(electrons).catalog
+    assert updated.texts["wcs"] == electrons.summary.texts["wcs"]
+    assert (np.asarray(updated.table["wcs_sip_delta_sky"]) < ANGLE).all()
+    assert (np.asarray(updated.table["wcs_sip_delta_pixel"]) < 1e-6).all()
+
+
+def test_without_a_camera_regions_come_from_the_wcss(electrons):
+    result = update(electrons, {"do_refit_pointing": True})
+    assert set(result.visit_geometry.detector_regions) == set(small.DETECTORS)
+    assert np.isnan(result.catalog.table["wcs_visit_pointing_residual"]).all()
+    assert result.metadata["has_camera"] is False
+
+
+def test_a_wcs_that_the_camera_contradicts_takes_its_statistics_along():
+    camera, boresight = small.make_camera(), Boresight(150.0, 2.0, 10.0)
+    wcs = {d: wcs_from_camera(camera, d, small.SHAPE, boresight) for d in small.PLACES}
+    visit = small.black_visit(wcs)
+    wcs[7] = wcs[7].with_affine(np.eye(2), np.array([0.0, 120.0 * ARCSEC]))
+    made = recipe(do_refit_pointing=True, wcs_provider="global")
+
+    def run(wcs):
+        overrides = GlobalInput(small.wcs_catalog(wcs))
+        return made.run(visit.summary, visit.images, wcs_overrides=overrides, camera=camera)
+
+    result = run(wcs)
+    assert [record.has("wcs") for record in result.catalog] == [d != 7 for d in small.PLACES]
+    gone, kept = result.catalog.find(7), result.catalog.find(4)
+    assert np.isnan([gone["ra"], gone["wcs_sip_delta_sky"]]).all()
+    assert np.isnan(gone["raCorners"]).all()
+    assert np.isfinite([kept["ra"], kept["wcs_sip_delta_sky"]]).all()
+    assert result.reasons[7]["wcs"] == "the camera's geometry contradicts it"
+    assert result.metadata["n_wcs_removed"] == 1
+    wrong = wcs[0].with_affine(2.0 * np.eye(2), np.zeros(2))
+    with pytest.raises(NoVisitWcs) as caught:
+        run(dict.fromkeys(small.PLACES, wrong))
+    partial = caught.value.record
+    assert not any(record.has("wcs") for record in partial.catalog)
+    assert np.isnan(partial.catalog.table["ra"]).all()
+    assert partial.catalog.table.colnames == result.catalog.table.colnames
+
+
+# -- inputs that cannot be used ----------------------------------------------------------------------------
+
+
+def test_what_belongs_to_another_visit_is_refused(electrons):
+    inputs = psf_inputs()
+    inputs["psf_overrides"] = small.final_psfs(visit=8)
+    with pytest.raises(InvalidInputError, match="visit 7 detector 3: the psf to be used is of visit 8"):
+        update(electrons, **inputs)
+
+
+def test_components_of_another_size_are_refused(electrons):
+    inputs = psf_inputs()
+    wide = {"base_PsfFlux_instFlux": ChebyshevPolynomial.constant(161, 120, 1.0)}
+    rows = [ExposureRow(d, small.VISIT, bbox=small.BOX, ap_corr_map=wide) for d in small.DETECTORS]
+    inputs["ap_corr_overrides"] = ExposureCatalog.from_rows(rows)
+    with pytest.raises(InvalidInputError, match="is of 161 x 120 pixels, the image of 160 x 120"):
+        update(electrons, **inputs)
+
+
+def test_images_of_another_size_are_refused(electrons):
+    part = electrons.images[FIRST][Box.factory[0:100, 0:160]]
+    with pytest.raises(InvalidInputError, match=r"the summary has the box .*, but the image"):
+        recipe().run(electrons.summary, {**electrons.images, FIRST: part})
+
+
+def test_stars_without_detector_and_summaries_without_statistics_are_refused(electrons):
+    inputs = psf_inputs()
+    inputs["psf_star_catalog"].remove_column("detector")
+    with pytest.raises(InvalidInputError, match="psf_star_catalog has no column 'detector'"):
+        update(electrons, **inputs)
+    with pytest.raises(InvalidInputError, match="input_summary_catalog has no column ra, dec"):
+        update(electrons, summary=small.final_psfs())
+    with pytest.raises(ValueError, match="need psf_star_catalog"):
+        update(electrons, psf_overrides=small.final_psfs())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"wcs_consistency_threshold": 0.5}, "wcs_consistency_threshold.*wcs_provider is 'input_summary'"),
+        ({"do_write_visit_geometry": True}, "do_write_visit_geometry.*needs do_refit_pointing"),
+        ({"wcs_provider": "healpix99"}, "wcs_provider"),
+        ({"wcs_provider": "nearest"}, "wcs_provider"),
+        ({"background_provider": "tract"}, "background_provider"),
+    ],
+)
+def test_configurations_that_cannot_work_name_the_field(fields, message):
+    with pytest.raises(pexConfig.FieldValidationError) as caught:
+        recipe(**fields)
+    assert re.search(message, str(caught.value), re.DOTALL)
+
+
+# -- choosing among regions -------------------------------------------------------------------------------
+
+
+@given(
+    centers=st.lists(
+        st.tuples(st.floats(0.0, 359.0), st.floats(-80.0, 80.0)), min_size=1, max_size=6, unique=True
+    ),
+    present=st.sets(st.integers(0, 5)),
+    at=st.tuples(st.floats(0.0, 359.0), st.floats(-80.0, 80.0)),
+    order=st.randoms(use_true_random=False),
+)
+def test_the_tract_chosen_is_the_nearest_of_those_that_have_the_detector(centers, present, at, order):
+    sky_map = SkyMap.discrete([c[0] for c in centers], [c[1] for c in centers], [0.1] * len(centers))
+    catalogs = [(sky_map[i], _Rows({7: i} if i in present else {})) for i in range(len(centers))]
+    order.shuffle(catalogs)
+    position = SkyPosition(*np.deg2rad(at))
+    region, record = PerTractInput(catalogs).best_for_detector(7, center=position)
+    separations = {
+        i: float(angular_separation(*position, *sky_map[i].ctr_coord))
+        for i in range(len(centers))
+        if i in present
+    }
+    expected = min(separations, key=lambda i: (separations[i], i)) if separations else -1
+    assert region == expected
+    assert record == (expected if separations else None)
+
+
+class _Rows(dict):
+    find = dict.get
