@@ -37,7 +37,7 @@ def table_to_arrow(table: Table) -> pa.Table:
         elif values.dtype.kind == "O":
             array = pa.array([str(v) for v in values], pa.string())
         elif values.dtype.kind in "SU":
-            array = pa.array([str(v) for v in values.astype(str)], pa.string())
+            array = pa.array(values.astype(str), pa.string())
         else:
             mask = np.asarray(column.mask) if hasattr(column, "mask") else None
             array = pa.array(values, mask=mask if mask is not None and mask.any() else None)

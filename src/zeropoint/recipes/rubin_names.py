@@ -64,6 +64,8 @@ EQUIVALENTS = {
     "InstallGaussianPsfTask": "zeropoint.pixels.simple_psf",
     "InterpImageConfig": "zeropoint.pixels.interpolation",
     "InterpImageTask": "zeropoint.pixels.interpolation",
+    "IsolatedStarAssociationConfig": "zeropoint.tasks.isolated_star_association",
+    "IsolatedStarAssociationTask": "zeropoint.tasks.isolated_star_association",
     "LoadReferenceObjectsConfig": "zeropoint.catalogs.references",
     "MagnitudeErrorLimit": "zeropoint.catalogs.selectors",
     "MagnitudeLimit": "zeropoint.catalogs.selectors",
@@ -100,6 +102,8 @@ EQUIVALENTS = {
     "RequireIsolated": "zeropoint.catalogs.selectors",
     "RequirePrimary": "zeropoint.catalogs.selectors",
     "RequireUnresolved": "zeropoint.catalogs.selectors",
+    "ReserveIsolatedStarsConfig": "zeropoint.association.reserve",
+    "ReserveIsolatedStarsTask": "zeropoint.association.reserve",
     "ReserveSourcesConfig": "zeropoint.catalogs.reserve",
     "ReserveSourcesTask": "zeropoint.catalogs.reserve",
     "ScienceSourceSelectorConfig": "zeropoint.catalogs.selectors",
@@ -126,6 +130,7 @@ _RENAMED = {
     "CalibrateTask": "CalibrateTask",
     "CharacterizeImageTask": "CharacterizeImageTask",
     "InterpImageTask": "InterpolateDefects",
+    "IsolatedStarAssociationTask": "IsolatedStarAssociationTask",
     "InterpImageConfig": "InterpolateDefectsConfig",
 }
 
