@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column, MaskedColumn, Table
+from astropy.table import Column as AstropyColumn
+from astropy.table import MaskedColumn, Table
 
 from zeropoint.datamodel.exposure import AB_FLUX_NJY
 from zeropoint.errors import InvalidInputError
@@ -53,21 +54,21 @@ class Functor:
         """Columns that are read."""
         return self.args
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return the output column of a table that has the inputs; units and descriptions come with it."""
         raise NotImplementedError
 
 
-class CopiedColumn(Functor):
-    """``Column``: the input as it is."""
+class Column(Functor):
+    """The input as it is."""
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return the column."""
         return table[self.args[0]]
 
 
-class Index(CopiedColumn):
-    """``Index``: the row id."""
+class Index(Column):
+    """The row id."""
 
     n_args: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]] = ("id",)
@@ -76,7 +77,7 @@ class Index(CopiedColumn):
 class SinglePrecisionFloatColumn(Functor):
     """The input in single precision; numbers beyond its range become infinite."""
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return the column as float32."""
         column = table[self.args[0]]
         return _like(column, _single(np.asarray(column)), column.unit)
@@ -85,7 +86,7 @@ class SinglePrecisionFloatColumn(Functor):
 class CoordColumn(Functor):
     """A coordinate, radians to degrees, double precision."""
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return degrees."""
         column = _radians(table, self.args[0], u.rad)
         return _like(column, np.rad2deg(np.asarray(column, np.float64)), "deg")
@@ -108,7 +109,7 @@ class _ErrorColumn(Functor):
 
     power: ClassVar[int] = 1
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return degrees to the power of the input's radians."""
         column = _radians(table, self.args[0], u.rad**self.power)
         values = np.asarray(column)
@@ -164,7 +165,7 @@ class LocalNanojansky(_LocalCalibration):
         """Flux and calibration."""
         return self.args[0], self.args[2]
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return nJy."""
         return _like(table[self.args[0]], _single(self.flux(table)), "nJy", "calibrated flux")
 
@@ -177,7 +178,7 @@ class LocalNanojanskyErr(_LocalCalibration):
         """Error and calibration."""
         return self.args[1], self.args[2]
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return nJy."""
         return _like(
             table[self.args[1]], _single(self.flux_err(table)), "nJy", "1-sigma error of the calibrated flux"
@@ -187,7 +188,7 @@ class LocalNanojanskyErr(_LocalCalibration):
 class LocalMagnitude(LocalNanojansky):
     """AB magnitude by the local calibration; NaN of a flux that is not positive."""
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return AB magnitudes."""
         flux = self.flux(table)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -203,7 +204,7 @@ class LocalMagnitudeErr(_LocalCalibration):
         """Flux, error and calibration."""
         return self.args[:3]
 
-    def __call__(self, table: Table) -> Column:
+    def __call__(self, table: Table) -> AstropyColumn:
         """Return magnitudes."""
         flux = self.flux(table)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -213,24 +214,22 @@ class LocalMagnitudeErr(_LocalCalibration):
 
 #: Functors by the names that functor files use.
 FUNCTORS: Mapping[str, type[Functor]] = {
-    "Column": CopiedColumn,
-    **{
-        kind.__name__: kind
-        for kind in (
-            CoordColumn,
-            DecColumn,
-            DecErrColumn,
-            Index,
-            LocalMagnitude,
-            LocalMagnitudeErr,
-            LocalNanojansky,
-            LocalNanojanskyErr,
-            RAColumn,
-            RADecCovColumn,
-            RAErrColumn,
-            SinglePrecisionFloatColumn,
-        )
-    },
+    kind.__name__: kind
+    for kind in (
+        Column,
+        CoordColumn,
+        DecColumn,
+        DecErrColumn,
+        Index,
+        LocalMagnitude,
+        LocalMagnitudeErr,
+        LocalNanojansky,
+        LocalNanojanskyErr,
+        RAColumn,
+        RADecCovColumn,
+        RAErrColumn,
+        SinglePrecisionFloatColumn,
+    )
 }
 
 
@@ -275,7 +274,7 @@ def _single(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
 
 
-def _radians(table: Table, name: str, unit: u.UnitBase) -> Column:
+def _radians(table: Table, name: str, unit: u.UnitBase) -> AstropyColumn:
     """Return a column, which must be in radians (or have no unit)."""
     column = table[name]
     if column.unit is not None and u.Unit(column.unit) != unit:
@@ -283,10 +282,12 @@ def _radians(table: Table, name: str, unit: u.UnitBase) -> Column:
     return column
 
 
-def _like(column: Column, values: np.ndarray, unit: Any, description: str | None = None) -> Column:
+def _like(
+    column: AstropyColumn, values: np.ndarray, unit: Any, description: str | None = None
+) -> AstropyColumn:
     """Return new values with the mask of a column, and its description where no other is given."""
     text = column.description if description is None else description
     mask = getattr(column, "mask", None)
     if isinstance(mask, np.ndarray) and mask.any():
         return MaskedColumn(values, mask=mask, unit=unit, description=text)
-    return Column(values, unit=unit, description=text)
+    return AstropyColumn(values, unit=unit, description=text)
