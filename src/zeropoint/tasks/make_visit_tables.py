@@ -15,6 +15,7 @@ from lsst.utils.timer import timeMethod
 from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.exposure_catalog import COMPONENTS, ExposureCatalog
 from zeropoint.datamodel.ids import CatalogIdGenerator
+
 # a module's names are known to config overrides, where those of its functions mean dataset types
 from zeropoint.recipes import visit_tables
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
