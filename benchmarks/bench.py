@@ -74,6 +74,7 @@ class PluginTimer:
 
     def _timed(self, name: str, measure: Callable[[Any], None]) -> Callable[[Any], None]:
         def timed(context: Any) -> None:
+            """Measure, and add the CPU seconds to the plugin's."""
             self.seconds[name] = self.seconds.get(name, 0.0) + cpu(lambda: measure(context))[0]
 
         return timed
@@ -196,6 +197,7 @@ def table(recipe: dict[str, Any], peer: dict[str, Any]) -> list[str]:
     lines = [f"{'stage':<36}{'zeropoint':>10}{'sep':>8}{'ratio':>7}  (CPU seconds)"]
 
     def line(name: str, own: float, other: float | None = None, note: str = "") -> None:
+        """Append a row: CPU seconds of our own, of the peer, their ratio, a remark."""
         ratio = f"{other:8.3f}{own / other:7.2f}" if other else " " * 15
         lines.append(f"{name:<36}{own:10.3f}{ratio}  {note}".rstrip())
 

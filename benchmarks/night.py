@@ -84,6 +84,7 @@ def judge(repository: Path, out: str, n: int, spoiled: dict[str, int]) -> bool:
 
 
 def main() -> int:
+    """Calibrate a night with `zeropoint run`, count what came of it, and compare with `pipetask` on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-n", type=int, default=40, help="exposures (default 40)")
     parser.add_argument("--size", type=int, default=1024, help="image side, pixels (default 1024)")

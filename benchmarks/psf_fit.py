@@ -95,6 +95,7 @@ def shape_errors(drawn, truth):
 
 
 def main():
+    """Time the fit of a PSF in a process of its own, then the same beside Piff."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -34,10 +34,12 @@ SKY_SCHEMA = pa.schema(
 
 
 def peak_mb() -> float:
+    """Return the largest memory that this process has had, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
 def compare_indices(n: int = 1_000_000, n_loop: int = 100_000) -> None:
+    """Print how many positions a second get their trixel, beside a loop over sphgeom; they must agree."""
     rng = np.random.default_rng(1)
     ra, dec = rng.uniform(0, 2 * np.pi, n), np.arcsin(rng.uniform(-1, 1, n))
     htm_index(ra[:10], dec[:10], 7)  # compiled
@@ -56,6 +58,7 @@ def compare_indices(n: int = 1_000_000, n_loop: int = 100_000) -> None:
 
 
 def write_catalogue(path: Path, n: int) -> None:
+    """Write a random catalogue of n stars with proper motions and four bands, in pieces of a million rows."""
     rng = np.random.default_rng(2)
     schema = None
     writer = None
@@ -80,6 +83,7 @@ def write_catalogue(path: Path, n: int) -> None:
 
 
 def ingest(millions: float) -> None:
+    """Print speed and memory of the ingestion of so many million rows, and of the same again."""
     n = int(millions * 1e6)
     with tempfile.TemporaryDirectory() as folder:
         path, repository = Path(folder) / "gaia_like.parquet", Path(folder) / "repo"

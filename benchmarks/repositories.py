@@ -71,6 +71,7 @@ def zeropoints(repository: Path, instrument: str, out: str) -> int:
 
 
 def main() -> int:
+    """Calibrate the real images through a repository and count the zeropoints; 1 if an image has none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the test data")
     arguments = parser.parse_args()

@@ -47,6 +47,10 @@ class HsmPlugin(MeasurementPlugin):
     """Shared by plugins that measure footprint boxes."""
 
     def source_boxes(self, context: MeasurementContext) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes of sources' pixels, int64, shape (n, 4), and the status of each, 0 where it can be measured.
+
+        Boxes are the footprints', cut to `MAX_REACH` pixels about the centre.
+        """
         boxes, status = context.boxes.copy(), np.zeros(len(context), np.int64)
         clip_boxes(context.boxes, context.x, context.y, MAX_REACH, boxes, status)
         return boxes, status
@@ -93,6 +97,7 @@ class HsmPlugin(MeasurementPlugin):
         return out.copy(), status.copy()
 
     def set_flags(self, context: MeasurementContext, status: np.ndarray) -> None:
+        """Set the flags that all these plugins have from the status of each source, int64, shape (n,), in place."""
         cat, name = context.catalog, self.name
         cat[f"{name}_flag"] = (status != 0) | context.centroid_flagged
         cat[f"{name}_flag_no_pixels"] = status == NO_PIXELS
@@ -123,6 +128,7 @@ class HsmMoments(HsmPlugin):
         self.alias_bad_centroid(schema)
 
     def store(self, context: MeasurementContext, values: np.ndarray) -> None:
+        """Fill the columns, in place, from x, y, xx, yy, xy and flux, float64, shape (n, 6), pixels and counts."""
         cat, name = context.catalog, self.name
         for k, column in enumerate(("x", "y", "xx", "yy", "xy")):
             cat[f"{name}_{column}"] = values[:, k]
