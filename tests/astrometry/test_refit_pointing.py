@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import starlink.Ast as Ast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lsst.images import Box
-from lsst.images.cameras import CameraFrameSet, CameraFrameSetSerializationModel
+from lsst.images.cameras import CameraFrameSet
 from lsst.sphgeom import UnitVector3d
 
-from zeropoint.astrometry.boresight import Boresight, detectors_of, wcs_from_camera
+from tasks.camera_of_four import ARCSEC, BOX, HEIGHT, PLACES, WIDTH, camera_wcs, make_camera
+from zeropoint.astrometry.boresight import Boresight, detectors_of
 from zeropoint.astrometry.refit_pointing import RefitPointing, RefitPointingConfig
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
 from zeropoint.datamodel.visit_geometry import VisitGeometry
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation, unit_vectors
 from zeropoint.errors import InvalidInputError, NoVisitWcs
-
-WIDTH, HEIGHT = 1000, 800
-BOX = Box.factory[0:HEIGHT, 0:WIDTH]
-SCALE = 0.4  # arcsec per pixel
-ARCSEC = np.pi / 648000.0
-#: Where the first pixel of each detector lies in the focal plane, in pixels.
-PLACES = {0: (-1050.0, -850.0), 1: (50.0, -850.0), 4: (-1050.0, 50.0), 7: (50.0, 50.0)}
-
-
-def make_camera(parity: float = 1.0) -> CameraFrameSet:
-    """Return a camera of four detectors with a little distortion."""
-    frames = Ast.FrameSet(Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
-    # r -> r (1 + k r^2): 3 pixels at a distance of 1,400
-    distortion = Ast.PcdMap(1e-9, [0.0, 0.0])
-    scale = Ast.MatrixMap([[parity * SCALE * ARCSEC, 0.0], [0.0, SCALE * ARCSEC]])
-    to_angle = Ast.CmpMap(distortion, scale, True)
-    frames.addframe(1, to_angle, Ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad"))
-    for number, (x, y) in PLACES.items():
-        frame = Ast.Frame(2, f"Ident=DETECTOR_{number:03d},Unit(1)=pixel,Unit(2)=pixel")
-        frame.set(f"Bottom(1)=0,Bottom(2)=0,Top(1)={WIDTH},Top(2)={HEIGHT}")
-        frames.addframe(1, Ast.ShiftMap([-x, -y]), frame)
-    lines: list[str] = []
-
-    class Sink:
-        def astsink(self, text: str) -> None:
-            lines.append(text)
-
-    Ast.Channel(None, Sink()).write(frames)
-    model = CameraFrameSetSerializationModel(instrument="cam", ast="\n".join(lines))
-    camera: CameraFrameSet = model.deserialize(None)  # type: ignore[arg-type]
-    return camera
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +25,6 @@ def camera() -> CameraFrameSet:
 
 def make_catalog(wcs: dict[int, SkyWcs | None]) -> ExposureCatalog:
     return ExposureCatalog.from_rows([ExposureRow(d, 12, bbox=BOX, wcs=each) for d, each in wcs.items()])
-
-
-def camera_wcs(camera: CameraFrameSet, boresight: Boresight) -> dict[int, SkyWcs | None]:
-    return {d: wcs_from_camera(camera, d, (HEIGHT, WIDTH), boresight) for d in PLACES}
 
 
 def moved(wcs: SkyWcs | None, arcsec: float) -> SkyWcs:

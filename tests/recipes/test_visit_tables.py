@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import astropy.units as u
 import numpy as np
 import pytest
+import yaml
 from astropy.coordinates import AltAz, EarthLocation, SkyCoord
 from astropy.table import Column, Table
 from astropy.time import Time
@@ -22,26 +25,6 @@ from zeropoint.quality.visit_summary import DetectorSummary, make_visit_summary
 from zeropoint.recipes.visit_tables import visit_detector_table, visit_facts, visit_table
 
 BOX = Box.factory[0:4176, 0:2048]
-#: Columns of the tables Visit and VisitDetector in the data model of Rubin's releases (lsst-sdm-schemas, 2026).
-VISIT = (
-    "visit physical_filter band ra dec skyRotation azimuth altitude zenithDistance airmass expTime expMidpt "
-    "expMidptMJD obsStart obsStartMJD"
-)
-VISIT_DETECTOR = (
-    "visitId detector physical_filter band ra dec pixelScale zenithDistance expTime zeroPoint psfSigma psfArea psfIxx "
-    "psfIyy psfIxy skyBg skyNoise astromOffsetMean astromOffsetStd starComa1Median starComa2Median "
-    "starTrefoil1Median starTrefoil2Median starKurtosisMedian starE41Median starE42Median nPsfStar "
-    "psfStarDeltaE1Median psfStarDeltaE2Median psfStarDeltaE1Scatter psfStarDeltaE2Scatter psfStarDeltaSizeMedian "
-    "psfStarDeltaSizeScatter psfStarScaledDeltaSizeScatter psfTraceRadiusDelta psfApFluxDelta "
-    "psfApCorrSigmaScaledDelta maxDistToNearestPsf starEMedian starUnNormalizedEMedian seeing skyRotation expMidpt "
-    "expMidptMJD obsStart obsStartMJD darkTime xSize ySize llcra llcdec ulcra ulcdec urcra urcdec lrcra lrcdec "
-    "effTime effTimePsfSigmaScale effTimeSkyBgScale effTimeZeroPointScale magLim wcsCornerMaxOffset "
-    "wcsDetectorPointingResidual wcsVisitPointingResidual wcsPreliminaryDetectorPointingResidual "
-    "wcsPreliminaryVisitPointingResidual wcsSIPDeltaSky wcsSIPDeltaPixel shapeletsIqScore "
-    "centroidDiffShapeletsVsSlotMedian shapeletsStarEMedian refCatSourceDensity "
-    "psfAdaptiveIncludeThresholdMultiplier shapeletsStarUnNormalizedEMedian psfAdaptiveThresholdValue "
-    "shapeletsOnlyIqScore nShapeletsStar"
-)
 ANGLES = (
     "wcs_corner_max_offset",
     "wcs_detector_pointing_residual",
@@ -109,10 +92,31 @@ def detectors() -> Table:
     return visit_detector_table([(make_final(v), ids(v)) for v in (11, 7)])
 
 
+def rubins_columns(table: str) -> dict[str, dict[str, str]]:
+    """Return the columns of a table in the data model of the LSST camera's releases."""
+    schemas = resources.files("lsst.sdm.schemas")
+    model, base = (yaml.safe_load(schemas.joinpath(f"{n}.yaml").read_text()) for n in ("lsstcam", "drp_base"))
+    names = next(t for t in model["tables"] if t["name"] == table)["columnRefs"]["base"][table]
+    columns = next(t for t in base["tables"] if t["name"] == table)["columns"]
+    return {column["name"]: column for column in columns if column["name"] in names}
+
+
 def test_columns_are_those_of_rubins_data_model(detectors: Table) -> None:
-    assert set(detectors.colnames) - {"detectorId", "ccdVisitId"} == set(VISIT_DETECTOR.split())
+    kinds = {"double": "f", "float": "f", "int": "i", "long": "i", "char": "U", "timestamp": "M"}
     visits = visit_table([make_summary(7)])
-    assert set(visits.colnames) - {"visitId"} == set(VISIT.split())
+    for name, table, ours in (
+        ("Visit", visits, {"visitId"}),
+        # the task's table has the ids besides
+        ("VisitDetector", detectors, {"detectorId", "ccdVisitId"}),
+    ):
+        columns = rubins_columns(name)
+        assert set(table.colnames) - ours == set(columns)
+        for column, about in columns.items():
+            assert table[column].dtype.kind == kinds[about["datatype"]], column
+            # our counts are electrons
+            unit = about.get("ivoa:unit", "").replace("count", "").replace("adu", "electron").lstrip("/")
+            if unit and unit != "deg**2":
+                assert table[column].unit == u.Unit(unit), column
 
 
 def test_rows_are_sorted_whatever_the_order_of_the_visits(detectors: Table) -> None:
