@@ -46,6 +46,8 @@ class MeasureConfig(pipeBase.PipelineTaskConfig, pipelineConnections=MeasureConn
     fail_on = pexConfig.ListField[int](doc="Exposures that raise an AlgorithmError.", default=[])
     partial_on = pexConfig.ListField[int](doc="Exposures that end with partial outputs.", default=[])
     crash_on = pexConfig.ListField[int](doc="Exposures that raise something else after a put.", default=[])
+    crash_detector = pexConfig.Field[int](doc="Only this detector crashes.", default=None, optional=True)
+    no_work_on = pexConfig.ListField[int](doc="Exposures that have nothing to do.", default=[])
     hang_on = pexConfig.ListField[int](doc="Exposures that never end.", default=[])
     kill_on = pexConfig.ListField[int](doc="Exposures whose process kills itself.", default=[])
     kill_once = pexConfig.Field[str](
@@ -67,6 +69,8 @@ class MeasureTask(pipeBase.PipelineTask):
 
     def runQuantum(self, butlerQC: Any, inputRefs: Any, outputRefs: Any) -> None:
         exposure = butlerQC.quantum.dataId["exposure"]
+        if exposure in self.config.no_work_on:
+            raise pipeBase.NoWorkFound("dark night")
         result = self.run(butlerQC.get(inputRefs.numbers))
         time.sleep(self.config.seconds)
         if exposure in self.config.hang_on:
@@ -78,7 +82,8 @@ class MeasureTask(pipeBase.PipelineTask):
             butlerQC.put(result.stars, outputRefs.stars)
             raise error from TooFewPhotons(3)
         butlerQC.put(result.stars, outputRefs.stars)
-        if exposure in self.config.crash_on:
+        crashes = self.config.crash_detector in (None, butlerQC.quantum.dataId["detector"])
+        if exposure in self.config.crash_on and crashes:
             raise ValueError("a defect")
         if exposure in self.config.full_on:
             raise OSError(28, "No space left on device", "mock_pixels")

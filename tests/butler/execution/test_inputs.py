@@ -9,7 +9,7 @@ import lsst.pipe.base.connectionTypes as cT
 import pytest
 from astropy.table import Table
 from lsst.daf.butler import CollectionType, DatasetType
-from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections
+from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
 
 from butler.execution.conftest import Mock
 from butler.execution.mock_repository import make_repository
@@ -38,6 +38,26 @@ class MatchConfig(PipelineTaskConfig, pipelineConnections=MatchConnections):
 class MatchTask(PipelineTask):
     ConfigClass = MatchConfig
     _DefaultName = "match"
+
+
+class SkyConnections(PipelineTaskConnections, dimensions=(*DETECTOR, "skymap")):
+    numbers = cT.Input(name="raw_numbers", storageClass="ArrowAstropy", dimensions=DETECTOR, doc="input")
+    sky_map = cT.Input(name="skyMap", storageClass="StructuredDataDict", dimensions=("skymap",), doc="map")
+    tile = cT.Output(
+        name="mock_tile", storageClass="StructuredDataDict", dimensions=(*DETECTOR, "skymap"), doc="output"
+    )
+
+
+class SkyConfig(PipelineTaskConfig, pipelineConnections=SkyConnections):
+    pass
+
+
+class SkyTask(PipelineTask):
+    ConfigClass = SkyConfig
+    _DefaultName = "sky"
+
+    def run(self, numbers: Table, sky_map: dict[str, str]) -> Struct:
+        return Struct(tile={"map": sky_map["name"]})
 
 
 class OtherCam:
@@ -123,3 +143,32 @@ def test_where_no_data_fit_only_inputs_that_hold_the_data_are_named(
     assert message.startswith("nothing to run: there is raw_numbers in MockCam/raw, but none that fits -d ")
     assert message.endswith("raw_numbers --collections MockCam/raw` lists what there is.")
     assert not any("no rows" in text or "doomed" in text for text in caplog.messages)
+
+
+def test_the_sky_map_is_found_where_there_is_one_and_asked_for_where_there_are_several(two: Mock) -> None:
+    path = two.root / "sky.yaml"
+    path.write_text("description: s\ntasks:\n  sky: butler.execution.test_inputs.SkyTask\n")
+    query, pipeline = "instrument = 'MockCam' AND exposure = 1 AND detector = 0", str(path)
+    with open_repository(two.root, writeable=True) as butler:
+        kind = DatasetType("skyMap", ("skymap",), "StructuredDataDict", universe=butler.dimensions)
+        butler.registry.registerDatasetType(kind)
+    message = _say(two, pipeline=pipeline, data_query=query)
+    assert message == (
+        "nothing to run: there is no skyMap in the input collections; make one with `zeropoint make-skymap`, or add skymaps "
+        "to -i."
+    )
+    for n, name in enumerate(("first", "second")):
+        with open_repository(two.root, writeable=True) as butler:
+            record = {"name": name, "hash": bytes([n]), "tract_max": 1, "patch_nx_max": 1, "patch_ny_max": 1}
+            butler.registry.syncDimensionData("skymap", record)
+            butler.put({"name": name}, "skyMap", skymap=name, run=f"skymaps/{name}")
+    inputs = ("MockCam/defaults", "skymaps/first")
+    assert two.run("mapped", query, pipeline=pipeline, inputs=inputs).exit_code == 0
+    with open_repository(two.root) as butler:
+        (ref,) = butler.query_datasets("mock_tile", "mapped")
+    assert ref.dataId["skymap"] == "first"
+    message = _say(two, pipeline=pipeline, data_query=query, inputs=(*inputs, "skymaps/second"))
+    assert message == (
+        "the inputs hold the sky maps first, second: say which in the data query, as in "
+        f"-d \"skymap='first' AND {query}\"."
+    )

@@ -121,7 +121,7 @@ def sky_maps_of(butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str
     if names and not maps:
         missing = next((name for name, values in zip(names, found) if not values), names[0])
         raise InvalidInputError(
-            f"nothing to run: there is no {missing} in {', '.join(inputs)}; {_how_to_get(missing)}."
+            f"nothing to run: there is no {missing} in the input collections; {_how_to_get(missing)}."
         )
     return maps
 

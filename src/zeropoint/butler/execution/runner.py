@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lsst.ctrl.mpexec.cli.butler_factory import ButlerFactory
-from lsst.daf.butler import Butler, CollectionType, MissingCollectionError
+from lsst.daf.butler import Butler, CollectionType, MissingCollectionError, MissingDatasetTypeError
 from lsst.daf.butler.registry import RegistryDefaults
 from lsst.pipe.base import PipelineGraph
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraphComponents
@@ -355,7 +355,10 @@ def _changed_configs(
     notes = []
     for label, node in pipeline_graph.tasks.items():
         name = node.init.config_output.dataset_type_name
-        ref = butler.find_dataset(name, collections=collections)
+        try:
+            ref = butler.find_dataset(name, collections=collections)
+        except MissingDatasetTypeError:
+            continue  # a task that is run for the first time
         if ref is None:
             continue
         differences: list[str] = []
