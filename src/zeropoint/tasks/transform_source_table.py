@@ -16,6 +16,7 @@ from lsst.utils.timer import timeMethod
 
 from zeropoint.catalogs.functor_file import FunctorFile
 from zeropoint.catalogs.source_table import transform_source_table
+from zeropoint.errors import InvalidInputError
 from zeropoint.tasks._outputs import stored
 from zeropoint.tasks._tables import column_names, read_table
 
@@ -66,7 +67,10 @@ class TransformSourceTableConfig(  # type: ignore[call-arg]  # a metaclass takes
     def validate(self) -> None:
         """Read the functor file, so that a wrong one is found before work starts."""
         super().validate()
-        FunctorFile.read(self.functorFile)
+        try:
+            FunctorFile.read(self.functorFile)
+        except InvalidInputError as error:
+            raise pexConfig.FieldValidationError(type(self).functorFile, self, str(error)) from None
 
 
 class TransformSourceTableTask(pipeBase.PipelineTask):
