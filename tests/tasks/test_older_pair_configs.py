@@ -55,8 +55,11 @@ def test_a_file_for_calibrate_applies_but_for_what_does_not_exist(tmp_path: Path
 def test_an_import_of_rubins_stack_is_one_line_that_names_ours() -> None:
     with pytest.raises(
         ConfigFileError, match=r"calibrate\.py, line 4: .*zeropoint\.catalogs\.selectors import ColorLimit"
-    ):
+    ) as caught:
         CalibrateConfig().load(str(FILES / "calibrate.py"))
+    assert f"`zeropoint config translate {FILES / 'calibrate.py'} --task calibrate` rewrites" in str(
+        caught.value
+    )
 
 
 def test_imports_that_only_register_are_said_to_do_nothing(

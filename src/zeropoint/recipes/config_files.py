@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import lsst.pex.config as pexConfig
@@ -85,6 +85,9 @@ class InconsistentConfigError(pexConfig.FieldValidationError, click.ClickExcepti
 class FileConfig(pexConfig.Config):
     """A configuration whose files may be Rubin's: fields of the task alone are skipped, errors name file and line."""
 
+    #: Label of the task, where `zeropoint config` has to be told.
+    task_name: ClassVar[str] = ""
+
     def load(self, filename: Any, root: str = "config") -> None:
         """Execute a config file on this configuration, in place.
 
@@ -118,7 +121,7 @@ class FileConfig(pexConfig.Config):
         if filename is None:
             filename = getattr(code, "co_filename", None)
         _, name = self._filename_to_resource(filename)
-        with _one_line(name):
+        with _one_line(name, self.task_name):
             if not isinstance(code, CodeType):
                 code = self._compile(code, name, root)
             super().loadFromString(code, root=root, filename=filename, extraLocals=extraLocals)
@@ -190,8 +193,8 @@ def _say(sentence: str) -> None:
 
 
 @contextmanager
-def _one_line(file: str) -> Iterator[None]:
-    """Turn whatever a config file raises into a `ConfigFileError`."""
+def _one_line(file: str, task: str) -> Iterator[None]:
+    """Turn whatever a config file of a task raises into a `ConfigFileError`."""
     try:
         yield
     except ConfigFileError:
@@ -199,7 +202,7 @@ def _one_line(file: str) -> Iterator[None]:
     except Exception as error:
         place, line = _place(error, file)
         where = f"{place}, line {line}" if line else place
-        raise ConfigFileError(f"{where}: {reason(error, place, line)}") from None
+        raise ConfigFileError(f"{where}: {reason(error, place, line, task)}") from None
 
 
 def _place(error: BaseException, file: str) -> tuple[str, int]:
@@ -218,7 +221,7 @@ def _place(error: BaseException, file: str) -> tuple[str, int]:
     return place, line
 
 
-def reason(error: BaseException, file: str = "", line: int = 0) -> str:
+def reason(error: BaseException, file: str = "", line: int = 0, task: str = "") -> str:
     """Say on one line what is wrong with a statement of a config file, and what to do.
 
     Parameters
@@ -227,9 +230,11 @@ def reason(error: BaseException, file: str = "", line: int = 0) -> str:
         What the statement raised.
     file, line
         Where the statement is; for an import, its text is read there.
+    task
+        Label of the task whose configuration it is, where `zeropoint config` has to be told.
     """
     if isinstance(error, ImportError) and is_missing_module(error.name or ""):
-        return _import_reason(error, file, line)
+        return _import_reason(error, file, line, task)
     lines = [text.strip() for text in str(error).splitlines() if text.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, pexConfig.FieldValidationError):
@@ -295,7 +300,7 @@ def _spelt_out(name: str, known: list[str]) -> list[str]:
     return [min(fitting, key=len)] if len(name) >= _MIN_ABBREVIATION and fitting else []
 
 
-def _import_reason(error: ImportError, file: str, line: int) -> str:
+def _import_reason(error: ImportError, file: str, line: int, task: str) -> str:
     module, names = error.name or "", []
     try:
         tree = ast.parse(Path(file).read_text())
@@ -312,9 +317,10 @@ def _import_reason(error: ImportError, file: str, line: int) -> str:
     remedy = [f"`{text}`" for text in ours] + list(
         dict.fromkeys(others or ([] if ours else [advice(module)]))
     )
+    option = f" --task {task}" if task else ""
     return (
         f"`{statement}` needs Rubin's compiled stack; here: {'; '.join(remedy)} "
-        f"(`zeropoint config translate {file}` rewrites the file)."
+        f"(`zeropoint config translate {file}{option}` rewrites the file)."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import lsst.pex.config as pexConfig
 
 from zeropoint.astrometry.solve import Astrometry
@@ -47,6 +49,8 @@ class CalibrateConfig(FileConfig):
 
     ``doInsertFakes`` is that of the version of 2022. Differences are listed in ``docs/deviations.md``.
     """
+
+    task_name: ClassVar[str] = "calibrate"
 
     doWrite = pexConfig.Field[bool](doc="Write the results? Concerns the task.", default=True)
     doWriteHeavyFootprintsInSources = pexConfig.Field[bool](

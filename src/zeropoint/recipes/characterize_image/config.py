@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import lsst.pex.config as pexConfig
 
 from zeropoint.astrometry.solve import Astrometry
@@ -56,6 +58,8 @@ class CharacterizeImageConfig(FileConfig):
     ``refObjLoader`` and ``ref_match`` are those of the version of 2022. Differences are listed in
     ``docs/deviations.md``.
     """
+
+    task_name: ClassVar[str] = "characterizeImage"
 
     doMeasurePsf = pexConfig.Field[bool](
         doc="Measure the PSF? If not, the exposure's own is used, or a Gaussian where it has none.",
