@@ -10,6 +10,7 @@ import astropy.wcs
 import lsst.pex.config as pexConfig
 import numpy as np
 from lsst.images import Box, SkyProjection
+from numpy.polynomial import polynomial
 
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation, gnomonic
 
@@ -85,10 +86,8 @@ class FitSipApproximation:
         delta_sky = angular_separation(ra, dec, *np.deg2rad(sky).T)
         # what a reader does who trusts the inverse polynomials of the header
         plane = fits_wcs.wcs_world2pix(np.rad2deg(np.stack([ra, dec], axis=1)), 0)
-        if fits_wcs.sip is not None:
-            crpix = fits_wcs.wcs.crpix - 1.0
-            plane = fits_wcs.sip_foc2pix(plane - crpix, 0) + crpix
-        delta_pixel = np.hypot(plane[:, 0] - x, plane[:, 1] - y)
+        inverse = plane + _inverse_distortion(fits_wcs, plane - (fits_wcs.wcs.crpix - 1.0))
+        delta_pixel = np.hypot(inverse[:, 0] - x, inverse[:, 1] - y)
         return SipApproximation(projection, is_exact, float(delta_sky.max()), float(delta_pixel.max()))
 
     def _with_fits_form(
@@ -137,3 +136,11 @@ class FitSipApproximation:
 def _to_sky(projection: SkyProjection[Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sky = projection.pixel_to_sky(x=x, y=y)
     return np.asarray(sky.ra.rad), np.asarray(sky.dec.rad)
+
+
+def _inverse_distortion(fits_wcs: astropy.wcs.WCS, plane: np.ndarray) -> np.ndarray:
+    """Return what the inverse SIP polynomials add to positions relative to the reference pixel, shape (n, 2)."""
+    if fits_wcs.sip is None:
+        return np.zeros_like(plane)
+    u, v = plane.T
+    return np.stack([polynomial.polyval2d(u, v, c) for c in (fits_wcs.sip.ap, fits_wcs.sip.bp)], axis=1)
