@@ -47,6 +47,8 @@ EQUIVALENTS = {
     "ComputeExposureSummaryStatsTask": "zeropoint.quality.summary",
     "ComputeRoughPsfShapeletsConfig": "zeropoint.psf.shapelets",
     "ComputeRoughPsfShapeletsTask": "zeropoint.psf.shapelets",
+    "ConsolidateSourceTableConfig": "zeropoint.tasks.consolidate_source_table",
+    "ConsolidateSourceTableTask": "zeropoint.tasks.consolidate_source_table",
     "CullFromMaskedRegion": "zeropoint.catalogs.selectors",
     "DiaCatalogSourceSelectorConfig": "zeropoint.catalogs.selectors",
     "DiaCatalogSourceSelectorTask": "zeropoint.catalogs.selectors",
@@ -123,6 +125,12 @@ EQUIVALENTS = {
     "SourceDetectionTask": "zeropoint.detection.source_detection",
     "SubtractBackgroundConfig": "zeropoint.pixels.background",
     "SubtractBackgroundTask": "zeropoint.pixels.background",
+    "TransformSourceTableConfig": "zeropoint.tasks.transform_source_table",
+    "TransformSourceTableTask": "zeropoint.tasks.transform_source_table",
+    "WriteRecalibratedSourceTableConfig": "zeropoint.tasks.write_recalibrated_source_table",
+    "WriteRecalibratedSourceTableTask": "zeropoint.tasks.write_recalibrated_source_table",
+    "WriteSourceTableConfig": "zeropoint.tasks.write_source_table",
+    "WriteSourceTableTask": "zeropoint.tasks.write_source_table",
 }
 
 _RENAMED = {
@@ -132,6 +140,10 @@ _RENAMED = {
     "InterpImageTask": "InterpolateDefects",
     "IsolatedStarAssociationTask": "IsolatedStarAssociationTask",
     "InterpImageConfig": "InterpolateDefectsConfig",
+    "ConsolidateSourceTableTask": "ConsolidateSourceTableTask",
+    "TransformSourceTableTask": "TransformSourceTableTask",
+    "WriteRecalibratedSourceTableTask": "WriteRecalibratedSourceTableTask",
+    "WriteSourceTableTask": "WriteSourceTableTask",
 }
 
 #: Steps that have more than one class: all of them, under Rubin's names.
