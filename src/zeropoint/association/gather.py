@@ -13,7 +13,7 @@ import pyarrow as pa
 from astropy.table import Column, Table
 
 from zeropoint.association.config import IsolatedStarAssociationConfig
-from zeropoint.association.tables import AnyTable, integer_column, read_columns, text_column
+from zeropoint.association.tables import AnyTable, integer_column, read_columns, text_codes
 from zeropoint.catalogs.selectors import SourceSelector
 from zeropoint.datamodel.catalog import column
 from zeropoint.datamodel.skymap import Tract
@@ -156,10 +156,11 @@ class _Visit:
         )
         rows = rows[tract.contains(ra, dec)]
         pool.counts["n_on_tract"] += len(rows)
-        bands = text_column(self.table, config.band_column, self.origin)[rows]
-        listed = np.isin(bands, list(config.band_order))
-        unlisted.update(bands[~listed].tolist())
-        rows = rows[listed]
+        bands, codes = text_codes(self.table, config.band_column, self.origin)
+        unknown = [code for code, band in enumerate(bands) if band not in config.band_order]
+        numbers = np.bincount(codes[rows], minlength=len(bands))
+        unlisted.update({bands[code]: int(numbers[code]) for code in unknown if numbers[code]})
+        rows = rows[~np.isin(codes[rows], unknown)]
         ids = column(self.table, config.id_column)[rows]
         rows = rows[np.argsort(ids, kind="stable")]
         for name in config.source_columns:
@@ -187,10 +188,12 @@ class _Visit:
         words = pool.words.get(name)
         integer = _INTEGERS.get(None if name == self.config.id_column else name)
         if words is not None:
-            values = text_column(self.table, name, self.origin)[rows]
-            different, codes = np.unique(values, return_inverse=True)
-            words.extend(word for word in different.tolist() if word not in words)
-            values = np.array([words.index(word) for word in different], np.int16)[codes.reshape(-1)]
+            different, codes = text_codes(self.table, name, self.origin)
+            used = np.unique(codes[rows])
+            words.extend(different[code] for code in used if different[code] not in words)
+            new_code = np.zeros(len(different), np.int16)
+            new_code[used] = [words.index(different[code]) for code in used]
+            values = new_code[codes[rows]]
             template = _column(name, "U1", self.table)
         else:
             if integer is not None:

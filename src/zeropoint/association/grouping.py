@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,19 +86,26 @@ class Positions:
 
     def count_within(self, others: Positions, radius: float) -> IntArray:
         """Return how many of ``others`` lie within a radius (radians) of each position."""
-        out = np.zeros(len(self), np.int64)
-        grid = others.cells(_search_height(radius))
-        args = (self.ra, self.dec, self.xyz, grid.keys, grid.starts, grid.xyz, grid.height)
-        _kernels.count_within(*args, math.sin(0.5 * radius), out)
-        return out
+        return self._search(_kernels.count_within, others, radius)[0]
 
     def nearest(self, others: Positions, radius: float) -> IntArray:
         """Return the row of the nearest of ``others`` within a radius (radians) of each position, or -1."""
-        out = np.empty(len(self), np.int64)
-        grid = others.cells(_search_height(radius))
-        args = (self.ra, self.dec, self.xyz, grid.keys, grid.starts, grid.xyz, grid.height)
-        _kernels.nearest_within(*args, math.sin(0.5 * radius), out)
-        return np.where(out >= 0, grid.order[out], -1) if len(others) else np.full(len(self), -1)
+        found, grid = self._search(_kernels.nearest_within, others, radius)
+        return np.where(found >= 0, grid.order[found], -1) if len(others) else found
+
+    def _search(self, kernel: Any, others: Positions, radius: float) -> tuple[IntArray, _Cells]:
+        """Return what a kernel says of each position, and the cells of the others."""
+        height = _search_height(radius)
+        grid = others.cells(height)
+        # neighbors one after the other: what is looked at is still in the processor's cache
+        queries = grid if others is self else self.cells(height)
+        ra, dec = self.ra[queries.order], self.dec[queries.order]
+        found = np.empty(len(self), np.int64)
+        args = (ra, dec, queries.xyz, grid.keys, grid.starts, grid.xyz, grid.height)
+        kernel(*args, math.sin(0.5 * radius), found)
+        out = np.empty_like(found)
+        out[queries.order] = found
+        return out, grid
 
 
 def wrapped(angles: np.ndarray, turn: float) -> FloatArray:

@@ -140,6 +140,7 @@ class IsolatedStarAssociation:
             stars = _in_order(stars[inner])
         star_of_source, complete = self._match(pool, positions, stars)
         stars = stars[complete]
+        del positions  # tens of bytes a source, while the tables are made
         result = self._tables(pool, stars, star_of_source, skymap, tract)
         _log.info(
             "Tract %d: %d isolated stars with %d sources, of %d selected in %d visits.",

@@ -12,7 +12,7 @@ from astropy.table import Table
 from zeropoint.datamodel.catalog import column
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["AnyTable", "ColumnReader", "integer_column", "read_columns", "text_column"]
+__all__ = ["AnyTable", "ColumnReader", "integer_column", "read_columns", "text_codes"]
 
 
 @runtime_checkable
@@ -84,19 +84,25 @@ def integer_column(table: Any, name: str, dtype: type[np.integer], origin: str) 
     return values.astype(dtype)
 
 
-def text_column(table: Any, name: str, origin: str) -> np.ndarray:
-    """Return a column of text as a numpy string array.
+def text_codes(table: Any, name: str, origin: str) -> tuple[list[str], np.ndarray]:
+    """Return the different values of a column of text, and for each row which it has.
 
     Raises
     ------
     InvalidInputError
         If the column does not hold text, or some of it is missing.
     """
-    values = column(table, name)
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in set(values.tolist())):
-        values = values.astype(np.str_)
+    if isinstance(table, pa.Table):
+        values = table[name]
+    else:
+        plain = column(table, name)
+        values = pa.chunked_array([pa.array(plain.astype(np.str_) if plain.dtype.kind == "S" else plain)])
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if len(values) == 0:
-        return np.zeros(0, "U1")
-    if values.dtype.kind not in "US":
-        raise InvalidInputError(f"{origin}: column {name} must hold text, but it reads as {values.dtype}.")
-    return values.astype(np.str_)
+        return [], np.zeros(0, np.int32)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or values.null_count:
+        what = "has gaps" if values.null_count else f"reads as {kind}"
+        raise InvalidInputError(f"{origin}: column {name} must hold text, but it {what}.")
+    coded = values.unify_dictionaries() if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    whole = coded.combine_chunks()
+    return [str(word) for word in whole.dictionary.to_pylist()], whole.indices.to_numpy(zero_copy_only=False)

@@ -146,8 +146,8 @@ class IsolatedStarAssociationTask(pipeBase.PipelineTask):
             for visit, table in source_table_handle_dict.items()
         }
         result = IsolatedStarAssociation(self.config).run(tables, skymap, tract)
-        self.metadata.update({**result.counts})
-        self.metadata["rejected"] = {name: int(number) for name, number in result.rejected.items()}
+        self.metadata["counts"] = dict(result.counts)
+        self.metadata["rejected"] = dict(result.rejected)
         if len(result.stars) == 0:
             self.log.warning(
                 "Tract %d has no isolated stars: of %d sources %d were selected, %d of these lie on the tract.",
