@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
-import starlink.Ast as Ast
 from astropy.table import Table
 from lsst.images import Box, VisitImage
-from lsst.images.cameras import CameraFrameSet, CameraFrameSetSerializationModel
 
 from quality import make
 from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
@@ -160,39 +158,24 @@ def make_small_visit(*, nanojansky: bool) -> SmallVisit:
     return SmallVisit(exposures, images, make_visit_summary(VISIT, parts))
 
 
-#: Where the first pixel of each detector of `make_camera` lies in the focal plane, pixels.
-PLACES = {0: (-170.0, -130.0), 1: (10.0, -130.0), 4: (-170.0, 10.0), 7: (10.0, 10.0)}
-
-
-def make_camera() -> CameraFrameSet:
-    """Return a camera of four detectors, 0.2 arcsec per pixel."""
-    frames = Ast.FrameSet(Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
-    scale = Ast.ZoomMap(2, 0.2 * make.ARCSEC)
-    frames.addframe(1, scale, Ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad"))
-    for number, (x, y) in PLACES.items():
-        frame = Ast.Frame(2, f"Ident=DETECTOR_{number:03d},Unit(1)=pixel,Unit(2)=pixel")
-        frame.set(f"Bottom(1)=0,Bottom(2)=0,Top(1)={SHAPE[1]},Top(2)={SHAPE[0]}")
-        frames.addframe(1, Ast.ShiftMap([-x, -y]), frame)
-    lines: list[str] = []
-
-    class Sink:
-        def astsink(self, text: str) -> None:
-            lines.append(text)
-
-    Ast.Channel(None, Sink()).write(frames)
-    return CameraFrameSetSerializationModel(instrument="SimCam", ast="\n".join(lines)).deserialize(None)
-
-
-def black_visit(wcs: dict[int, SkyWcs]) -> SmallVisit:
+def black_visit(wcs: dict[int, SkyWcs], box: Box) -> SmallVisit:
     """Return a visit of black images in electrons without statistics, photometric calibration or corrections."""
     images, parts = {}, []
+    shape = (box.y.size, box.x.size)
     for detector, each in wcs.items():
-        exposure = detector_exposure(DETECTORS[0])
-        exposure.detector = replace(exposure.detector, id=detector)
-        exposure.image[:], exposure.wcs, exposure.ap_corr_map = 0.0, each, None
-        image = visit_image(exposure, psf=to_lsst_psf(exposure.psf, BOX), unit=u.electron)
+        black = np.zeros(shape, np.float32)
+        exposure = replace(
+            detector_exposure(DETECTORS[0]),
+            image=black,
+            variance=black + np.float32(1),
+            mask=black.astype(np.int32),
+            wcs=each,
+            ap_corr_map=None,
+        )
+        exposure.detector = replace(exposure.detector, id=detector, width=shape[1], height=shape[0])
+        image = visit_image(exposure, psf=to_lsst_psf(exposure.psf, box), unit=u.electron)
         images[detector] = image
         parts.append(
-            DetectorSummary(detector, BOX, "r_sim", "r", image.obs_info, image.sky_projection, None, None)
+            DetectorSummary(detector, box, "r_sim", "r", image.obs_info, image.sky_projection, None, None)
         )
     return SmallVisit({}, images, make_visit_summary(VISIT, parts))

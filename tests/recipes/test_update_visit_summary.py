@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from lsst.images import Box, ObservationSummaryStats
 
 from recipes import small_visit as small
-from zeropoint.astrometry.boresight import Boresight, wcs_from_camera
+from tasks import camera_of_four
+from zeropoint.astrometry.boresight import Boresight
 from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, PhotoCalib
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
@@ -459,18 +460,18 @@ def test_without_a_camera_regions_come_from_the_wcss(electrons):
 
 
 def test_a_wcs_that_the_camera_contradicts_takes_its_statistics_along():
-    camera, boresight = small.make_camera(), Boresight(150.0, 2.0, 10.0)
-    wcs = {d: wcs_from_camera(camera, d, small.SHAPE, boresight) for d in small.PLACES}
-    visit = small.black_visit(wcs)
-    wcs[7] = wcs[7].with_affine(np.eye(2), np.array([0.0, 120.0 * ARCSEC]))
+    camera = camera_of_four.make_camera()
+    wcs = camera_of_four.camera_wcs(camera, Boresight(150.0, 2.0, 10.0))
+    visit = small.black_visit(wcs, camera_of_four.BOX)
+    wcs[7] = wcs[7].with_affine(np.eye(2), np.array([0.0, 90.0 * ARCSEC]))
     made = recipe(do_refit_pointing=True, wcs_provider="global")
 
     def run(wcs):
-        overrides = GlobalInput(small.wcs_catalog(wcs))
+        overrides = GlobalInput(small.wcs_catalog(wcs, bbox=camera_of_four.BOX))
         return made.run(visit.summary, visit.images, wcs_overrides=overrides, camera=camera)
 
     result = run(wcs)
-    assert [record.has("wcs") for record in result.catalog] == [d != 7 for d in small.PLACES]
+    assert [record.has("wcs") for record in result.catalog] == [d != 7 for d in camera_of_four.PLACES]
     gone, kept = result.catalog.find(7), result.catalog.find(4)
     assert np.isnan([gone["ra"], gone["wcs_sip_delta_sky"]]).all()
     assert np.isnan(gone["raCorners"]).all()
@@ -479,7 +480,7 @@ def test_a_wcs_that_the_camera_contradicts_takes_its_statistics_along():
     assert result.metadata["n_wcs_removed"] == 1
     wrong = wcs[0].with_affine(2.0 * np.eye(2), np.zeros(2))
     with pytest.raises(NoVisitWcs) as caught:
-        run(dict.fromkeys(small.PLACES, wrong))
+        run(dict.fromkeys(camera_of_four.PLACES, wrong))
     partial = caught.value.record
     assert not any(record.has("wcs") for record in partial.catalog)
     assert np.isnan(partial.catalog.table["ra"]).all()
