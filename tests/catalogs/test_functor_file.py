@@ -78,6 +78,7 @@ def test_optional_outputs_are_left_out_where_any_of_their_inputs_is_missing() ->
         ("funcs: {}", "names no column"),
         ("flags: a", "'flags' must be a list"),
         ("flags: [a_b]\nflag_rename_rules: [[a]]", r"list of \[prefix, replacement\]"),
+        ("flags: [a_b]\nflag_rename_rules: [['', c]]", r"list of \[prefix, replacement\]"),
         (
             "funcs: {a: {functor: Column, args: b}}\nflags: [x_a]\nflag_rename_rules: [[x_, '']]",
             "'a' is made twice",

@@ -171,7 +171,10 @@ def _strings(content: dict[str, Any], key: str) -> list[str]:
 
 def _rename_rules(rules: Any) -> list[tuple[str, str]]:
     if not isinstance(rules, Sequence) or not all(
-        isinstance(rule, Sequence) and len(rule) == 2 and all(isinstance(part, str) for part in rule)
+        isinstance(rule, Sequence)
+        and len(rule) == 2
+        and all(isinstance(part, str) for part in rule)
+        and rule[0]
         for rule in rules
     ):
         raise InvalidInputError(
@@ -181,8 +184,8 @@ def _rename_rules(rules: Any) -> list[tuple[str, str]]:
 
 
 def _renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:
-    """Apply every rule in turn to a name that begins with its prefix."""
+    """Apply every rule in turn to a name that begins with its prefix, wherever the prefix occurs in it."""
     for prefix, replacement in rules:
         if name.startswith(prefix):
-            name = replacement + name.removeprefix(prefix)
+            name = name.replace(prefix, replacement)
     return name
