@@ -306,15 +306,8 @@ def _variance_model(variance, ok, p, x0, y0):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _step(image, variance, mask, bad_bits, p, x0, y0, derivs, ok, out):  # type: ignore[no-untyped-def]
-    """One Gauss-Newton step of a PSF fit; ``p`` has a margin of 3 pixels around the fit region.
-
-    With ``g = -grad P`` made orthogonal to P under weights w, the step is ``(F kappa M)^-1 sum w g I`` with
-    ``M = sum w g g``; kappa compares the observed curvature with a point source's.  Errors are those of the
-    estimator with the pixel variances as given, so the weights need not be right.
-
-    ``out`` receives ``(dx, dy, err x, err y, kappa, error of kappa, flux)``.  Returns False if it cannot be done.
-    """
+def _enough_good(image, variance, mask, bad_bits, p, x0, y0, ok):  # type: ignore[no-untyped-def]
+    """Fill ``ok`` with the pixels that can be used; say whether they hold enough of the PSF."""
     nj, ni = ok.shape
     pp_all = pp_good = 0.0
     n_good = 0
@@ -333,8 +326,22 @@ def _step(image, variance, mask, bad_bits, p, x0, y0, derivs, ok, out):  # type:
             if good:
                 pp_good += q * q
                 n_good += 1
-    if n_good < 6 or not (pp_good > 0.5 * pp_all):
+    return n_good >= 6 and pp_good > 0.5 * pp_all
+
+
+@kernel
+def _step(image, variance, mask, bad_bits, p, x0, y0, derivs, ok, out):  # type: ignore[no-untyped-def]
+    """One Gauss-Newton step of a PSF fit; ``p`` has a margin of 3 pixels around the fit region.
+
+    With ``g = -grad P`` made orthogonal to P under weights w, the step is ``(F kappa M)^-1 sum w g I`` with
+    ``M = sum w g g``; kappa compares the observed curvature with a point source's.  Errors are those of the
+    estimator with the pixel variances as given, so the weights need not be right.
+
+    ``out`` receives ``(dx, dy, err x, err y, kappa, error of kappa, flux)``.  Returns False if it cannot be done.
+    """
+    if not _enough_good(image, variance, mask, bad_bits, p, x0, y0, ok):
         return False
+    nj, ni = ok.shape
     sky, slope = _variance_model(variance, ok, p, x0, y0)
     a00 = a01 = a02 = b0 = 0.0
     for j in range(nj):

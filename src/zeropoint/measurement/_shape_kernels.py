@@ -135,6 +135,38 @@ def _unweighted(image, cx, cy, mxx, myy, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _weigh(image, cx, cy, wxx, wyy, wxy, fine, background, sums):  # type: ignore[no-untyped-def]
+    """Fill ``sums`` with amplitude and moments under a weight; ``fine`` spreads pixels over points."""
+    if fine and 0.5 * (wxx + wyy) - math.hypot(0.5 * (wxx - wyy), wxy) > WIDE:
+        # noise upon a residual background grows without bound
+        smeared_sums(image, cx, cy, wxx, wyy, wxy, sums)
+    elif fine:
+        subsampled_sums(image, cx, cy, wxx, wyy, wxy, sums)
+    else:
+        weighted_sums(image, cx, cy, wxx, wyy, wxy, RHO2_MAX, sums)
+    if background != 0.0:
+        # moments of a constant under the full weight
+        level = background * 2.0 * math.pi * math.sqrt(wxx * wyy - wxy * wxy)
+        sums[0] -= level
+        sums[3] -= level * wxx
+        sums[4] -= level * wyy
+        sums[5] -= level * wxy
+
+
+@kernel
+def _deconvolved(oxx, oyy, oxy, wxx, wyy, wxy):  # type: ignore[no-untyped-def]
+    """Return ``(O^-1 - W^-1)^-1`` of moments O measured under the weight W, as xx, yy, xy; zeros if there is none."""
+    odet, det = oxx * oyy - oxy * oxy, wxx * wyy - wxy * wxy
+    if not (odet > 0.0):
+        return 0.0, 0.0, 0.0
+    nxx, nyy, nxy = oyy / odet - wyy / det, oxx / odet - wxx / det, -oxy / odet + wxy / det
+    ndet = nxx * nyy - nxy * nxy
+    if not (ndet > 0.0 and nxx > 0.0):
+        return 0.0, 0.0, 0.0
+    return nyy / ndet, nxx / ndet, -nxy / ndet
+
+
+@kernel
 def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, sums, out):  # type: ignore[no-untyped-def]
     """Measure adaptive moments about a fixed centre; return the status bits.
 
@@ -168,37 +200,17 @@ def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, 
     status = UNWEIGHTED | MAX_ITER
     lxx = lyy = START_MOMENT
     for iteration in range(max_iter):
-        det = wxx * wyy - wxy * wxy
         lxx, lyy = wxx, wyy
-        if wxx < 0.25 or wyy < 0.25 or det < 0.0625:
-            fine = True
-        if fine and 0.5 * (wxx + wyy) - math.hypot(0.5 * (wxx - wyy), wxy) > WIDE:
-            # noise upon a residual background grows without bound
-            smeared_sums(image, cx, cy, wxx, wyy, wxy, sums)
-        elif fine:
-            subsampled_sums(image, cx, cy, wxx, wyy, wxy, sums)
-        else:
-            weighted_sums(image, cx, cy, wxx, wyy, wxy, RHO2_MAX, sums)
-        if background != 0.0:
-            # moments of a constant under the full weight
-            level = background * 2.0 * math.pi * math.sqrt(det)
-            sums[0] -= level
-            sums[3] -= level * wxx
-            sums[4] -= level * wyy
-            sums[5] -= level * wxy
+        fine = fine or wxx < 0.25 or wyy < 0.25 or wxx * wyy - wxy * wxy < 0.0625
+        _weigh(image, cx, cy, wxx, wyy, wxy, fine, background, sums)
         amp = sums[0]
         if not (amp > 0.0 and sums[3] > 0.0 and sums[4] > 0.0):
             status = UNWEIGHTED
             break
         oxx, oyy, oxy = sums[3] / amp, sums[4] / amp, sums[5] / amp
         e1, e2 = (oxx - oyy) / (oxx + oyy), 2.0 * oxy / (oxx + oyy)
-        odet = oxx * oyy - oxy * oxy
-        if not (odet > 0.0):
-            status = UNWEIGHTED
-            break
-        nxx, nyy, nxy = oyy / odet - wyy / det, oxx / odet - wxx / det, -oxy / odet + wxy / det
-        ndet = nxx * nyy - nxy * nxy
-        if not (ndet > 0.0 and nxx > 0.0):
+        vxx, vyy, vxy = _deconvolved(oxx, oyy, oxy, wxx, wyy, wxy)
+        if not (vxx > 0.0):
             status = UNWEIGHTED
             break
         converged = (
@@ -207,7 +219,6 @@ def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, 
             and abs(e2 - e2_old) < tol_e
             and abs(oxx / oxx_old - 1.0) < tol_size
         )
-        vxx, vyy, vxy = nyy / ndet, nxx / ndet, -nxy / ndet
         if iteration >= DAMP_AFTER:
             # objects near the corner of a pixel can make the plain iteration swing between two shapes
             vxx, vyy, vxy = 0.5 * (vxx + wxx), 0.5 * (vyy + wyy), 0.5 * (vxy + wxy)
