@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from astropy.time import Time
 
 from zeropoint.datamodel.catalog import ColumnSpec, SourceCatalog
 from zeropoint.datamodel.exposure import VisitInfo
 from zeropoint.datamodel.wcs import SkyWcs
+from zeropoint.quality.depth import horizontal_position
 
 __all__ = ["SKY_MOMENT_COLUMNS", "add_sky_moments", "parallactic_angle", "sky_moments"]
 
 _ARCSEC = 648000.0 / np.pi
+_STEP_DEG = 0.01
 _PAIRS = {"uu": "along East", "vv": "along North", "uv": "East-North"}
 _ALT_AZ = {"altalt": "along altitude", "azaz": "along azimuth", "altaz": "altitude-azimuth"}
 
@@ -27,26 +28,15 @@ SKY_MOMENT_COLUMNS = tuple(
 def parallactic_angle(info: VisitInfo) -> float:
     """Return the direction of the zenith at a visit's boresight, radians from North through East; NaN if unknown.
 
-    ``tan q = sin H / (tan(latitude) cos(dec) - sin(dec) cos H)`` with the hour angle H from the middle of the
-    exposure; UT1 counts as UTC, which are less than a second apart.
+    It is the direction in which the altitude grows, from differences to the four sides.
     """
-    known = (
-        info.mjd_tai,
-        info.boresight_ra_deg,
-        info.boresight_dec_deg,
-        info.longitude_deg,
-        info.latitude_deg,
-    )
-    if not np.isfinite(known).all():
-        return float("nan")
-    time = Time(info.mjd_tai, format="mjd", scale="tai").utc
-    time.delta_ut1_utc = 0.0
-    sidereal = time.sidereal_time("mean", longitude=info.longitude_deg, model="IAU2006")
-    hour_angle = float(sidereal.rad) - np.deg2rad(info.boresight_ra_deg)
-    dec, latitude = np.deg2rad(info.boresight_dec_deg), np.deg2rad(info.latitude_deg)
-    return float(
-        np.arctan2(np.sin(hour_angle), np.tan(latitude) * np.cos(dec) - np.sin(dec) * np.cos(hour_angle))
-    )
+    ra, dec = info.boresight_ra_deg, info.boresight_dec_deg
+    east = _STEP_DEG / np.cos(np.deg2rad(dec))
+    rise = [
+        horizontal_position(info, ra + i * east, dec + j * _STEP_DEG)[1]
+        for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
+    return float(np.arctan2(rise[0] - rise[1], rise[2] - rise[3]))
 
 
 def sky_moments(
