@@ -62,6 +62,7 @@ def stars(sigma: float = FINAL_SIGMA) -> Table:
     """Return six stars on each detector, four of them used for the PSF, rounder and larger than it by a little."""
     rng = np.random.default_rng(17)
     n = 6 * len(DETECTORS)
+    coordinates = np.empty((2, n))
     variance = sigma**2 * (1.0 + 0.02 * rng.normal(size=(3, n)))
     table = Table()
     table["detector"] = np.repeat(np.array(DETECTORS, np.int32), 6)
@@ -71,6 +72,13 @@ def stars(sigma: float = FINAL_SIGMA) -> Table:
     table["slot_Shape_xy"], table["slot_PsfShape_xy"] = 0.02 * variance[2], np.zeros(n)
     table["slot_Centroid_x"] = rng.uniform(5, SHAPE[1] - 5, n)
     table["slot_Centroid_y"] = rng.uniform(5, SHAPE[0] - 5, n)
+    for detector in DETECTORS:
+        own = table["detector"] == detector
+        sky = detector_wcs(detector).pixel_to_sky(
+            x=table["slot_Centroid_x"][own], y=table["slot_Centroid_y"][own]
+        )
+        coordinates[:, own] = sky
+    table["coord_ra"], table["coord_dec"] = coordinates
     table["slot_PsfFlux_instFlux"], table["slot_PsfFlux_instFluxErr"] = np.full(n, 1e5), np.full(n, 1e3)
     table["calib_psf_used"] = np.tile([True, True, True, True, False, False], len(DETECTORS))
     for name in ("slot_Shape_flag", "slot_PsfFlux_flag"):

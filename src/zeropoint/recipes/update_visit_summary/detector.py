@@ -20,6 +20,7 @@ from zeropoint.datamodel.wcs import SkyWcs, angular_separation
 from zeropoint.errors import InvalidInputError
 from zeropoint.psf.piff_io import from_lsst_psf
 from zeropoint.quality import summary as stats
+from zeropoint.quality.residual_correlations import CORRELATION_STATISTICS
 from zeropoint.quality.visit_summary import statistics_of
 from zeropoint.recipes.update_visit_summary.choosers import (
     PerHealpixInput,
@@ -127,7 +128,13 @@ class DetectorUpdate:
         """Statistics as they are now."""
         return ObservationSummaryStats(**self._values)
 
-    def run(self, source: VisitImage | ImageHandle, overrides: Overrides, stars: Any) -> None:
+    def run(
+        self,
+        source: VisitImage | ImageHandle,
+        overrides: Overrides,
+        stars: Any,
+        correlations: Mapping[str, float] | None = None,
+    ) -> None:
         """Replace components, and measure their statistics.
 
         Parameters
@@ -138,12 +145,15 @@ class DetectorUpdate:
             What replaces the components.
         stars
             Stars of this detector with the shapes of the new PSF; None: there are none.
+        correlations
+            Statistics of the stars of the whole visit, which every detector gets.
         """
         facts = image_facts(source)
         self._check_box(facts.bbox, f"the image ({facts.name})")
         self._update_wcs(overrides.wcs, facts)
         if overrides.psf is not None or overrides.ap_corr is not None:
             self._update_psf(overrides, facts, stars)
+            self._values.update(correlations or {})
         if overrides.photo_calib is not None:
             self._update_photo_calib(overrides.photo_calib, facts)
         if overrides.backgrounds is not None:
@@ -206,7 +216,7 @@ class DetectorUpdate:
         for name, field in (corrections or {}).items():
             self._check_size(field, facts.bbox, f"aperture correction {name!r}")
         if overrides.psf is not None:
-            self._unset(stats.PSF_STATISTICS + stats.STAR_STATISTICS)
+            self._unset(stats.PSF_STATISTICS + stats.STAR_STATISTICS + CORRELATION_STATISTICS)
         else:
             # summaries without PSFs still know what these were like
             self._unset(["psfApCorrSigmaScaledDelta"])

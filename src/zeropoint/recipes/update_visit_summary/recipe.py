@@ -15,6 +15,7 @@ from lsst.images.cameras import CameraFrameSet
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
 from zeropoint.datamodel.exposure_components import encode_wcs
 from zeropoint.errors import CalibrationFailure, InvalidInputError
+from zeropoint.quality.residual_correlations import CORRELATION_STATISTICS, residual_correlations
 from zeropoint.quality.summary import (
     BACKGROUND_STATISTICS,
     DEPTH_STATISTICS,
@@ -54,6 +55,7 @@ _MEASURED = (
     *WCS_STATISTICS,
     *PSF_STATISTICS,
     *STAR_STATISTICS,
+    *CORRELATION_STATISTICS,
     *PHOTO_CALIB_STATISTICS,
     *BACKGROUND_STATISTICS,
     *PIXEL_STATISTICS,
@@ -154,11 +156,14 @@ class UpdateVisitSummary:
             background_originals,
             background_overrides,
         )
+        correlations: dict[str, float] = {}
+        if psf_star_catalog is not None and psf_overrides is not None:
+            correlations = residual_correlations(psf_star_catalog, self.compute_summary_stats.config)
         updates = []
         for record in input_summary_catalog:
             update = DetectorUpdate(record, self.compute_summary_stats, self.config.wcs_consistency_threshold)
             image = input_exposures[record.id]
-            update.run(image, overrides, stars_of(psf_star_catalog, record.id))
+            update.run(image, overrides, stars_of(psf_star_catalog, record.id), correlations)
             updates.append(update)
         catalog = self._catalog(input_summary_catalog, updates)
         reasons = {update.record.id: dict(update.reasons) for update in updates}
