@@ -152,9 +152,14 @@ def test_tables_of_other_sky_maps_and_tracts_are_refused():
     other, other_sources = _tract(8, sky_map="b")
     with pytest.raises(InvalidInputError, match=r"tracts 3 and 8 .* different sky maps"):
         _concat("r", {3: stars[3], 8: other}, {3: sources[3], 8: other_sources})
-    with pytest.raises(InvalidInputError, match="tract 4 is that of tract 3"):
+    with pytest.raises(InvalidInputError, match="tract 4 is that of another tract"):
         _concat("r", {4: stars[3]}, {4: sources[3]})
-    same = stars[3].copy()
-    same.meta.clear()
+    unsaid = stars[3].copy()
+    unsaid.meta.clear()
+    with pytest.raises(InvalidInputError, match="tract 4 is that of another tract"):
+        _concat("r", {3: stars[3], 4: unsaid}, {3: sources[3], 4: sources[3]})
+    unsaid["isolated_star_id"] = (
+        np.arange(1, 41) * 100 + 43
+    )  # as tract 3 would have it in a map of fewer tracts
     with pytest.raises(InvalidInputError, match="occur twice"):
-        _concat("r", {3: stars[3], 4: same}, {3: sources[3], 4: sources[3]})
+        _concat("r", {3: unsaid, 43: unsaid}, {3: sources[3], 43: sources[3]})

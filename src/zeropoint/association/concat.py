@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 
 from zeropoint.association.reserve import ReserveIsolatedStars
 from zeropoint.association.tables import AnyTable, integer_column, read_columns
+from zeropoint.datamodel.arrow import arrow_to_table
 from zeropoint.datamodel.catalog import column
 from zeropoint.errors import InvalidInputError
 
@@ -133,12 +134,15 @@ def _stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
     """Return a tract's stars as a table of its own, checked against the tract and the other tracts' sky map."""
     origin = f"The table of isolated stars of tract {tract}"
     if not isinstance(table, Table):
-        table = read_columns(table, [*_STAR_COLUMNS, *table.column_names], origin)
+        table = arrow_to_table(read_columns(table, table.column_names, origin))
     read_columns(table, _STAR_COLUMNS, origin)
-    meta = dict(getattr(table, "meta", {}))
-    stars = Table({name: column(table, name) for name in _names(table)}, meta=meta)
-    if meta.get("tract", tract) != tract:
-        raise InvalidInputError(f"{origin} is that of tract {meta['tract']}.")
+    meta = dict(table.meta)
+    stars = Table({name: column(table, name) for name in table.colnames}, meta=meta)
+    if (
+        meta.get("tract", tract) != tract
+        or (stars["isolated_star_id"] % 10 ** len(str(tract)) != tract).any()
+    ):
+        raise InvalidInputError(f"{origin} is that of another tract, or of another sky map.")
     if "skymap_sha1" in meta:
         sky_maps.setdefault(str(meta["skymap_sha1"]), tract)
         if len(sky_maps) > 1:
@@ -148,11 +152,6 @@ def _stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
                 "of one map, or associate again."
             )
     return stars
-
-
-def _names(table: AnyTable) -> list[str]:
-    """Return the names of a table's columns."""
-    return list(table.colnames if isinstance(table, Table) else table.column_names)
 
 
 def _one_tract(

@@ -7,7 +7,6 @@ from typing import Any
 
 import lsst.pipe.base as pipeBase
 from astropy.table import Table, vstack
-from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import VisitImage
 
 from zeropoint.association.concat import ConcatenatedStars, concat_isolated_star_cats
@@ -23,32 +22,14 @@ from zeropoint.recipes.finalize import FinalizeCharacterization, FinalizedDetect
 from zeropoint.recipes.finalize.products import exposure_row, star_table
 from zeropoint.recipes.finalize.schema import SchemaMapper, Sources
 from zeropoint.tasks._quantum import read_image
-from zeropoint.tasks._tables import column_names, read_table
+from zeropoint.tasks._tables import HandleTable, is_handle
 
 __all__ = ["FinalizeCharacterizationTaskBase", "by_tract", "loaded"]
-
-_HANDLES = (DeferredDatasetHandle, pipeBase.InMemoryDatasetHandle)
-
-
-class _HandleTable:
-    """A table in the repository, of which only the columns needed are read."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    @property
-    def column_names(self) -> Sequence[str]:
-        """Names of its columns."""
-        return column_names(self._handle)
-
-    def read(self, columns: Sequence[str]) -> Table:
-        """Return these columns."""
-        return read_table(self._handle, columns)
 
 
 def loaded(value: Any) -> Any:
     """Return what a handle stands for, and anything else as it is."""
-    return value.get() if isinstance(value, _HANDLES) else value
+    return value.get() if is_handle(value) else value
 
 
 def by_tract(handles: Sequence[Any]) -> dict[int, Any]:
@@ -175,7 +156,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             self.log.warning("Isolated stars or their sources are missing for tracts %s.", odd)
         readable = [
             {
-                tract: _HandleTable(tables[tract]) if isinstance(tables[tract], _HANDLES) else tables[tract]
+                tract: HandleTable(tables[tract]) if is_handle(tables[tract]) else tables[tract]
                 for tract in tracts
             }
             for tables in (star_cats, star_sources)
@@ -211,7 +192,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         standards: Any,
     ) -> FinalizedDetector:
         """Load what handles stand for, and do one detector."""
-        image = read_image(exposure) if isinstance(exposure, _HANDLES) else exposure
+        image = read_image(exposure) if is_handle(exposure) else exposure
         working = image if isinstance(image, Exposure) else calibrated_exposure(image)
         sources = _sources(loaded(src), loaded(footprints))
         return self.recipe.compute_psf_and_ap_corr_map(visit, detector, working, sources, isolated, standards)

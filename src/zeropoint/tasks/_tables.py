@@ -5,12 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from astropy.table import Table
 from lsst.daf.butler import DeferredDatasetHandle
+from lsst.pipe.base import InMemoryDatasetHandle
 
 from zeropoint.datamodel.arrow import arrow_to_table
 
-__all__ = ["column_names", "read_table"]
+__all__ = ["HandleTable", "column_names", "is_handle", "read_table"]
+
+
+def is_handle(value: Any) -> bool:
+    """Return whether a value stands for a dataset that is read later."""
+    return isinstance(value, (DeferredDatasetHandle, InMemoryDatasetHandle))
+
+
+class HandleTable:
+    """The table behind a handle, as a `zeropoint.association.ColumnReader`: only the columns needed are read.
+
+    Parameters
+    ----------
+    handle
+        Handle of a dataset of tables, of any storage class that can be read as Arrow.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Names of its columns."""
+        return column_names(self._handle)
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return these columns."""
+        # unless told not to, the Butler leaves out what belongs to the table as a whole
+        parameters = {"columns": list(columns), "strip_astropy_meta_yaml": False}
+        return self._handle.get(parameters=parameters, storageClass="ArrowTable")
 
 
 def read_table(table: DeferredDatasetHandle | Table, columns: Sequence[str] | None = None) -> Table:

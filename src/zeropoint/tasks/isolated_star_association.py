@@ -6,12 +6,11 @@ columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
-import pyarrow as pa
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
@@ -21,7 +20,7 @@ from zeropoint.association.tables import AnyTable
 from zeropoint.datamodel.skymap import SkyMap
 from zeropoint.errors import InvalidInputError
 from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import column_names
+from zeropoint.tasks._tables import HandleTable, is_handle
 
 __all__ = [
     "IsolatedStarAssociationConfig",
@@ -66,20 +65,6 @@ class IsolatedStarAssociationConfig(  # type: ignore[call-arg]  # a metaclass ta
     pipeBase.PipelineTaskConfig, StepConfig, pipelineConnections=IsolatedStarAssociationConnections
 ):
     """Configuration of `IsolatedStarAssociationTask`: that of the step."""
-
-
-class _VisitTable:
-    """The table behind a handle, of which only columns are read."""
-
-    def __init__(self, handle: DeferredDatasetHandle) -> None:
-        self._handle = handle
-
-    @property
-    def column_names(self) -> Sequence[str]:
-        return column_names(self._handle)
-
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        return self._handle.get(parameters={"columns": list(columns)}, storageClass="ArrowTable")
 
 
 class IsolatedStarAssociationTask(pipeBase.PipelineTask):
@@ -142,7 +127,7 @@ class IsolatedStarAssociationTask(pipeBase.PipelineTask):
                 f"The sky map has tracts 0 to {len(skymap) - 1}; there is no tract {tract}."
             )
         tables: dict[int, Any] = {
-            visit: _VisitTable(table) if isinstance(table, DeferredDatasetHandle) else table
+            visit: HandleTable(table) if is_handle(table) else table
             for visit, table in source_table_handle_dict.items()
         }
         result = IsolatedStarAssociation(self.config).run(tables, skymap, tract)
