@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Table
 
+from zeropoint.errors import InvalidInputError
+
 DETECTOR = ("instrument", "exposure", "detector")
 
 
@@ -53,6 +55,7 @@ class MeasureConfig(pipeBase.PipelineTaskConfig, pipelineConnections=MeasureConn
     kill_once = pexConfig.Field[str](
         doc="Folder of marks: a process kills itself once per exposure.", default="", optional=True
     )
+    refused = pexConfig.Field[bool](doc="Refuse to be constructed?", default=False)
     full_on = pexConfig.ListField[int](doc="Exposures that find the disk full.", default=[])
 
 
@@ -65,6 +68,8 @@ class MeasureTask(pipeBase.PipelineTask):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if self.config.refused:
+            raise InvalidInputError("refused: no column goes by that name")
         self.stars_schema = pa.schema([("id", pa.int64()), ("flux", pa.float64())])
 
     def runQuantum(self, butlerQC: Any, inputRefs: Any, outputRefs: Any) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from butler.execution.conftest import N_EXPOSURES, Mock
 from zeropoint.butler.execution.report import RunReport
+from zeropoint.errors import InvalidInputError
 
 FEW = "exposure IN (1..4)"
 
@@ -252,6 +253,22 @@ def test_a_full_disk_stops_the_run_with_one_clear_sentence(mock: Mock) -> None:
     assert report.error.startswith("the disk is full: [Errno 28] No space left on device")
     assert report.n_not_run > 0
     assert report.exit_code == 1
+
+
+def test_a_task_that_refuses_its_configuration_leaves_no_run(mock: Mock) -> None:
+    query = "exposure = 1 AND detector = 0"
+    with pytest.raises(InvalidInputError, match="no column goes by that name"):
+        mock.run("refused", query, "measure:refused=True")
+    with mock.open() as butler:
+        assert not butler.collections.query("refused*")
+    assert mock.run("refused", query).exit_code == 0
+    with mock.open() as butler:
+        children = butler.collections.get_info("refused").children
+    with pytest.raises(InvalidInputError, match="no column goes by that name"):
+        mock.run("refused", query, "measure:refused=True", redo=True)
+    with mock.open() as butler:
+        assert butler.collections.get_info("refused").children == children
+        assert len(butler.collections.query("refused/*")) == 1
 
 
 def test_a_saved_graph_can_be_run(mock: Mock, tmp_path: object) -> None:

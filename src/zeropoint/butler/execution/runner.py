@@ -145,10 +145,10 @@ def _execute(
         if request.save_graph:
             _write_graph(graph, Path(request.save_graph))
         listener.say(f"{report.n_quanta} quanta; outputs go to {outputs.run}")
-        _open_outputs(butler, outputs)
         quantum_graph = graph.assemble()
         quantum_graph.pipeline_graph.register_dataset_types(butler, include_packages=True)
-        quantum_graph.init_output_run(butler, existing=False)
+        with _opened_outputs(butler, outputs):
+            quantum_graph.init_output_run(butler, existing=False)
         lost = LostInputs(graph)
         schedule = Schedule(quantum_graph, None if request.block_on_failure else lost)
         del quantum_graph
@@ -319,6 +319,22 @@ def _runs(butler: Butler, names: tuple[str, ...]) -> list[str]:
             )
         )
     )
+
+
+@contextmanager
+def _opened_outputs(butler: Butler, outputs: _Outputs) -> Iterator[None]:
+    """Open the outputs; where a task then refuses its configuration, leave no empty run behind."""
+    is_new = not _exists(butler, outputs.chain)
+    _open_outputs(butler, outputs)
+    try:
+        yield
+    except Exception:
+        if outputs.chain != outputs.run:
+            butler.collections.redefine_chain(outputs.chain, outputs.children)
+            if is_new:
+                butler.collections.x_remove(outputs.chain)
+        butler.removeRuns([outputs.run])
+        raise
 
 
 def _open_outputs(butler: Butler, outputs: _Outputs) -> None:
