@@ -214,6 +214,11 @@ def test_a_damaged_component_is_named(catalog: ExposureCatalog) -> None:
             get()
 
 
+def test_sentences_are_written_again_where_a_reader_lost_them(catalog: ExposureCatalog) -> None:
+    bare = ExposureCatalog.from_table(catalog.to_arrow().replace_schema_metadata(None))
+    assert b"Only detectors with data" in bare.to_arrow().schema.metadata[b"table_meta_yaml"]
+
+
 def test_an_empty_catalogue_keeps_its_columns(catalog: ExposureCatalog) -> None:
     empty = ExposureCatalog.from_table(catalog.to_table()[:0])
     back = ExposureCatalog.from_table(empty.to_arrow())

@@ -272,6 +272,8 @@ class ExposureCatalog:
         for name, (dtype, _, _) in _REQUIRED.items():
             if plain[name].dtype != np.dtype(dtype):
                 plain[name] = plain[name].astype(dtype)
+        # the Butler leaves the metadata of a table behind when it reads one
+        plain.meta.setdefault("COMMENT", list(VISIT_COMMENTS))
         return cls(plain, texts)
 
     @classmethod

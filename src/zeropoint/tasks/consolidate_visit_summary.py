@@ -16,6 +16,7 @@ from lsst.utils.timer import timeMethod
 
 from zeropoint.astrometry.refit_pointing import RefitPointing, RefitPointingResult
 from zeropoint.quality.visit_summary import DetectorSummary, empty_visit_summary, make_visit_summary
+from zeropoint.recipes.config_files import FileConfig
 from zeropoint.tasks._quantum import calibration_failures, partial_outputs
 
 __all__ = [
@@ -84,7 +85,7 @@ class ConsolidateVisitSummaryConnections(  # type: ignore[call-arg]  # a metacla
 
 
 class ConsolidateVisitSummaryConfig(  # type: ignore[call-arg]  # a metaclass takes the connections
-    pipeBase.PipelineTaskConfig, pipelineConnections=ConsolidateVisitSummaryConnections
+    pipeBase.PipelineTaskConfig, FileConfig, pipelineConnections=ConsolidateVisitSummaryConnections
 ):
     """Configuration of `ConsolidateVisitSummaryTask`."""
 
