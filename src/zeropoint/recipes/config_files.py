@@ -48,6 +48,7 @@ TASK_ONLY = {
 ABSENT = {
     "modelPsf": "interpolation over defects uses the image's own PSF",
     "shearType": "re-Gaussianization is the only method",
+    **{f"psfTE{i}": "the separations of these statistics are fixed" for i in range(1, 5)},
     "maskStreaks": "masking of streaks is not available",
     "insertFakes": "fake sources are not available",
     "createSummaryMetrics": "the summary statistics are in the image's metadata",
