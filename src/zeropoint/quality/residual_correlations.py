@@ -95,15 +95,18 @@ def _means(
     counts = dict.fromkeys(ranges, 0)
     for start in range(0, len(residual), _BLOCK):
         block = slice(start, start + _BLOCK)
-        chord = 2.0 - 2.0 * (position[block] @ position.T)
-        # a star is no pair with itself
-        np.fill_diagonal(chord[:, start:], np.inf)
+        chord = 2.0 - 2.0 * (position[block] @ position[start:].T)
+        # each pair once, and no star with itself
+        chord[np.tril_indices(len(chord), m=chord.shape[1])] = np.inf
         for name, (low, high) in edges.items():
-            pairs = (chord < high) & ((chord >= low) | (low == 0.0))
+            pairs = chord < high
+            if low > 0.0:
+                pairs &= chord >= low
             counts[name] += int(np.count_nonzero(pairs))
-            sums[name] += residual[block].T @ (pairs.astype(np.float64) @ residual)
+            sums[name] += residual[block].T @ (pairs.astype(np.float64) @ residual[start:])
     result = {}
     for name, total in sums.items():
         mean = total / counts[name] if counts[name] else np.full((2, 2), np.nan)
-        result.update(dict(zip((f"{name}{part}" for part in _PARTS), (mean[0, 0], mean[1, 1], mean[0, 1]))))
+        parts = (mean[0, 0], mean[1, 1], 0.5 * (mean[0, 1] + mean[1, 0]))
+        result.update(dict(zip((f"{name}{part}" for part in _PARTS), parts)))
     return {name: float(value) for name, value in result.items()}
