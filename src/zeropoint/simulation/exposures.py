@@ -168,7 +168,7 @@ def _draw_stars(s: SimulationSettings, wcs: SkyWcs, rng: np.random.Generator) ->
 def draw_magnitudes(s: SimulationSettings, n: int, rng: np.random.Generator) -> np.ndarray:
     """Return magnitudes of ``N(m) ~ 10^(slope m)`` between the limits."""
     low, high = 10 ** (s.magnitude_slope * s.magnitude_bright), 10 ** (s.magnitude_slope * s.magnitude_faint)
-    return np.asarray(np.log10(rng.uniform(low, high, n)) / s.magnitude_slope)
+    return np.asarray(np.log10(low + (high - low) * rng.random(n)) / s.magnitude_slope)
 
 
 def _stars_of_sky(s: SimulationSettings, wcs: SkyWcs, sky: Table) -> Table:

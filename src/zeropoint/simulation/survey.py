@@ -46,7 +46,7 @@ _GAP = 20
 #: Largest offset of a dither per axis, arcsec, and largest turn of the camera, degrees.
 _DITHER, _TURN = 40.0, 15.0
 #: FWHM of successive visits of a band, arcsec.
-_SEEING = (0.8, 0.72, 0.93, 1.0, 0.76, 0.87, 0.97)
+_SEEING = (0.8, 0.72, 0.9, 0.86, 0.76, 0.94, 0.7)
 #: Visits of a night, one a minute.
 _PER_NIGHT = 8
 #: Mean and scatter of the stars' colors, magnitudes between the first and the last band.
@@ -66,26 +66,27 @@ class SurveySettings:
     size
         Side of a detector, pixels; the camera has 2 x 2.
     n_stars
-        Stars on a detector; default: 450 on 1024 x 1024 pixels, and in proportion.
+        Stars on a detector; default: 460 on 1536 x 1536 pixels, and in proportion.
     magnitude_bright, magnitude_faint, magnitude_slope
-        ``N(m) ~ 10^(slope m)`` between the limits, of the mean magnitude over the bands.
+        ``N(m) ~ 10^(slope m)`` between the limits, of the mean magnitude over the bands. The default is a field of bright
+        stars: most have a signal to noise of 400 to 1000, so that 250 of them tell the size of the PSF to 5e-4.
     seed
         Random seed of sky, visits and noise.
     """
 
     n_visits: int = 12
     bands: tuple[str, ...] = ("g", "i")
-    size: int = 1024
+    size: int = 1536
     n_stars: int | None = None
-    magnitude_bright: float = 16.8
-    magnitude_faint: float = 23.5
-    magnitude_slope: float = 0.03
+    magnitude_bright: float = 17.2
+    magnitude_faint: float = 23.0
+    magnitude_slope: float = -1.0
     seed: int = 1
 
     @property
     def stars_per_detector(self) -> int:
         """Stars on a detector."""
-        return round(450 * (self.size / 1024) ** 2) if self.n_stars is None else self.n_stars
+        return round(460 * (self.size / 1536) ** 2) if self.n_stars is None else self.n_stars
 
 
 @dataclass(frozen=True)
