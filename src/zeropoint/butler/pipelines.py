@@ -12,6 +12,7 @@ import lsst.pex.config as pexConfig
 import yaml
 from lsst.pipe.base import LabelSpecifier, Pipeline
 
+from zeropoint.association.config import IsolatedStarAssociationConfig
 from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CALIBRATE_IMAGE, CameraCard
@@ -30,6 +31,8 @@ _FOLDER = "resource://zeropoint.tasks/pipelines"
 _PART = re.compile(r"""(?P<name>[A-Za-z_]\w*)|\[\s*(['"])(?P<key>.*?)\2\s*\]""")
 _LABEL = CALIBRATE_IMAGE
 _RECALIBRATE = "recalibrate.yaml"
+#: Task that has to know a camera's bands.
+_ASSOCIATE = "associateIsolatedStar"
 _CLASSES = {
     _LABEL: "zeropoint.tasks.calibrate_image.CalibrateImageTask",
     CHARACTERIZE: "zeropoint.tasks.characterize_image.CharacterizeImageTask",
@@ -67,7 +70,9 @@ def recalibrate_text(card: CameraCard) -> str:
     InvalidInputError
         If an override of the card does not fit, or is addressed to a task that is not in the pipeline.
     """
-    others = {label: fields for label, fields in card.task_overrides.items() if label != _LABEL}
+    others = {label: dict(fields) for label, fields in card.task_overrides.items() if label != _LABEL}
+    if bands := _band_order(card):
+        others[_ASSOCIATE] = {"band_order": bands} | others.get(_ASSOCIATE, {})
     classes = _task_classes(others, card.source)
     tasks = {_LABEL: _calibrate_image(card)}
     for label, fields in others.items():
@@ -82,6 +87,15 @@ def recalibrate_text(card: CameraCard) -> str:
     if others:
         _check(text, list(others), card.source)
     return text
+
+
+def _band_order(card: CameraCard) -> list[str]:
+    """Return the order of a camera's bands for the association of stars where the usual one lacks some, else nothing."""
+    usual = list(IsolatedStarAssociationConfig().band_order)
+    bands = list(dict.fromkeys((card.get("bands") or {}).values()))
+    if set(bands) <= set(usual):
+        return []
+    return [*(band for band in usual if band in bands), *(band for band in bands if band not in usual)]
 
 
 def _calibrate_image(card: CameraCard) -> _Lines:

@@ -57,6 +57,7 @@ def echo_pipeline(repo: str, card: CameraCard) -> None:
     if Path(repo).is_dir():
         path = write_pipeline(Path(repo), card)
         click.echo(f"  pipeline: {path}")
+        click.echo(f"  as far as the visit summary: {path.with_name('recalibrate.yaml')}")
         click.echo(f"  of the older pair of tasks: {path.with_name('legacy.yaml')}")
     else:
         click.echo(f"  pipeline, to be saved as a file:\n{pipeline_text(card)}")
