@@ -121,7 +121,6 @@ class DetectorUpdate:
         self._threshold = threshold_arcsec
         known = statistics_of(record)
         self._values = {name: getattr(known, name) for name in ObservationSummaryStats.model_fields}
-        self._wcs: SkyWcs | None = None
 
     @property
     def statistics(self) -> ObservationSummaryStats:
@@ -164,9 +163,7 @@ class DetectorUpdate:
                 self.reasons.setdefault(component, "the preliminary summary has none")
 
     def _update_wcs(self, overrides: PossiblyMultipleInput | None, facts: ImageFacts) -> None:
-        before = self.record.getWcs()
         if overrides is None:
-            self._wcs = before
             return
         region, chosen = overrides.best_for_detector(self.record.id, bbox=facts.bbox)
         if isinstance(overrides, PerTractInput):
@@ -181,8 +178,8 @@ class DetectorUpdate:
             wcs = chosen.getWcs()
             self.reasons["wcs"] = "the catalogue has none"
         if wcs is not None:
-            wcs = self._consistent(wcs, before, facts.bbox)
-        self._wcs, self.texts["wcs"] = wcs, "" if wcs is None else chosen.texts["wcs"]
+            wcs = self._consistent(wcs, self.record.getWcs(), facts.bbox)
+        self.texts["wcs"] = "" if wcs is None else chosen.texts["wcs"]
         self._unset(stats.WCS_STATISTICS)
         if wcs is not None:
             del self.reasons["wcs"]
@@ -211,8 +208,7 @@ class DetectorUpdate:
             self._replace("psf", overrides.psf)
         if overrides.ap_corr is not None:
             self._replace("apCorrMap", overrides.ap_corr)
-        row = ExposureRecord(self.record.values, self.texts)
-        psf, corrections = row.getPsf(), row.getApCorrMap()
+        psf, corrections = self._row.getPsf(), self._row.getApCorrMap()
         for name, field in (corrections or {}).items():
             self._check_size(field, facts.bbox, f"aperture correction {name!r}")
         if overrides.psf is not None:
@@ -242,7 +238,7 @@ class DetectorUpdate:
             self.reasons[component] = "the catalogue has none for this detector"
 
     def _update_photo_calib(self, overrides: PossiblyMultipleInput, facts: ImageFacts) -> None:
-        center = compute_center_for_detector_record(None, facts.bbox, self._wcs)
+        center = compute_center_for_detector_record(self._row, facts.bbox)
         region, chosen = overrides.best_for_detector(self.record.id, center=center, bbox=facts.bbox)
         if isinstance(overrides, PerTractInput):
             self.columns["photoCalibTractId"] = region
@@ -292,6 +288,11 @@ class DetectorUpdate:
 
     def _unset(self, names: Iterable[str]) -> None:
         self._values.update({name: getattr(_UNSET, name) for name in names})
+
+    @property
+    def _row(self) -> ExposureRecord:
+        """The row with the components as they are now."""
+        return ExposureRecord(self.record.values, self.texts)
 
     @property
     def _name(self) -> str:
