@@ -79,7 +79,7 @@ def test_means_are_directions_of_sums_and_repeated_visits_are_marked():
     field = Positions.from_degrees(ra, np.zeros(4))
     groups = friends(field, 2.0 * ARCSEC)
     visits = np.array([1, 2, 7, 7])
-    centers, repeated = groups.centers(field, visits)
+    centers, repeated = groups.centers(field), groups.with_repeats(visits)
     rows = np.argsort(groups.members[groups.starts[:-1]])
     east = np.mod(np.rad2deg(centers.ra[rows]) + 180.0, 360.0) - 180.0
     np.testing.assert_allclose(east, [0.0, 10.00005], atol=1e-12)

@@ -21,6 +21,7 @@ __all__ = [
     "group_sums",
     "join_cells",
     "nearest_within",
+    "repeated_labels",
     "stable_order",
 ]
 
@@ -268,17 +269,26 @@ def stable_order(labels, starts, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def group_sums(starts, members, xyz, visits, sums, repeated):  # type: ignore[no-untyped-def]
-    """Sum the unit vectors of each group's members, and mark groups with two members of one visit.
+def group_sums(starts, members, xyz, sums):  # type: ignore[no-untyped-def]
+    """Sum the unit vectors of each group's members in their order.
 
-    starts int64 (groups + 1); members int64: rows of xyz float64 (n, 3), ascending within a group; visits int64 (n),
-    ascending; sums float64 (groups, 3) and repeated bool (groups) are filled.
+    starts int64 (groups + 1); members int64: rows of xyz float64 (n, 3); sums float64 (groups, 3) is filled.
     """
     for g in range(starts.shape[0] - 1):
         x = y = z = 0.0
         for i in range(starts[g], starts[g + 1]):
             row = members[i]
             x, y, z = x + xyz[row, 0], y + xyz[row, 1], z + xyz[row, 2]
-            if i > starts[g] and visits[row] == visits[members[i - 1]]:
-                repeated[g] = True
         sums[g, 0], sums[g, 1], sums[g, 2] = x, y, z
+
+
+@kernel
+def repeated_labels(starts, members, labels, repeated):  # type: ignore[no-untyped-def]
+    """Mark in ``repeated`` (bool, groups) the groups in which a label (int64, n) follows itself; others as they are.
+
+    starts int64 (groups + 1); members int64: rows of labels.
+    """
+    for g in range(starts.shape[0] - 1):
+        for i in range(starts[g] + 1, starts[g + 1]):
+            if labels[members[i]] == labels[members[i - 1]]:
+                repeated[g] = True

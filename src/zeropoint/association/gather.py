@@ -30,6 +30,32 @@ type VisitTables = Mapping[int, AnyTable] | Iterable[tuple[int, AnyTable]]
 _INTEGERS: dict[str | None, type[np.integer]] = {None: np.int64, "visit": np.int64, "detector": np.int16}
 
 
+class _Growing:
+    """An array that grows at its end, in place; a list of parts would leave the memory in pieces."""
+
+    def __init__(self, first: np.ndarray) -> None:
+        self._values, self._size = first.copy(), len(first)
+
+    def append(self, part: np.ndarray) -> None:
+        """Add values at the end."""
+        end = self._size + len(part)
+        if part.dtype != self._values.dtype:  # text that is wider
+            self._values = self._values.astype(np.promote_types(part.dtype, self._values.dtype))
+        if end > len(self._values):
+            self._values.resize(end + end // 4, refcheck=False)
+        self._values[self._size : end] = part
+        self._size = end
+
+    def reorder(self, rows: npt.NDArray[np.int64]) -> None:
+        """Put the values into another order."""
+        self._values = self.values[rows]
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values so far."""
+        return self._values[: self._size]
+
+
 @dataclass
 class SourcePool:
     """Selected sources of a tract, by visit and then by id.
@@ -38,8 +64,8 @@ class SourcePool:
     ----------
     templates
         Empty columns: type, unit and description of each output column, in order.
-    parts
-        Column -> its values, visit by visit; text of few different values as codes.
+    columns
+        Column -> its values; text of few different values as codes.
     words
         Column -> the text of each code.
     counts
@@ -49,30 +75,35 @@ class SourcePool:
     """
 
     templates: dict[str, Column] = field(default_factory=dict)
-    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    columns: dict[str, _Growing] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
-        return sum(len(part) for part in next(iter(self.parts.values()), []))
+        return len(next(iter(self.columns.values())).values)
+
+    def append(self, name: str, values: np.ndarray) -> None:
+        """Add the values of a column of one visit."""
+        if name in self.columns:
+            self.columns[name].append(values)
+        else:
+            self.columns[name] = _Growing(values)
+
+    def reorder(self, rows: npt.NDArray[np.int64]) -> None:
+        """Put the sources into another order."""
+        for values in self.columns.values():
+            values.reorder(rows)
 
     def get(self, name: str) -> np.ndarray:
         """Return a column of all sources; text as codes."""
-        parts = self.parts[name]
-        if len(parts) > 1:
-            self.parts[name] = [np.concatenate(parts)]
-        return self.parts[name][0] if self.parts[name] else self.empty(name)
-
-    def empty(self, name: str) -> np.ndarray:
-        """Return no values of a column, of the type of its parts."""
-        return np.zeros(0, np.int16 if name in self.words else self.templates[name].dtype)
+        return self.columns[name].values
 
     def take(self, name: str, rows: npt.NDArray[np.int64]) -> Column:
         """Return a column's values at some rows, with unit and description, and forget the column."""
         template = self.templates[name]
         values = self.get(name)[rows]
-        del self.parts[name]
+        del self.columns[name]
         if name in self.words:
             values = np.array(self.words[name] or [""])[values] if len(values) else np.zeros(0, "U1")
         return Column(values, name=name, unit=template.unit, description=template.description)
@@ -101,18 +132,18 @@ def gather_sources(
         that of another visit, a source id occurs twice, or no source is in a band of ``band_order``.
     """
     pool = SourcePool(words={config.band_column: list(config.band_order), config.physical_filter_column: []})
-    visits: dict[int, int] = {}
+    visits: dict[int, tuple[int, int]] = {}  # to the rows of its sources
     unlisted: Counter[str] = Counter()
     for visit, table in _pairs(tables):
         if visit in visits:
             raise InvalidInputError(f"Visit {visit} has two source tables.")
-        visits[visit] = len(visits)
+        begin = len(pool) if visits else 0
         _Visit(visit, table, config, selector).add_to(pool, tract, unlisted)
+        visits[visit] = (begin, len(pool))
     if not visits:
         raise InvalidInputError("There are no source tables to associate.")
-    order = [visits[visit] for visit in sorted(visits)]
-    for name, parts in pool.parts.items():
-        pool.parts[name] = [parts[k] for k in order]
+    if list(visits) != sorted(visits):
+        pool.reorder(np.concatenate([np.arange(*visits[visit]) for visit in sorted(visits)]))
     pool.counts["n_visits"] = len(visits)
     _warn_of_bands(unlisted, pool, config)
     _check_ids(pool, config.id_column)
@@ -166,7 +197,7 @@ class _Visit:
         for name in config.source_columns:
             self._append(pool, name, rows)
         pool.templates.setdefault("source_row", _column("source_row", np.int32))
-        pool.parts.setdefault("source_row", []).append(rows.astype(np.int32))
+        pool.append("source_row", rows.astype(np.int32))
 
     def _check(self) -> None:
         """Check that the table is of this visit and that no id occurs twice."""
@@ -211,7 +242,7 @@ class _Visit:
             raise InvalidInputError(
                 f"{self.origin}: column {name} reads as {template.dtype}, but as {known.dtype} in other visits."
             )
-        pool.parts.setdefault(name, []).append(values)
+        pool.append(name, values)
 
 
 def _selector_columns(config: IsolatedStarAssociationConfig) -> tuple[list[str], list[str]] | None:

@@ -22,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+#: Positions that are searched for at a time, which bounds the memory.
+_CHUNK = 1 << 19
+
 
 @dataclass(frozen=True)
 class _Cells:
@@ -61,7 +64,7 @@ class Positions:
     def __len__(self) -> int:
         return len(self.ra)
 
-    def __getitem__(self, rows: np.ndarray) -> Positions:
+    def __getitem__(self, rows: np.ndarray | slice) -> Positions:
         return Positions(self.ra[rows], self.dec[rows])
 
     @cached_property
@@ -97,14 +100,16 @@ class Positions:
         """Return what a kernel says of each position, and the cells of the others."""
         height = _search_height(radius)
         grid = others.cells(height)
-        # neighbors one after the other: what is looked at is still in the processor's cache
-        queries = grid if others is self else self.cells(height)
-        ra, dec = self.ra[queries.order], self.dec[queries.order]
-        found = np.empty(len(self), np.int64)
-        args = (ra, dec, queries.xyz, grid.keys, grid.starts, grid.xyz, grid.height)
-        kernel(*args, math.sin(0.5 * radius), found)
-        out = np.empty_like(found)
-        out[queries.order] = found
+        out = np.empty(len(self), np.int64)
+        for begin in range(0, len(self), _CHUNK):
+            part = self[slice(begin, begin + _CHUNK)]
+            # neighbors one after the other: what is looked at is still in the processor's cache
+            queries = part.cells(height)
+            ra, dec = part.ra[queries.order], part.dec[queries.order]
+            found = np.empty(len(part), np.int64)
+            args = (ra, dec, queries.xyz, grid.keys, grid.starts, grid.xyz, grid.height)
+            kernel(*args, math.sin(0.5 * radius), found)
+            out[begin + queries.order] = found
         return out, grid
 
 
@@ -141,23 +146,22 @@ class Groups:
         """Return the members' rows of some groups."""
         return self.members[np.repeat(groups, np.diff(self.starts))]
 
-    def centers(self, positions: Positions, visits: IntArray) -> tuple[Positions, BoolArray]:
-        """Return mean positions, and which groups have two members of one visit.
-
-        Parameters
-        ----------
-        positions
-            What was grouped.
-        visits : int64, shape (n,)
-            Visit of each position, ascending.
+    def centers(self, positions: Positions) -> Positions:
+        """Return the mean position of each group, none of which is empty.
 
         Notes
         -----
         The mean is the direction of the sum of the unit vectors, summed by ascending row.
         """
-        sums, repeated = np.zeros((len(self), 3)), np.zeros(len(self), np.bool_)
-        _kernels.group_sums(self.starts, self.members, positions.xyz, visits, sums, repeated)
-        return Positions.from_vectors(sums), repeated
+        sums = np.zeros((len(self), 3))
+        _kernels.group_sums(self.starts, self.members, positions.xyz, sums)
+        return Positions.from_vectors(sums)
+
+    def with_repeats(self, labels: IntArray) -> BoolArray:
+        """Return which groups have two members of one label; labels, shape (n,), must ascend."""
+        repeated = np.zeros(len(self), np.bool_)
+        _kernels.repeated_labels(self.starts, self.members, labels, repeated)
+        return repeated
 
 
 def friends(positions: Positions, radius: float) -> Groups:

@@ -170,10 +170,11 @@ class IsolatedStarAssociation:
                 continue
             in_band = positions[rows]
             groups = self._group(in_band)
-            centers, repeated = groups.centers(in_band, visits[rows])
+            centers = groups.centers(in_band)
             pool.counts["n_groups"] += len(groups)
             keep = np.ones(len(groups), np.bool_)
             if self.config.reject_duplicate_visits:
+                repeated = groups.with_repeats(visits[rows])
                 pool.counts["n_blended_groups"] += int(np.count_nonzero(repeated))
                 blends = blends.joined(in_band[np.unique(groups.rows_of(repeated))])
                 keep = ~repeated & (centers.count_within(blends, match_radius) == 0)
@@ -194,7 +195,7 @@ class IsolatedStarAssociation:
         complete = np.bincount(own, minlength=len(stars)) > 0
         if self.config.reject_duplicate_visits:
             groups = groups_by_label(star, len(stars))
-            complete &= ~groups.centers(positions, pool.get("visit"))[1]
+            complete &= ~groups.with_repeats(pool.get("visit"))
         pool.counts["n_blended_stars"] = int(np.count_nonzero(~complete))
         new_row = np.where(complete, np.cumsum(complete) - 1, -1)
         return (np.where(star >= 0, new_row[star], -1) if len(stars) else star), complete
