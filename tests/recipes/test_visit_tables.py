@@ -95,7 +95,10 @@ def detectors() -> Table:
 def rubins_columns(table: str) -> dict[str, dict[str, str]]:
     """Return the columns of a table in the data model of the LSST camera's releases."""
     schemas = resources.files("lsst.sdm.schemas")
-    model, base = (yaml.safe_load(schemas.joinpath(f"{n}.yaml").read_text()) for n in ("lsstcam", "drp_base"))
+    model, base = (
+        yaml.load(schemas.joinpath(f"{n}.yaml").read_text(), yaml.CSafeLoader)
+        for n in ("lsstcam", "drp_base")
+    )
     names = next(t for t in model["tables"] if t["name"] == table)["columnRefs"]["base"][table]
     columns = next(t for t in base["tables"] if t["name"] == table)["columns"]
     return {column["name"]: column for column in columns if column["name"] in names}

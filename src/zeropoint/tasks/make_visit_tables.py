@@ -18,6 +18,7 @@ from zeropoint.datamodel.ids import CatalogIdGenerator
 
 # a module's names are known to config overrides, where those of its functions mean dataset types
 from zeropoint.recipes import visit_tables
+from zeropoint.tasks._tables import HandleTable
 from zeropoint.tasks.ids import DetectorVisitIdGeneratorConfig
 
 __all__ = [
@@ -176,11 +177,9 @@ class MakeVisitTableTask(pipeBase.PipelineTask):
 def _read(handles: Iterable[Any]) -> Iterator[ExposureCatalog]:
     """Read summaries without their components, which are nearly all of them."""
     for handle in handles:
-        names = [str(name) for name in handle.get(component="columns")]
-        wanted = [name for name in names if name == "visitInfo" or name not in COMPONENTS]
-        yield ExposureCatalog.from_table(
-            handle.get(parameters={"columns": wanted}, storageClass="ArrowTable")
-        )
+        table = HandleTable(handle)
+        wanted = [name for name in table.column_names if name == "visitInfo" or name not in COMPONENTS]
+        yield ExposureCatalog.from_table(table.read(wanted))
 
 
 def _result(table: Any) -> pipeBase.Struct:
