@@ -45,7 +45,7 @@ def _sets(groups):
     n=st.integers(0, 60),
     radius=st.sampled_from([0.3, 1.0, 7.0]),
 )
-@hypothesis.settings(max_examples=120, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 def test_groups_and_neighbors_are_those_of_all_pairs(seed, place, n, radius):
     field = _field(place, n, 8.0, np.random.default_rng(seed))
     close = naive.close_pairs(field.xyz, field.xyz, radius * ARCSEC)

@@ -64,7 +64,7 @@ def _same(a, b, without=()):
         ]
     ),
 )
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 def test_dense_fields_agree_with_all_pairs_and_nothing_close_survives(seed, density, scatter, settings):
     rng = np.random.default_rng(seed)
     n = min(60, max(2, int(density * 0.04)))  # stars in 0.04 square arcmin
@@ -107,7 +107,7 @@ def test_dense_fields_agree_with_all_pairs_and_nothing_close_survives(seed, dens
 
 
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
-@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.settings(max_examples=5, deadline=None)
 def test_order_and_form_of_the_input_change_nothing(seed):
     rng = np.random.default_rng(seed)
     ra, dec = _field(80, (150.0, 2.0), 20.0, rng)
