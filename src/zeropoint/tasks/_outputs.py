@@ -7,7 +7,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import pyarrow as pa
-from astropy.table import Table
 from lsst.images import BackgroundMap, Image
 from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import OutputQuantizedConnection, QuantumContext, Struct, TaskMetadata
@@ -38,7 +37,6 @@ __all__ = [
     "footprints_table",
     "plane",
     "record_metadata",
-    "stored",
     "table_schema",
 ]
 
@@ -56,14 +54,6 @@ OPTIONAL = (
 def table_schema(schema: Schema) -> pa.Schema:
     """Return the Arrow schema of the tables that have a catalogue's schema, as they are written."""
     return table_to_arrow(SourceCatalog(schema, 0).to_table()).schema.remove_metadata()
-
-
-def stored(struct: Struct) -> Struct:
-    """Return the outputs with their tables in the form that is written fastest."""
-    values = struct.getDict().items()
-    return Struct(
-        **{name: table_to_arrow(value) if isinstance(value, Table) else value for name, value in values}
-    )
 
 
 def plane(image: Any) -> np.ndarray | None:

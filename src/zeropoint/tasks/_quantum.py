@@ -19,7 +19,7 @@ from lsst.pipe.base import (
 
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.tasks._errors import algorithm_error
-from zeropoint.tasks._outputs import stored
+from zeropoint.tasks._tables import stored
 
 __all__ = ["calibration_failures", "partial_outputs", "read_image"]
 

@@ -1,4 +1,4 @@
-"""How tasks read tables: only the columns they need, in the form that is read fastest."""
+"""How tasks read and write tables: only the columns they need, in the form that is fastest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 from astropy.table import Table
 from lsst.daf.butler import DeferredDatasetHandle
-from lsst.pipe.base import InMemoryDatasetHandle
+from lsst.pipe.base import InMemoryDatasetHandle, Struct
 
-from zeropoint.datamodel.arrow import arrow_to_table
+from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
 
-__all__ = ["HandleTable", "column_names", "is_handle", "read_table"]
+__all__ = ["HandleTable", "column_names", "is_handle", "read_table", "stored"]
 
 
 def is_handle(value: Any) -> bool:
@@ -63,3 +63,11 @@ def read_table(table: DeferredDatasetHandle | Table, columns: Sequence[str] | No
 def column_names(table: DeferredDatasetHandle | Table) -> list[str]:
     """Return the names of the columns of a table, without reading it."""
     return list(table.colnames) if isinstance(table, Table) else list(table.get(component="columns"))
+
+
+def stored(struct: Struct) -> Struct:
+    """Return the outputs with their tables in the form that is written fastest."""
+    values = struct.getDict().items()
+    return Struct(
+        **{name: table_to_arrow(value) if isinstance(value, Table) else value for name, value in values}
+    )

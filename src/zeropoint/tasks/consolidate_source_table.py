@@ -14,8 +14,7 @@ from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
 from zeropoint.catalogs.table_stack import StackInput, stack_tables
-from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import read_table
+from zeropoint.tasks._tables import read_table, stored
 
 __all__ = ["ConsolidateSourceTableConfig", "ConsolidateSourceTableConnections", "ConsolidateSourceTableTask"]
 

@@ -24,7 +24,7 @@ from zeropoint.recipes.finalize.products import (
     visit_star_table,
 )
 from zeropoint.tasks._finalize import FinalizeCharacterizationTaskBase, by_tract, loaded
-from zeropoint.tasks._outputs import stored
+from zeropoint.tasks._tables import stored
 
 __all__ = [
     "ConsolidateFinalizeCharacterizationDetectorConfig",

@@ -19,8 +19,7 @@ from zeropoint.association import IsolatedStarAssociationConfig as StepConfig
 from zeropoint.association.tables import AnyTable
 from zeropoint.datamodel.skymap import SkyMap
 from zeropoint.errors import InvalidInputError
-from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import HandleTable, is_handle
+from zeropoint.tasks._tables import HandleTable, is_handle, stored
 
 __all__ = [
     "IsolatedStarAssociationConfig",

@@ -17,8 +17,7 @@ from lsst.utils.timer import timeMethod
 from zeropoint.catalogs.functor_file import FunctorFile
 from zeropoint.catalogs.source_table import transform_source_table
 from zeropoint.errors import InvalidInputError
-from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import column_names, read_table
+from zeropoint.tasks._tables import column_names, read_table, stored
 
 __all__ = ["TransformSourceTableConfig", "TransformSourceTableConnections", "TransformSourceTableTask"]
 

@@ -16,8 +16,7 @@ from lsst.utils.timer import timeMethod
 
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
 from zeropoint.recipes.recalibrate_sources import RecalibrateSources, RecalibrateSourcesConfig
-from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import read_table
+from zeropoint.tasks._tables import read_table, stored
 
 __all__ = [
     "WriteRecalibratedSourceTableConfig",

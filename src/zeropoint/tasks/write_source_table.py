@@ -12,8 +12,7 @@ from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
 from zeropoint.catalogs.source_table import flat_source_table
-from zeropoint.tasks._outputs import stored
-from zeropoint.tasks._tables import read_table
+from zeropoint.tasks._tables import read_table, stored
 
 __all__ = ["WriteSourceTableConfig", "WriteSourceTableConnections", "WriteSourceTableTask"]
 
