@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lsst.daf.butler.formatters.parquet import arrow_to_astropy
 from lsst.images import Box, Polygon, SkyProjection
 from lsst.images.fields import ChebyshevField
@@ -177,6 +179,25 @@ def test_a_calibration_that_varies_keeps_field_and_error() -> None:
     assert back is not None
     assert (back.calibration_mean, back.calibration_err) == (2.0, 0.02)
     np.testing.assert_array_equal(back.field.coefficients, calib.field.coefficients)  # type: ignore[union-attr]
+
+
+@settings(max_examples=4, deadline=None)
+@given(order=st.permutations(range(5)), absent=st.sets(st.sampled_from(range(5))))
+def test_bytes_do_not_depend_on_the_order_of_rows(order: list[int], absent: set[int]) -> None:
+    rows = [
+        ExposureRow(
+            k, 7, bbox=BOX, photo_calib=None if k in absent else PhotoCalib(1.0 + k), values={"x": 0.5 * k}
+        )
+        for k in range(5)
+    ]
+    one, other = (ExposureCatalog.from_rows(each) for each in (rows, [rows[k] for k in order]))
+    assert one.to_arrow().equals(other.to_arrow(), check_metadata=True)
+    split = ExposureCatalog.concatenate([ExposureCatalog.from_rows([rows[k]]) for k in order])
+    assert split.to_arrow().equals(one.to_arrow(), check_metadata=True)
+    for k in range(5):
+        calib = other.find(k).getPhotoCalib()  # type: ignore[union-attr]
+        assert (calib is None) == (k in absent)
+        assert calib is None or calib.calibration_mean == 1.0 + k
 
 
 def test_concatenation_does_not_depend_on_the_order() -> None:
