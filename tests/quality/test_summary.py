@@ -3,14 +3,23 @@
 import numpy as np
 import pytest
 from astropy.table import Table
+from lsst.images import ObservationSummaryStats
 
 from quality import make
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.background import BackgroundComponent, BackgroundList
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.exposure import VisitInfo
+from zeropoint.quality import summary as summary_module
 from zeropoint.quality.depth import zenith_distance
 from zeropoint.quality.summary import ComputeExposureSummaryStats, _largest_distance
 
+GROUPS = {
+    name.removesuffix("_STATISTICS"): getattr(summary_module, name)
+    for name in summary_module.__all__
+    if name.endswith("_STATISTICS")
+}
+MOMENTS = {"Coma1", "Coma2", "Trefoil1", "Trefoil2", "Kurtosis", "E41", "E42"}
 #: A Gaussian sampled at sigma 1.8 px and cut at 25 px differs from the continuous one by less than this.
 SAMPLING = 2e-3
 
@@ -160,3 +169,35 @@ def test_the_largest_distance_to_a_star_is_exact(seed):
     stars = rng.uniform(-20, 620, (1 + 3 * seed, 2))
     every = np.hypot(*(points[:, None, :] - stars[None, :, :]).transpose(2, 0, 1)).min(axis=1)
     assert _largest_distance(points, stars, step) == pytest.approx(every.max(), rel=1e-14)
+
+
+def test_every_group_gives_its_own_statistics(exposure, background):
+    compute = ComputeExposureSummaryStats()
+    names = [name for group in GROUPS.values() for name in group]
+    assert len(names) == len(set(names))
+    assert set(names) <= set(ObservationSummaryStats.model_fields)
+    found = {
+        "WCS": compute.wcs_values(exposure.wcs, exposure.shape, exposure.visit_info),
+        "PSF": compute.psf_values(exposure.psf, exposure.mask, exposure.ap_corr_map),
+        "STAR": compute.star_values(catalog(exposure), exposure.mask),
+        "PHOTO_CALIB": compute.photo_calib_values(exposure.photo_calib),
+        "BACKGROUND": compute.background_values(background),
+        "PIXEL": compute.pixel_values(exposure),
+    }
+    known = {name: value for values in found.values() for name, value in values.items()}
+    visit = exposure.visit_info
+    found["DEPTH"] = compute.depth_values(known, exposure.detector, visit.band, visit.exposure_time)
+    for group, values in found.items():
+        assert set(values) <= set(GROUPS[group])
+    # all but the higher moments, which the catalogue lacks
+    assert set(names) - {name for values in found.values() for name in values} == {
+        name for name in GROUPS["STAR"] if name[4:-6] in MOMENTS
+    }
+
+
+def test_stars_may_be_a_table(exposure):
+    compute = ComputeExposureSummaryStats()
+    stars = catalog(exposure)
+    expected = compute.star_values(stars, exposure.mask)
+    for table in (stars.to_table(), table_to_arrow(stars.to_table())):
+        assert compute.star_values(table, exposure.mask) == expected

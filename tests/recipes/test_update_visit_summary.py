@@ -550,6 +550,25 @@ def test_configurations_that_cannot_work_name_the_field(fields, message):
     assert re.search(message, str(caught.value), re.DOTALL)
 
 
+def test_defaults_are_those_of_the_original():
+    config = UpdateVisitSummaryConfig()
+    expected = {
+        "wcs_provider": "input_summary",
+        "photo_calib_provider": "input_summary",
+        "background_provider": "input_summary",
+        "wcs_consistency_threshold": None,
+        "camera_dimensions": ["instrument"],
+        "do_refit_pointing": True,
+        "do_write_visit_geometry": False,
+        "do_fit_sip_approximations": True,
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
+    steps = {"compute_summary_stats", "refit_pointing", "fit_sip_approximations"}
+    assert set(config.keys()) == set(expected) | steps
+    assert config.fit_sip_approximations.toDict() == {"grid_spacing": 32.0, "order": 5}
+    assert config.refit_pointing.schema_prefix == ""
+
+
 # -- choosing among regions -------------------------------------------------------------------------------
 
 
