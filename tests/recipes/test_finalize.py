@@ -31,6 +31,7 @@ from zeropoint.recipes.finalize import (
     Outcome,
 )
 from zeropoint.recipes.finalize.products import star_table
+from zeropoint.recipes.finalize.schema import input_schema
 
 DETECTOR = 3
 #: Largest error of the mean size of the PSF, dT/T.  A star of S/N s has 1.4/s; the sum of s^2 over the 73 stars is 1.2e7, and
@@ -184,6 +185,35 @@ def test_only_stars_of_the_psf_measure_the_corrections_if_wanted(
     assert (result.measured[flag] & ~result.measured["calib_psf_used"]).any()
 
 
+def test_any_determiner_serves(scene: Scene) -> None:
+    other = config()
+    other.psf_determiner.name = "psfex"
+    result = finalize(scene, FinalizeCharacterization(other))
+    assert result.outcome is Outcome.OK
+    assert result.psf is not None
+    # a model of fewer parameters: within a percent
+    np.testing.assert_allclose(result.psf.sigma(x=300.0, y=200.0), sigma_at(300.0), rtol=0.01)
+
+
+def test_candidates_get_the_colors_of_standard_stars(scene: Scene) -> None:
+    coloured = config()
+    piff = coloured.psf_determiner["piff"]
+    piff.solver, piff.useColor, piff.color = "piff", True, {"r": "g-r"}
+    recipe = FinalizeCharacterization(coloured)
+    recipe.prepare(scene.sources)
+    selection = recipe.make_selection_schema_mapper(input_schema(scene.table))
+    selected = selection.rows(scene.sources, np.arange(3))
+    standards = Table(
+        {"ra": np.rad2deg(scene.table["coord_ra"])[:2], "dec": np.rad2deg(scene.table["coord_dec"])[:2]}
+    )
+    standards["mag_g"], standards["mag_r"] = [20.0, 21.0], [19.5, 20.0]
+    assert recipe.add_src_colors(selected, standards, "r") == 2
+    np.testing.assert_allclose(selected["psf_color_value"], [0.5, 1.0, np.nan], atol=1e-6)
+    # without a table, or a model that knows no colour, nothing is looked at
+    assert recipe.add_src_colors(selected, None, "r") == 0
+    assert FinalizeCharacterization().add_src_colors(selected, standards, "r") == 0
+
+
 def test_stamps_grow_with_the_psf_that_the_image_has_if_wanted() -> None:
     recipe = FinalizeCharacterization(config(do_follow_input_psf=True))
     cut, determiner = recipe.psf_steps(41)
@@ -296,7 +326,7 @@ def test_too_few_stars_are_an_outcome(scene: Scene) -> None:
     assert failed.measured is not None
 
 
-@pytest.mark.parametrize("what", ["cuts", "ids", "empty"])
+@pytest.mark.parametrize("what", ["cuts", "ids", "no stars", "no sources"])
 def test_without_candidates_there_is_nothing(scene: Scene, what: str) -> None:
     isolated, recipe, outcome = scene.isolated(), FinalizeCharacterization(), Outcome.NO_MATCHED_SOURCES
     if what == "cuts":
@@ -305,8 +335,12 @@ def test_without_candidates_there_is_nothing(scene: Scene, what: str) -> None:
         recipe, outcome = FinalizeCharacterization(strict), Outcome.NO_GOOD_SOURCES
     elif what == "ids":
         isolated["sourceId"] += 10**6
-    else:
+    elif what == "no stars":
         isolated = isolated[:0]
+    else:
+        none = np.arange(0)
+        scene = replace(scene, table=scene.table[none], footprints=scene.footprints.take(none))
+        outcome = Outcome.NO_GOOD_SOURCES
     failed = finalize(scene, recipe, isolated)
     assert (failed.outcome, failed.psf, failed.ap_corr_map, failed.measured) == (outcome, None, None, None)
     assert failed.reason

@@ -96,6 +96,8 @@ class FinalizeCharacterizationConfig(FileConfig):
             "slot_Centroid_flag",
             "base_GaussianFlux_flag",
         ]
+        # one of the apertures that all images have
+        self.psf_determiner["psfex"].photometricFluxField = "base_CircularApertureFlux_12_0_instFlux"
         stars = self.measure_ap_corr.sourceSelector["science"]
         stars.doFlags = stars.doUnresolved = False
         self.measurement.plugins.names = list(_PLUGINS)
