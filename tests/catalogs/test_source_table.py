@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from astropy import units as u
 from astropy.table import Column, Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalogs.source_columns import COLUMNS, CONSUMERS, LOCAL, NOT_IN_OLDER_PAIR
 from zeropoint.catalogs.functor_file import FunctorFile
@@ -55,6 +58,7 @@ def src() -> Table:
     return table_of(table_schema(Calibrate(CalibrateConfig(), first.schema).schema))
 
 
+@cache
 def functors(name: str) -> FunctorFile:
     return FunctorFile.read(f"resource://zeropoint.catalogs/schemas/{name}.yaml")
 
@@ -170,6 +174,15 @@ def test_values_are_those_of_the_columns_they_are_made_of(
         assert pre_source[output].description == single_visit_star[column].description
     np.testing.assert_array_equal(pre_source["ra"], np.rad2deg(single_visit_star["coord_ra"]))
     np.testing.assert_array_equal(pre_source["coord_dec"], pre_source["dec"])
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(0, 4), max_size=8))
+def test_a_row_depends_on_no_other_row(src: Table, rows: list[int]) -> None:
+    index = np.array(rows, int)
+    picked, whole = standardised(src[index], "Source"), standardised(src, "Source")
+    for name in whole.colnames:
+        np.testing.assert_array_equal(picked[name], whole[name][index], err_msg=name)
 
 
 def test_values_of_source_are_calibrated_locally(src: Table) -> None:
