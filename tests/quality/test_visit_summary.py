@@ -106,3 +106,10 @@ def test_a_summary_without_rows_has_the_columns_of_every_other(summary: Exposure
     assert empty.table.dtype == summary.table.dtype
     schema, other = (each.to_arrow().schema.remove_metadata() for each in (empty, summary))
     assert schema.equals(other, check_metadata=True)
+
+
+def test_long_names_of_filters_are_not_cut() -> None:
+    name = "a filter whose name has many more letters than 32"
+    assert (
+        make_visit_summary(3, [detector_summary(1, physical_filter=name)]).table["physical_filter"][0] == name
+    )

@@ -44,8 +44,8 @@ _UNITS = {
     "meanVar": "electron**2",
     "refCatSourceDensity": "1/deg**2",
 }
-#: Width of Rubin's text columns.
-_TEXT = "U32"
+#: Width of Rubin's text columns; longer names make them wider.
+_TEXT_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,8 @@ def make_visit_summary(visit: int, detectors: Iterable[DetectorSummary]) -> Expo
     ordered = sorted(detectors, key=lambda each: each.detector)
     catalog = ExposureCatalog.from_rows([each.row(visit) for each in ordered])
     names = {
-        "physical_filter": Column(
-            np.array([each.physical_filter for each in ordered], _TEXT), description="Physical filter"
-        ),
-        "band": Column(np.array([each.band for each in ordered], _TEXT), description="Band"),
+        "physical_filter": _text([each.physical_filter for each in ordered], "Physical filter"),
+        "band": _text([each.band for each in ordered], "Band"),
     }
     statistics = [each.statistics or ObservationSummaryStats() for each in ordered]
     return catalog.with_columns({**names, **statistics_table_columns(statistics)})
@@ -196,3 +194,8 @@ def make_visit_summary(visit: int, detectors: Iterable[DetectorSummary]) -> Expo
 def empty_visit_summary() -> ExposureCatalog:
     """Return a summary without rows, which has the columns of every other."""
     return make_visit_summary(0, [])
+
+
+def _text(values: list[str], description: str) -> Column:
+    width = max([_TEXT_WIDTH, *(len(value) for value in values)])
+    return Column(np.array(values, f"U{width}"), description=description)

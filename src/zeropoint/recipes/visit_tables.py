@@ -80,7 +80,6 @@ _OPTIONAL = {
 }
 #: Corners of the image by pixel: where they are among ``raCorners``, which go round from the first pixel along x.
 _CORNERS = {"ll": 0, "ul": 3, "ur": 2, "lr": 1}
-_TEXT = "U32"
 
 
 @dataclass(frozen=True)
@@ -218,8 +217,8 @@ def _visit(summary: ExposureCatalog) -> Table:
     rows: dict[str, tuple[Any, str | None, str]] = {
         "visitId": (np.int64(first["visit"]), None, "Visit"),
         "visit": (np.int64(first["visit"]), None, "Visit"),
-        "physical_filter": (np.array(first["physical_filter"], _TEXT), None, "Physical filter"),
-        "band": (np.array(first["band"], _TEXT), None, "Band"),
+        "physical_filter": (str(first["physical_filter"]), None, "Physical filter"),
+        "band": (str(first["band"]), None, "Band"),
         "ra": (info.boresight_ra_deg, "deg", "Right ascension of the boresight"),
         "dec": (info.boresight_dec_deg, "deg", "Declination of the boresight"),
         "skyRotation": (info.boresight_rotation_deg, "deg", _ROTATION),
