@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from naive import isolated_stars as naive
+from zeropoint.association import grouping
 from zeropoint.association.grouping import Positions, friends, greedy_groups
 from zeropoint.datamodel.wcs import unit_vectors
 
@@ -84,3 +85,12 @@ def test_means_are_directions_of_sums_and_repeated_visits_are_marked():
     east = np.mod(np.rad2deg(centers.ra[rows]) + 180.0, 360.0) - 180.0
     np.testing.assert_allclose(east, [0.0, 10.00005], atol=1e-12)
     assert repeated[rows].tolist() == [False, True]
+
+
+def test_positions_searched_for_in_portions_have_the_same_neighbors(monkeypatch, rng):
+    field, others = _field((0.0, 0.0), 50, 8.0, rng), _field((0.0, 0.0), 40, 8.0, rng)
+    counts, nearest = field.count_within(others, ARCSEC), field.nearest(others, ARCSEC)
+    assert (nearest >= 0).any()
+    monkeypatch.setattr(grouping, "_CHUNK", 7)
+    np.testing.assert_array_equal(field.count_within(others, ARCSEC), counts)
+    np.testing.assert_array_equal(field.nearest(others, ARCSEC), nearest)

@@ -388,3 +388,12 @@ def test_no_table_is_modified(rng):
     for visit, table in tables.items():
         _same(table, copies[visit])
         assert isinstance(table, Table)
+
+
+def test_further_columns_are_copied_also_text_of_any_width(rng):
+    tables = survey(*_field(8, (150.0, 2.0), 60.0, rng), "ir", rng)
+    tables[11]["note"], tables[12]["note"] = np.full(8, "a"), np.array([f"long note {k}" for k in range(8)])
+    result = association(extra_columns=["note"]).run(tables, sky_map(), 0)
+    assert result.sources.colnames[-3:] == ["note", "source_row", "obj_index"]
+    for row in result.sources:
+        assert row["note"] == tables[row["visit"]]["note"][row["source_row"]]
