@@ -64,6 +64,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingestion of references
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/refcats.py
+	$(BIN)/python benchmarks/association.py
 
 lock: ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.12 --all-extras --group test --group lint --group build \
