@@ -154,8 +154,9 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         block_on_failure=options["block_on_failure"],
         log_level=options["log_level"].upper(),
     )
-    # it misses eups, a tool of the compiled stack
-    logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
+    # they miss what is not needed: eups, a tool of the compiled stack, and pandas, one of the forms of tables
+    for name in ("lsst.utils.packages", "lsst.daf.butler._storage_class"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with RunProgress() as progress:
         report = run_pipeline(request, progress)
     if as_json:
