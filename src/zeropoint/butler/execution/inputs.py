@@ -206,9 +206,9 @@ def why_empty(
 
 
 def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> str:
-    """Say which tracts the images touch where a query asks for a tract and finds nothing, else return nothing."""
+    """Say which tracts the images touch where none is touched, or not the one that is asked for, else nothing."""
     image = next((name for name in holders if {"visit", "exposure"} & _dimensions(butler, name)), None)
-    if image is None or not re.search(r"\btract\b", query) or SKYMAP_DATASET not in holders:
+    if image is None or SKYMAP_DATASET not in holders:
         return ""
     with butler.query() as joined:
         joined = joined.join_dataset_search(image, holders[image])
@@ -216,7 +216,9 @@ def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> 
         rows = joined.data_ids(["visit", "tract"])
         tracts = sorted({(str(row["skymap"]), int(row["tract"])) for row in rows})
     if not tracts:
-        return f"no {image} touches any tract: their visits have no regions."
+        return f"no {image} touches any tract of the sky map."
+    if not re.search(r"\btract\b", query):
+        return ""
     shown = ", ".join(f"{tract} of {name}" for name, tract in tracts[:_MAX_TRACTS])
     more = f" and {len(tracts) - _MAX_TRACTS} more" if len(tracts) > _MAX_TRACTS else ""
     return f"nothing fits -d {query!r}; the images touch the tracts {shown}{more}."
