@@ -7,6 +7,7 @@ import time
 import galsim
 import numpy as np
 import pytest
+import scipy.linalg
 
 from naive import hsm as naive
 from naive.star_field import catalog_of, disc_footprints, exposure_of, grid_of_stars, start_schema
@@ -20,6 +21,7 @@ from zeropoint.measurement._shape_kernels import (
     smeared_sums,
     subsampled_sums,
 )
+from zeropoint.measurement.hsm_shapes import _stamp_moments
 from zeropoint.measurement.shapes import gaussian_fit_covariance
 from zeropoint.measurement.single_frame import SingleFrameMeasurement, SingleFrameMeasurementConfig
 
@@ -28,6 +30,7 @@ PSF = "ext_shapeHSM_HsmPsfMoments"
 DEBIASED = "ext_shapeHSM_HsmPsfMomentsDebiased"
 REGAUSS = "ext_shapeHSM_HsmShapeRegauss"
 HIGHER = "ext_shapeHSM_HigherOrderMomentsSource"
+HIGHER_PSF = "ext_shapeHSM_HigherOrderMomentsPSF"
 SIGMA = 1.8
 
 
@@ -42,6 +45,7 @@ def shape_config():
         DEBIASED,
         REGAUSS,
         HIGHER,
+        HIGHER_PSF,
         "base_ClassificationSizeExtendedness",
     ]
     config.slots.shape, config.slots.psfShape = SOURCE, PSF
@@ -123,6 +127,28 @@ def test_higher_moments_of_gaussian_stars_are_known(bright_stars):
     for column, truth in (("40", 0.75), ("04", 0.75), ("22", 0.25), ("30", 0.0), ("12", 0.0), ("31", 0.0)):
         mean, error = mean_and_error(catalog[f"{HIGHER}_{column}"])
         assert abs(mean - truth) < 4 * error + 1e-3
+
+
+def test_higher_moments_of_the_psf_are_exact(bright_stars):
+    catalog, _, _ = bright_stars
+    assert not catalog[f"{HIGHER_PSF}_flag"].any()
+    for column, truth in (("40", 0.75), ("04", 0.75), ("22", 0.25), ("30", 0.0), ("12", 0.0), ("31", 0.0)):
+        # sampled at pixels of half its width
+        np.testing.assert_allclose(catalog[f"{HIGHER_PSF}_{column}"], truth, atol=1e-5)
+
+
+def test_higher_moments_of_stamps_follow_their_definition(rng):
+    y, x = np.mgrid[:21, :21].astype(float)
+    stamps = np.exp(-0.1 * ((x - 10.2) ** 2 + (y - 9.7) ** 2)) * rng.uniform(0.5, 1.5, (3, 21, 21))
+    shapes = np.array([[10.1, 9.6, 5.0, 4.0, 1.5, 0], [10.3, 9.8, 4.0, 6.0, -2.0, 0], [10, 10, 5, 5, 0, 0]])
+    orders = np.array([[3, 1, 2, 0], [0, 2, 2, 4]])
+    for stamp, shape, moments in zip(stamps, shapes, _stamp_moments(stamps, shapes, orders)):
+        x0, y0, xx, yy, xy, _ = shape
+        matrix = np.linalg.inv(scipy.linalg.sqrtm(np.array([[xx, xy], [xy, yy]])))
+        u, v = np.tensordot(matrix, np.stack([x - x0, y - y0]), axes=1)
+        weight = stamp * np.exp(-0.5 * (u**2 + v**2))
+        expected = [np.sum(weight * u**p * v**q) / np.sum(weight) for p, q in orders.T]
+        np.testing.assert_allclose(moments, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_regauss_recovers_the_ellipticity_of_galaxies():

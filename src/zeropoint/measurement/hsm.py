@@ -14,6 +14,8 @@ from zeropoint.measurement.hsm_psf import (
     HsmPsfMomentsDebiasedConfig,
 )
 from zeropoint.measurement.hsm_shapes import (
+    HigherOrderMomentsPSF,
+    HigherOrderMomentsPSFConfig,
     HigherOrderMomentsSource,
     HigherOrderMomentsSourceConfig,
     HsmShapeRegauss,
@@ -21,6 +23,8 @@ from zeropoint.measurement.hsm_shapes import (
 )
 
 __all__ = [
+    "HigherOrderMomentsPSF",
+    "HigherOrderMomentsPSFConfig",
     "HigherOrderMomentsSource",
     "HigherOrderMomentsSourceConfig",
     "HsmPsfMoments",

@@ -26,6 +26,7 @@ _PLUGINS = (
     "ext_shapeHSM_HsmPsfMoments",
     "ext_shapeHSM_HsmSourceMomentsRound",
     "ext_shapeHSM_HigherOrderMomentsSource",
+    "ext_shapeHSM_HigherOrderMomentsPSF",
 )
 
 
