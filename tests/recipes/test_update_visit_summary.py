@@ -17,6 +17,7 @@ from lsst.images import Box, ObservationSummaryStats
 from recipes import small_visit as small
 from tasks import camera_of_four
 from zeropoint.astrometry.boresight import Boresight
+from zeropoint.datamodel.background import BackgroundList
 from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.exposure import AB_FLUX_NJY, PhotoCalib
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
@@ -439,6 +440,39 @@ def test_a_further_background_changes_level_and_noise(visit):
             PIXELS,
         )
         assert updated.find(detector)["skyBg"] == pytest.approx(small.SKY + 50.0)
+
+
+def test_a_level_that_the_summary_lacks_comes_from_the_original_background(electrons):
+    table = electrons.summary.table.copy()
+    table["skyBg"] = np.float32(np.nan)
+    summary = replace(electrons.summary, table=table)
+    maps = [background_map(each, u.electron) for each in (small.background(), small.background(50.0))]
+    originals, overrides = (dict.fromkeys(small.DETECTORS, each) for each in maps)
+    updated = update(
+        electrons,
+        {"background_provider": "replacement"},
+        summary=summary,
+        background_originals=originals,
+        background_overrides=overrides,
+    ).catalog
+    assert updated.find(FIRST)["skyBg"] == pytest.approx(small.SKY + 50.0)
+    assert np.isfinite(updated.find(FIRST)["magLim"])
+
+
+def test_a_background_stored_as_a_polynomial_alone_has_its_median(electrons):
+    curved = small.background(50.0, 60.0).components[0]
+    coefficients = np.array([[50.0, 0.0, 12.0]])
+    curved = replace(curved, polynomial=ChebyshevPolynomial(small.SHAPE[1], small.SHAPE[0], coefficients))
+    layer = background_map(BackgroundList([curved]), u.electron)
+    updated = update(
+        electrons,
+        {"background_provider": "replacement"},
+        background_overrides=dict.fromkeys(small.DETECTORS, layer),
+    ).catalog
+    # 38 in the middle, but 44 or less on half of the image only
+    median = float(np.median(curved.polynomial.image(float)))
+    assert updated.find(FIRST)["skyBg"] - small.SKY == pytest.approx(median, abs=0.5)
+    assert abs(median - 38.0) > 2.0
 
 
 def test_backgrounds_in_a_unit_that_says_nothing_are_refused(electrons):

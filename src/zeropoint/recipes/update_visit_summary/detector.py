@@ -269,11 +269,15 @@ class DetectorUpdate:
         image = source if isinstance(source, VisitImage) else source.get()
         layer = _loaded(overrides.backgrounds[self.record.id])
         layers = [layer]
-        if overrides.background_originals is not None:
-            layers.insert(0, _loaded(overrides.background_originals[self.record.id]))
+        before = self._values["skyBg"]
+        if not np.isfinite(before):
+            # what the summary says was measured on cells, of which the stored background may be a mere fit
+            before = 0.0
+            if overrides.background_originals is not None:
+                layers.insert(0, _loaded(overrides.background_originals[self.record.id]))
         components = [each for one in layers for each in background_in_electrons(one, image)]
         self._unset(stats.BACKGROUND_STATISTICS + stats.PIXEL_STATISTICS)
-        self._values.update(self._summary.background_values(components))
+        self._values["skyBg"] = before + self._summary.background_values(components)["skyBg"]
         self._values.update(self._summary.pixel_values(with_background_subtracted(image, layer)))
 
     def _update_depth(self, facts: ImageFacts) -> None:

@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+#: Cells along each side of a background that was stored as a polynomial alone.
+_CELLS = 16
+
+
 class ImageHandle(Protocol):
     """A calibrated image that is read when it is needed, as the Butler's deferred datasets are."""
 
@@ -93,7 +97,7 @@ def background_in_electrons(background: BackgroundMap, image: VisitImage) -> Ite
         The image it was or will be subtracted from; its calibration says what an electron is.
     """
     calib = _scale(background, image)
-    for component in background_list(background):
+    for component in map(_with_cells, background_list(background)):
         x, y = component.x_centers[None, :], component.y_centers[:, None]
         values = component.values
         if component.factor is not None:
@@ -101,6 +105,15 @@ def background_in_electrons(background: BackgroundMap, image: VisitImage) -> Ite
         if calib is not None:
             values = values / calib.at(x=x, y=y)
         yield replace(component, values=values)
+
+
+def _with_cells(component: BackgroundComponent) -> BackgroundComponent:
+    """Return a background of which nothing but a polynomial is known with cells that have its values."""
+    if component.polynomial is None or component.values.size > 1:
+        return component
+    x, y = ((np.arange(_CELLS) + 0.5) * side / _CELLS - 0.5 for side in (component.width, component.height))
+    values = component.polynomial(x=x[None, :], y=y[:, None])
+    return replace(component, values=values, errors=np.full_like(values, np.nan), x_centers=x, y_centers=y)
 
 
 def with_background_subtracted(image: VisitImage, layer: BackgroundMap) -> Exposure:
