@@ -11,7 +11,7 @@ from lsst.sphgeom import UnitVector3d
 
 from tasks.camera_of_four import ARCSEC, BOX, HEIGHT, PLACES, WIDTH, camera_wcs, make_camera
 from zeropoint.astrometry.boresight import Boresight, detectors_of
-from zeropoint.astrometry.refit_pointing import RefitPointing, RefitPointingConfig
+from zeropoint.astrometry.refit_pointing import VISIT_RESIDUAL, RefitPointing, RefitPointingConfig
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
 from zeropoint.datamodel.visit_geometry import VisitGeometry
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation, unit_vectors
@@ -76,7 +76,7 @@ def test_a_misshapen_wcs_is_left_out_and_a_misplaced_one_removed(camera: CameraF
     wcs[1], wcs[4] = stretched(wcs[1]), moved(wcs[4], 90.0)
     config = RefitPointingConfig()
     config.schema_prefix = "preliminary_"
-    # a third of the misplaced detector's 90 arcsec go into the pointing, so it keeps 60, the others get 30
+    # a third of the misplaced detector's 90 arcsec would go into the pointing of all three
     config.nulling_threshold = 50.0
     result = RefitPointing(config).run(make_catalog(wcs), camera)
     assert (result.rejected, result.removed) == ((1,), (4,))
@@ -88,9 +88,25 @@ def test_a_misshapen_wcs_is_left_out_and_a_misplaced_one_removed(camera: CameraF
     assert alone[1] > 10.0
     # a shift is no deformation: a detector that is misplaced fits the geometry alone
     assert np.delete(alone, 1).max() < 0.1
-    assert together[2] > 50.0
-    assert together[[0, 3]].max() < 45.0
+    assert together[2] > 89.0
+    assert together[[0, 3]].max() < 0.1
     assert [record.has("wcs") for record in result.catalog] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("arcsec", [90.0, 300.0, 3000.0])
+def test_one_misplaced_wcs_does_not_draw_the_pointing_along(camera: CameraFrameSet, arcsec: float) -> None:
+    wcs = camera_wcs(camera, Boresight(150.0, 2.0, 33.0))
+    result = RefitPointing().run(make_catalog({**wcs, 7: moved(wcs[7], arcsec)}), camera)
+    assert result.removed == (7,)
+    assert np.delete(column(result.catalog, VISIT_RESIDUAL), 3).max() < 1e-9
+    assert result.boresight is not None
+    np.testing.assert_allclose((result.boresight.ra_deg, result.boresight.dec_deg), (150.0, 2.0), atol=1e-9)
+
+
+def test_without_a_majority_no_wcs_is_preferred(camera: CameraFrameSet) -> None:
+    wcs = camera_wcs(camera, Boresight(150.0, 2.0, 33.0))
+    halves = {**wcs, 4: moved(wcs[4], 300.0), 7: moved(wcs[7], 300.0)}
+    assert RefitPointing().run(make_catalog(halves), camera).removed == (0, 1, 4, 7)
 
 
 def test_regions_hold_the_pixels_they_belong_to(camera: CameraFrameSet) -> None:

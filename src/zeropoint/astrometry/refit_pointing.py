@@ -6,7 +6,7 @@ Facts as in the LSST Science Pipelines' RefitPointingTask (2026).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import lsst.pex.config as pexConfig
@@ -170,7 +170,7 @@ class RefitPointing:
         kept = [grid for detector, grid in grids.items() if detector not in rejected]
         if not kept:
             raise self._no_wcs(catalog, alone, rejected, unknown)
-        rotation = _rotation(kept)
+        rotation = _visit_rotation(kept, self.config.nulling_threshold * _ARCSEC)
         together = {detector: _residual(rotation, grid) for detector, grid in grids.items()}
         removed = self._removed(together)
         changed = catalog.without("wcs", removed).with_columns(
@@ -309,6 +309,23 @@ def _rotation(grids: Iterable[_Grid]) -> np.ndarray:
     proper = np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
     rotation: np.ndarray = vt.T @ proper @ u.T
     return rotation
+
+
+def _visit_rotation(grids: Sequence[_Grid], limit: float) -> np.ndarray:
+    """Return the rotation of all detectors if it fits each to ``limit`` radians, else that of a majority it fits.
+
+    So a WCS in the wrong place does not draw the pointing along. Without a majority the rotation is that of all.
+    """
+    everything = _rotation(grids)
+    if all(_residual(everything, grid) <= limit for grid in grids):
+        return everything
+    choices = []
+    for start in grids:
+        sizes = [_residual(_rotation([start]), grid) for grid in grids]
+        agreeing = [grid for grid, size in zip(grids, sizes, strict=True) if size <= limit]
+        choices.append((len(agreeing), -sum(size for size in sizes if size <= limit), agreeing))
+    n_agreeing, _, agreeing = max(choices, key=lambda choice: choice[:2])
+    return _rotation(agreeing) if 2 * n_agreeing > len(grids) else everything
 
 
 def _residual(rotation: np.ndarray, grid: _Grid) -> float:
