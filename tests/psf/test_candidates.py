@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 
 from naive import psf_candidates as naive
 from naive.psf_stars import blank_exposure
+from naive.star_field import disc_footprints
 from zeropoint.datamodel.catalog import ColumnSpec, Schema, SourceCatalog
 from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.mask_planes import plane_bit
 from zeropoint.psf._kernels_candidates import mask_faint_neighbors, mask_neighbors, mask_other_peaks
-from zeropoint.psf.candidates import MakePsfCandidates, MakePsfCandidatesConfig
+from zeropoint.psf.candidates import (
+    MakePsfCandidates,
+    MakePsfCandidatesConfig,
+    PsfCandidates,
+    mask_other_sources,
+)
 
 DETECTED, IGNORE = np.int32(plane_bit("DETECTED")), np.int32(plane_bit("INTERPOLATED"))
 
@@ -115,3 +121,26 @@ def test_the_exposure_is_not_modified():
     exposure.mask[18, :] = 0
     _maker(9).run(exposure, _catalog([20.0], [20.0]))
     assert (exposure.mask[:18] == DETECTED).all()
+
+
+def test_touching_footprints_of_other_sources_are_masked():
+    """Deblended children: one peak each, one region of detected pixels."""
+    x, y = np.array([20.0, 27.0, 60.0]), np.array([20.0, 20.0, 20.0])
+    footprints = disc_footprints(x, y, 4)
+    mask = np.zeros((40, 80), np.int32)
+    for row, first, last in zip(footprints.span_y, footprints.span_x0, footprints.span_x1):
+        mask[row, first : last + 1] |= DETECTED
+    stamps = np.stack([mask[10:31, 10:31], mask[10:31, 50:71]])
+    zero = np.zeros((2, 21, 21), np.float32)
+    candidates = PsfCandidates(
+        zero, zero + 1, stamps.copy(), x[[0, 2]], y[[0, 2]], np.array([0, 1]), np.full(2, np.nan)
+    )
+    mask_other_sources(candidates, np.array([0, 2]), footprints)
+    row, column = np.mgrid[:21, :21] + 10
+    of_neighbor = (stamps[0] & DETECTED != 0) & ((column - 27) ** 2 < (column - 20) ** 2)
+    assert (candidates.mask[0][of_neighbor] & IGNORE != 0).all()
+    assert not (candidates.mask[0][of_neighbor] & DETECTED).any()
+    # the rest of the neighbor is grown, as everything that does not belong to the star
+    far = np.hypot(column - 20, row - 20) < 1.5
+    assert (candidates.mask[0][far] == DETECTED).all()
+    np.testing.assert_array_equal(candidates.mask[1], stamps[1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from zeropoint.datamodel.catalog import SourceCatalog, column, has_column
 from zeropoint.datamodel.exposure import Exposure
@@ -15,7 +16,13 @@ from zeropoint.datamodel.footprints import FootprintSet
 from zeropoint.datamodel.mask_planes import plane_bit
 from zeropoint.psf._kernels_candidates import mask_faint_neighbors, mask_neighbors, mask_other_peaks
 
-__all__ = ["MakePsfCandidates", "MakePsfCandidatesConfig", "PsfCandidates", "cut_stamps"]
+__all__ = [
+    "MakePsfCandidates",
+    "MakePsfCandidatesConfig",
+    "PsfCandidates",
+    "cut_stamps",
+    "mask_other_sources",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -213,3 +220,45 @@ class MakePsfCandidates:
         mask_neighbors(mask, NEIGHBOR_GROW_PIX, detected, ignore)
         if self.config.pixelThreshold > 0:
             mask_faint_neighbors(mask, image, variance, self.config.pixelThreshold, detected, ignore)
+
+
+def mask_other_sources(
+    candidates: PsfCandidates, rows: npt.NDArray[np.int64], footprints: FootprintSet
+) -> None:
+    """Mark, in place, what is another source's in the stamps of candidates, also where footprints touch.
+
+    Pixels of other footprints that are nearer to their peaks than to the star's own get INTERPOLATED and lose DETECTED,
+    and so do regions that this cuts off.  Deblended children need it: each has one peak, and all of a blend are one
+    region of detected pixels.
+
+    Parameters
+    ----------
+    candidates
+        Their masks are edited.
+    rows : int64, shape (n_candidates,)
+        Row of each candidate in ``footprints``.
+    footprints
+        Footprints of all sources of the image.
+    """
+    if not len(candidates):
+        return
+    peak_x, peak_y = footprints.first_peaks()
+    known = np.flatnonzero(footprints.n_peaks > 0)
+    tree = cKDTree(np.stack([peak_x[known], peak_y[known]], axis=1).astype(np.float64))
+    near = tree.query_ball_point(
+        np.stack([candidates.x, candidates.y], axis=1), candidates.side, return_sorted=True
+    )
+    groups = [np.append(row, known[ids][known[ids] != row]) for row, ids in zip(rows, near)]
+    ends = np.append(0, np.cumsum([len(group) for group in groups]))
+    joined = footprints.take(np.concatenate(groups))
+    half = candidates.side // 2
+    corner_x, corner_y = (
+        np.floor(place + 0.5).astype(np.int64) - half for place in (candidates.x, candidates.y)
+    )
+    detected, ignore = np.int32(plane_bit("DETECTED")), np.int32(plane_bit("INTERPOLATED"))
+    mask_other_peaks(
+        candidates.mask, candidates.x, candidates.y, corner_x, corner_y,
+        joined.span_offsets[ends], joined.span_y, joined.span_x0, joined.span_x1,
+        joined.peak_offsets[ends], joined.peak_x, joined.peak_y, detected, ignore,
+    )  # fmt: skip
+    mask_neighbors(candidates.mask, NEIGHBOR_GROW_PIX, detected, ignore)

@@ -19,7 +19,7 @@ from zeropoint.errors import (
     NoPsfCandidatesError,
 )
 from zeropoint.measurement.aperture_corrections import ApCorrMap
-from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates
+from zeropoint.psf.candidates import MakePsfCandidates, PsfCandidates, mask_other_sources
 from zeropoint.psf.measure_psf import candidate_maker, reliable_fit
 from zeropoint.psf.registry import PsfDeterminer
 from zeropoint.recipes.finalize.colors import add_fgcm_photometry, add_src_colors
@@ -226,6 +226,7 @@ class _Job:
         # the new PSF must not become that of the caller's image
         self.exposure = replace(exposure)
         self.numbers: dict[str, Any] = {"n_sources": len(sources)}
+        self.rows = np.zeros(0, np.int64)
         self.psf: PsfModel | None = None
         self.ap_corr_map: ApCorrMap | None = None
         self.measured: SourceCatalog | None = None
@@ -281,6 +282,7 @@ class _Job:
             catalog["calib_psf_candidate"] = True
             catalog["calib_psf_reserved"] = reserved
         measured["visit"], measured["detector"] = self.visit, self.detector
+        self.rows = rows
         self.measured = measured
         return selected
 
@@ -303,6 +305,7 @@ class _Job:
         make_candidates, determiner = self.recipe.psf_steps(0 if own is None else own.size)
         with self.failing(Outcome.CANDIDATES_FAILED):
             candidates = make_candidates.run(self.exposure, selected)
+            mask_other_sources(candidates, self.rows[candidates.rows], self.sources.footprints)
             self.measured["psf_max_value"] = selected["psf_max_value"]
             if not len(candidates):
                 raise NoPsfCandidatesError(
