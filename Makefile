@@ -58,6 +58,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/matcher_grid.py --markdown docs/astrometry.md
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/repositories.py
+	$(BIN)/python benchmarks/hatp32_survey.py
 	$(BIN)/python benchmarks/night.py --compare
 	$(BIN)/python -m pytest -m slow
 

@@ -217,7 +217,7 @@ def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> 
         tracts = sorted({(str(row["skymap"]), int(row["tract"])) for row in rows})
     if not tracts:
         return f"no {image} touches any tract of the sky map."
-    if not re.search(r"\btract\b", query):
+    if not re.search(r"\btract\b", query) and any(repr(name) in query for name, _ in tracts):
         return ""
     shown = ", ".join(f"{tract} of {name}" for name, tract in tracts[:_MAX_TRACTS])
     more = f" and {len(tracts) - _MAX_TRACTS} more" if len(tracts) > _MAX_TRACTS else ""
