@@ -67,6 +67,8 @@ class Schema:
 
     columns: dict[str, ColumnSpec] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    #: Prefixes of fluxes whose names follow from a configuration and that want aperture corrections.
+    corrected_fluxes: set[str] = field(default_factory=set)
 
     def add(self, *specs: ColumnSpec) -> None:
         """Append columns.
@@ -106,7 +108,7 @@ class Schema:
 
     def copy(self) -> Schema:
         """Return an independent copy."""
-        return Schema(dict(self.columns), dict(self.aliases))
+        return Schema(dict(self.columns), dict(self.aliases), set(self.corrected_fluxes))
 
 
 class SourceCatalog:

@@ -39,11 +39,11 @@ def ap_corr_names(schema: Schema, additional: Sequence[str] = ()) -> tuple[str, 
     Parameters
     ----------
     schema
-        Its physical columns count.
+        Its physical columns count, and the fluxes that plugins with configurable names declared in it.
     additional
         Prefixes besides those whose plugins want corrections.
     """
-    names = set(additional)
+    names = set(additional) | schema.corrected_fluxes
     for name, plugin in pluginRegistry.items():
         names.update(plugin.ap_corr_names(name, plugin.ConfigClass()))
     return tuple(sorted(name for name in names if f"{name}_instFlux" in schema.columns))

@@ -38,6 +38,7 @@ __all__ = [
     "CompensatedTophatFluxConfig",
     "aperture_sums",
     "sinc_coefficients",
+    "undersampled",
 ]
 
 DEFAULT_MAX_SINC_RADIUS = 10.0
@@ -105,7 +106,7 @@ def aperture_sums(context: MeasurementContext, radii: list[float], max_sinc_radi
         plain_apertures(*images, *sources, radius[plain], f, v)
         flux[:, plain], var[:, plain] = f, v
     sinc = np.flatnonzero(radius <= max_sinc_radius)
-    if len(sinc) and _undersampled(context):
+    if len(sinc) and undersampled(context):
         f, v = np.empty((n, len(sinc))), np.empty((n, len(sinc)))
         c = np.empty((n, len(sinc)), np.bool_)
         exact_apertures(*images, *sources, radius[sinc], f, v, c)
@@ -122,7 +123,7 @@ def aperture_sums(context: MeasurementContext, radii: list[float], max_sinc_radi
     return ApertureSums(flux, var, clipped)
 
 
-def _undersampled(context: MeasurementContext) -> bool:
+def undersampled(context: MeasurementContext) -> bool:
     """Return whether stars are too sharp for band-limited apertures: one answer for the whole image."""
     if context.exposure.psf is None:
         return False

@@ -109,7 +109,10 @@ class MeasurementPlugin(ABC):
 
     @classmethod
     def ap_corr_names(cls, name: str, config: PluginConfig) -> tuple[str, ...]:
-        """Return the prefixes of the fluxes that get aperture corrections."""
+        """Return the prefixes of the fluxes that get aperture corrections.
+
+        Plugins whose prefixes follow from their configuration put them into `Schema.corrected_fluxes` instead.
+        """
         return ()
 
     def declare(self, schema: Schema, *specs: ColumnSpec) -> None:
