@@ -244,9 +244,7 @@ class _Job:
             _LOG.warning("visit %d detector %d: %s: %s", self.visit, self.detector, outcome, reason)
         height, width = self.exposure.shape
         wcs = self.exposure.wcs
-        scale = (
-            float("nan") if wcs is None else float(wcs.pixel_scale(x=0.5 * (width - 1), y=0.5 * (height - 1)))
-        )
+        scale = 1.0 if wcs is None else float(wcs.pixel_scale(x=0.5 * (width - 1), y=0.5 * (height - 1)))
         return FinalizedDetector(
             self.visit,
             self.detector,

@@ -62,7 +62,7 @@ class FinalizedDetector:
     reason
         Why it ended early, one sentence; else empty.
     pixel_scale
-        Arcsec, in the middle of the detector; NaN if unknown.
+        Arcsec, in the middle of the detector, as the stored PSF says; 1 without a WCS. Profiles do not depend on it.
     shape
         (height, width) of the detector.
     """
@@ -75,7 +75,7 @@ class FinalizedDetector:
     measured: SourceCatalog | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
-    pixel_scale: float = float("nan")
+    pixel_scale: float = 1.0
     shape: tuple[int, int] = (0, 0)
 
     def metadata(self) -> dict[str, Any]:
