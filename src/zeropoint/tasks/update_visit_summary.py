@@ -72,7 +72,12 @@ class UpdateVisitSummaryConnections(  # type: ignore[call-arg]  # a metaclass ta
         doc="Schema of the preliminary summary.", name="visitSummary_schema", storageClass="ArrowSchema"
     )
     input_summary_catalog = cT.Input(
-        doc="Preliminary summary.", name="visitSummary", storageClass="ArrowTable", dimensions=_VISIT
+        doc="Preliminary summary.",
+        name="visitSummary",
+        storageClass="ArrowTable",
+        dimensions=_VISIT,
+        # a visit without one has no final summary, but its PSFs are fitted again
+        deferGraphConstraint=True,
     )
     input_exposures = cT.Input(
         doc="Calibrated images; their masks are read, and their pixels where the background changes.",

@@ -122,9 +122,15 @@ class MeanConnections(pipeBase.PipelineTaskConnections, dimensions=("instrument"
         name="mock_mean", storageClass="StructuredDataDict", dimensions=("instrument", "exposure"), doc="mean"
     )
 
+    def adjustQuantum(self, inputs: Any, outputs: Any, label: str, data_id: Any) -> Any:
+        """Leave an exposure out of the graph, as one that lacks an input is."""
+        if data_id["exposure"] == self.config.without_inputs:
+            raise pipeBase.NoWorkFound("no inputs")
+        return super().adjustQuantum(inputs, outputs, label, data_id)
+
 
 class MeanConfig(pipeBase.PipelineTaskConfig, pipelineConnections=MeanConnections):
-    pass
+    without_inputs = pexConfig.Field[int](doc="Exposure that the graph leaves out.", default=-1)
 
 
 class MeanTask(pipeBase.PipelineTask):

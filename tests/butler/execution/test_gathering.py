@@ -88,3 +88,12 @@ def test_an_exposure_without_any_good_detector_is_blocked(mock: Mock, detectors:
     report = mock.run(f"all{len(detectors)}", query, "measure:crash_on=[25]")
     assert counts(report, "measure") == {"failed": len(detectors)}
     assert counts(report, "mean") == {"blocked": 1}
+
+
+def test_quanta_that_the_graph_leaves_out_are_named(mock: Mock) -> None:
+    report = mock.run("lacking", "exposure IN (26, 27)", "mean:without_inputs=26")
+    assert counts(report, "measure") == {"good": 4}
+    assert counts(report, "mean") == {"good": 1}
+    (line,) = [line for line in report.lines() if "left out" in line]
+    assert line.startswith("mean: 1 left out")
+    assert "exposure=26" in line

@@ -32,6 +32,7 @@ from zeropoint.butler.execution.inputs import (
     why_empty,
 )
 from zeropoint.butler.execution.lost_inputs import lacks_inputs, minima_of
+from zeropoint.butler.execution.worker import data_id_text
 from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import ConfigFileError, reason
 from zeropoint.recipes.rubin_names import names_step
@@ -132,7 +133,7 @@ class RunRequest:
 
 
 class _Builder(AllDimensionsQuantumGraphBuilder):
-    """The usual builder, which counts what it skips, and does not skip what gets new inputs.
+    """The usual builder, which counts what it skips and leaves out, and does not skip what gets new inputs.
 
     What was done is done again if any of its inputs is to be made (again): a tract that has got another visit, or a
     visit of which a detector failed that is now tried again. The middleware's own builder skips it.
@@ -143,6 +144,7 @@ class _Builder(AllDimensionsQuantumGraphBuilder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._runs: dict[QuantumKey, bool] = {}
+        self.left_out: dict[str, list[str]] = {}
 
     def _compute_skip_decision(
         self, task_node: Any, quantum_key: QuantumKey, skeleton: QuantumGraphSkeleton
@@ -176,6 +178,21 @@ class _Builder(AllDimensionsQuantumGraphBuilder):
     def _apply_skip_decision(self, *args: Any, **kwargs: Any) -> None:
         self.n_skipped += 1
         super()._apply_skip_decision(*args, **kwargs)
+
+    def _adjust_task_quanta(self, task_node: Any, skeleton: QuantumGraphSkeleton, *args: Any) -> None:
+        planned = {key: skeleton.get_data_id(key) for key in skeleton.get_quanta(task_node.label)}
+        super()._adjust_task_quanta(task_node, skeleton, *args)
+        kept = skeleton.get_quanta(task_node.label) if skeleton.has_task(task_node.label) else ()
+        if lost := [data_id_text(data_id) for key, data_id in planned.items() if key not in kept]:
+            self.left_out[task_node.label] = sorted(lost)
+
+    def notes(self) -> list[str]:
+        """Return a sentence for each task whose quanta are left out."""
+        return [
+            f"{label}: {len(lost)} left out: inputs are not there, nor made by this run: {'; '.join(lost[:3])}"
+            + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
+            for label, lost in self.left_out.items()
+        ]
 
 
 def load_pipeline(request: RunRequest) -> PipelineGraph:
@@ -287,6 +304,7 @@ def build_graph(
     search: tuple[str, ...],
     run: str,
     skip_existing_in: tuple[str, ...],
+    notes: list[str] | None = None,
 ) -> tuple[PredictedQuantumGraphComponents, int]:
     """Build the graph of what is to be done.
 
@@ -304,6 +322,8 @@ def build_graph(
         Output run, which does not exist yet.
     skip_existing_in
         Collections in which done quanta are looked for.
+    notes
+        Gets a sentence for each task of which quanta are left out for want of inputs.
 
     Returns
     -------
@@ -354,6 +374,8 @@ def build_graph(
         ) from error
     if not graph.quantum_datasets and not builder.n_skipped:
         raise InvalidInputError(why_empty(butler, pipeline_graph, inputs, query, request.repository))
+    if notes is not None:
+        notes += builder.notes()
     return graph, builder.n_skipped
 
 

@@ -111,6 +111,7 @@ def run_pipeline(request: RunRequest, listener: Listener | None = None) -> RunRe
                 search=outputs.search,
                 run=outputs.run,
                 skip_existing_in=skip_existing_in,
+                notes=report.notes,
             )
             if report.n_skipped:
                 is_idle = not graph.quantum_datasets
