@@ -132,6 +132,22 @@ def test_a_part_can_be_run_alone(part: str) -> None:
     assert set(Pipeline.from_uri(f"{PIPELINE}#{part}").task_labels) < set(FLOW)
 
 
+def test_with_the_older_pair_all_names_are_class_defaults() -> None:
+    pipeline = Pipeline.from_uri(PIPELINE.replace("recalibrate", "recalibrate_legacy"))
+    graph = pipeline.to_graph()
+    read = {edge.parent_dataset_type_name for task in graph.tasks.values() for edge in task.inputs.values()}
+    made = {edge.parent_dataset_type_name for task in graph.tasks.values() for edge in task.outputs.values()}
+    assert read - made == {"post_isr_image", "skyMap"}
+    assert made >= {
+        *("src", "calexp", "preSourceTable_visit", "visitSummary", "isolated_star_presources"),
+        *("isolated_star_presource_associations", "finalized_psf_ap_corr_detector_catalog"),
+        *("finalized_src_detector_table", "finalized_psf_ap_corr_catalog", "finalized_src_table"),
+        *("finalVisitSummary", "source", "sourceTable", "sourceTable_visit", "ccdVisitTable", "visitTable"),
+    }
+    subsets = [pipeline.subsets[name] for name in ("singleFrame", "visitTables", "recalibrate")]
+    assert sorted(label for labels in subsets for label in labels) == sorted(graph.tasks)
+
+
 # -- cards ---------------------------------------------------------------------------------------------------------
 
 
