@@ -256,9 +256,8 @@ def _detector(s: SimulationSettings) -> DetectorInfo:
     amplifier = Amplifier("C00", (0, 0, s.width - 1, s.height - 1), s.gain, s.read_noise_electrons)
     name, center = f"S{s.detector:02d}", (0.0, 0.0)
     if s.field is not None:
-        center = tuple(
-            PIXEL_SIZE_MM * (0.5 * (n - 1) - at) for n, at in ((s.width, s.field.x), (s.height, s.field.y))
-        )
+        x, y = (0.5 * (s.width - 1) - s.field.x, 0.5 * (s.height - 1) - s.field.y)
+        center = (PIXEL_SIZE_MM * x, PIXEL_SIZE_MM * y)
     return DetectorInfo(
         s.instrument, name, s.detector, s.width, s.height, (amplifier,), PIXEL_SIZE_MM, center
     )
