@@ -177,7 +177,7 @@ class KronFlux(MeasurementPlugin):
             moments = np.empty((len(context), 3))
             footprint_moments(context.spans, moments)
             with np.errstate(invalid="ignore"):
-                # a disc has half its squared radius as second moment
+                # a disc counts with its radius over sqrt(2)
                 area = np.sqrt(moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2)
                 least = np.sqrt(2.0 * area) / self.config.nSigmaForRadius
                 size = (shapes[:, 0] * shapes[:, 1] - shapes[:, 2] ** 2) ** 0.25
