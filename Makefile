@@ -60,6 +60,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/repositories.py
 	$(BIN)/python benchmarks/hatp32_survey.py
 	$(BIN)/python benchmarks/night.py --compare
+	$(BIN)/python benchmarks/survey.py
 	$(BIN)/python -m pytest -m slow
 
 bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingestion of references
