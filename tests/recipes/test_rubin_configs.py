@@ -174,6 +174,35 @@ def test_files_that_choose_a_psf_determiner_apply_unchanged(
     assert "\n# " in result.text
 
 
+MEASUREMENT_FILE = """
+try:
+    import lsst.meas.extensions.photometryKron
+    import lsst.meas.extensions.convolved  # noqa: F401
+    import lsst.meas.extensions.gaap
+except ImportError as exc:
+    print("Cannot import (%s): disabling" % (exc,))
+else:
+    names = ["ext_photometryKron_KronFlux", "ext_convolved_ConvolvedFlux", "ext_gaap_GaapFlux"]
+    config.star_measurement.plugins.names |= names
+    config.star_measurement.plugins["ext_convolved_ConvolvedFlux"].seeing.append(8.0)
+    config.star_measurement.plugins["ext_gaap_GaapFlux"].sigmas = [0.5, 0.7, 1.0, 1.5, 2.5, 3.0]
+    config.star_measurement.plugins["ext_gaap_GaapFlux"].doPsfPhotometry = True
+    plugins = config.star_measurement.plugins
+    config.measure_aperture_correction.allowFailure += plugins["ext_convolved_ConvolvedFlux"].getAllResultNames()
+    config.measure_aperture_correction.allowFailure += plugins["ext_gaap_GaapFlux"].getAllGaapResultNames()
+"""
+
+
+def test_files_that_add_flux_plugins_apply_unchanged(config: CalibrateImageConfig, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MEASUREMENT_FILE)
+    load_override_file(config, path)
+    config.validate()
+    assert "ext_gaap_GaapFlux" in config.star_measurement.plugins.names
+    allowed = set(config.measure_aperture_correction.allowFailure)
+    assert {"ext_convolved_ConvolvedFlux_3_kron", "ext_gaap_GaapFlux_1_15x_PsfFlux"} <= allowed
+
+
 def test_determiner_classes_have_equivalents(config: CalibrateImageConfig, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(

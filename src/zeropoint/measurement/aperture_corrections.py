@@ -245,6 +245,9 @@ class MeasureApCorr:
         self, exposure: Exposure, catalog: SourceCatalog, name: str, selected: np.ndarray, why: str
     ) -> tuple[ChebyshevPolynomial, float, np.ndarray] | None:
         """Return the field of a flux, its scatter and the rows used; None if it fails and may."""
+        if name in self.config.allowFailure and catalog[f"{name}_flag"].all():
+            log.info("No aperture correction for %s, which is flagged for all sources", name)
+            return None
         flux, reference = catalog[f"{name}_instFlux"], self.config.refFluxName
         x, y = catalog["slot_Centroid_x"], catalog["slot_Centroid_y"]
         with np.errstate(invalid="ignore"):

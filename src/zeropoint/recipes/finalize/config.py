@@ -21,6 +21,9 @@ _PLUGINS = (
     "base_FPPosition",
     "base_PsfFlux",
     "base_GaussianFlux",
+    "ext_photometryKron_KronFlux",
+    "ext_convolved_ConvolvedFlux",
+    "ext_gaap_GaapFlux",
     "ext_shapeHSM_HsmShapeRegauss",
     "ext_shapeHSM_HsmSourceMoments",
     "ext_shapeHSM_HsmPsfMoments",
@@ -101,7 +104,14 @@ class FinalizeCharacterizationConfig(FileConfig):
         self.psf_determiner["psfex"].photometricFluxField = "base_CircularApertureFlux_12_0_instFlux"
         stars = self.measure_ap_corr.sourceSelector["science"]
         stars.doFlags = stars.doUnresolved = False
-        self.measurement.plugins.names = list(_PLUGINS)
+        plugins = self.measurement.plugins
+        plugins.names = list(_PLUGINS)
+        convolved, gaap = plugins["ext_convolved_ConvolvedFlux"], plugins["ext_gaap_GaapFlux"]
+        convolved.seeing.append(8.0)
+        gaap.sigmas = [0.5, 0.7, 1.0, 1.5, 2.5, 3.0]
+        gaap.doPsfPhotometry = True
+        # coarse pixels or bad seeing leave none of these for some images
+        self.measure_ap_corr.allowFailure += [*convolved.getAllResultNames(), *gaap.getAllGaapResultNames()]
         slots = self.measurement.slots
         # positions and these fluxes are the input catalogue's
         slots.centroid = slots.apFlux = slots.calibFlux = None
