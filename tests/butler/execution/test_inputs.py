@@ -161,6 +161,7 @@ def test_the_sky_map_is_found_where_there_is_one_and_asked_for_where_there_are_s
         with open_repository(two.root, writeable=True) as butler:
             record = {"name": name, "hash": bytes([n]), "tract_max": 1, "patch_nx_max": 1, "patch_ny_max": 1}
             butler.registry.syncDimensionData("skymap", record)
+            butler.collections.register(f"skymaps/{name}", CollectionType.RUN)
             butler.put({"name": name}, "skyMap", skymap=name, run=f"skymaps/{name}")
     inputs = ("MockCam/defaults", "skymaps/first")
     assert two.run("mapped", query, pipeline=pipeline, inputs=inputs).exit_code == 0
