@@ -427,6 +427,28 @@ def test_sources_near_the_edge_are_told():
     assert catalog[f"{CONVOLVED}_1_3_3_flag_sincCoeffsTruncated"][0]
 
 
+def test_huge_shapes_cost_nothing():
+    config = config_of("base_PeakCentroid", KRON, CONVOLVED, GAAP, shape="given")
+    config.slots.centroid, config.slots.psfShape = "base_PeakCentroid", "given"
+    config.plugins[KRON].fixed = True
+    schema = start_schema()
+    schema.add(
+        *(ColumnSpec(f"given_{c}", "f8") for c in ("xx", "yy", "xy")), ColumnSpec("given_flag", "bool")
+    )
+    step = SingleFrameMeasurement(config, schema=schema)
+    side = 1601
+    image = np.zeros((side, side))
+    catalog = catalog_of(schema, disc_footprints(np.array([800.0]), np.array([800.0]), 3))
+    catalog["given_xx"], catalog["given_yy"], catalog["given_xy"] = 280.0**2, 2.0, 0.0
+    step.run(exposure_of(image + 1.0, 1.0, GaussianPsf(1.2, 25)), catalog, seed=5)
+    area = np.pi * 2.5**2 * 280.0 * np.sqrt(2.0)
+    # whole pixels of an ellipse seven of them wide
+    assert catalog[f"{KRON}_instFlux"][0] == pytest.approx(area, rel=0.02)
+    assert catalog[f"{CONVOLVED}_3_kron_flag"][0]
+    assert catalog[f"{GAAP}_1_15x_Optimal_flag"][0]
+    assert not catalog[f"{GAAP}_1_15x_Optimal_flag_bigPsf"][0]
+
+
 def test_no_psf_flags_convolved_fluxes():
     config = config_of("base_PeakCentroid", CONVOLVED)
     config.slots.centroid = "base_PeakCentroid"

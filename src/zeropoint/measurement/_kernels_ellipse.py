@@ -8,6 +8,7 @@ import numpy as np
 
 from zeropoint.kernels._compile import kernel
 from zeropoint.kernels.spans import paste_source, restore_source
+from zeropoint.measurement._kernels_aperture import _weighted_run
 
 __all__ = ["ellipse_shares", "ellipse_sums", "footprint_moments", "kron_radii", "weighted_sums"]
 
@@ -156,13 +157,19 @@ def weighted_sums(  # type: ignore[no-untyped-def]
         paste_source(work, spans[0], spans[1], spans[2], spans[3], k, pixel_offsets, pixels)
         flux = var = 0.0
         first, last = max(-half, -ix[m]), min(half, w - 1 - ix[m])
+        end, start = max(first, min(0, last + 1)), max(0, first)
         for dy in range(max(-half, -iy[m]), min(half, h - 1 - iy[m]) + 1):
             row = weights[m, dy % size]
             image, noisy = work[iy[m] + dy], variance[iy[m] + dy]
-            for dx in range(first, last + 1):
-                c = row[dx] if dx >= 0 else row[dx + size]
-                flux += c * float(image[ix[m] + dx])
-                var += c * c * float(noisy[ix[m] + dx])
+            # negative offsets, then the others: each a run of the weights
+            f, v = _weighted_run(
+                row[size + first : size + end], image[ix[m] + first :], noisy[ix[m] + first :]
+            )
+            flux += f
+            var += v
+            f, v = _weighted_run(row[start : last + 1], image[ix[m] + start :], noisy[ix[m] + start :])
+            flux += f
+            var += v
         restore_source(work, noise, spans[0], spans[1], spans[2], spans[3], k)
         out[m, 0], out[m, 1] = flux, var
 

@@ -119,8 +119,8 @@ class ApplyApCorr:
         value = np.full(len(x), np.nan)
         good = np.zeros(len(x), np.bool_)
         if field is None or error is None:
-            flagged = has_column(catalog, f"{name}_flag") and np.asarray(catalog[f"{name}_flag"]).all()
-            level = logging.DEBUG if flagged else logging.WARNING
+            unusable = has_column(catalog, f"{name}_flag") and bool(np.all(catalog[f"{name}_flag"]))
+            level = logging.DEBUG if unusable else logging.WARNING
             log.log(level, "No aperture correction for %s: its fluxes stay as they are, flagged.", model)
         else:
             inside = np.isfinite(x) & np.isfinite(y)

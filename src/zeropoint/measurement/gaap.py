@@ -12,7 +12,7 @@ import numpy as np
 
 from zeropoint.datamodel.catalog import ColumnSpec, Schema
 from zeropoint.errors import InvalidInputError
-from zeropoint.measurement._weight_apertures import blocks, odd_fast_size, sum_under_weights
+from zeropoint.measurement._weight_apertures import MAX_REACH, blocks, odd_fast_size, sum_under_weights
 from zeropoint.measurement.base import (
     FLUX_ORDER,
     MeasurementPlugin,
@@ -310,12 +310,11 @@ class _Cuts:
     def measure(self, moments: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return fluxes and errors of all sources for apertures (n, 3); NaN but in some rows."""
         context, n = self._context, len(self._context)
+        mean, half = 0.5 * (moments[:, 0] + moments[:, 1]), 0.5 * (moments[:, 0] - moments[:, 1])
+        major = np.sqrt(mean + np.hypot(half, moments[:, 2]))
+        rows = rows[REACH * major[rows] < MAX_REACH]
         flux, err = np.full(n, np.nan), np.full(n, np.nan)
-        mean, half = 0.5 * (moments[rows, 0] + moments[rows, 1]), 0.5 * (moments[rows, 0] - moments[rows, 1])
-        major = np.sqrt(mean + np.hypot(half, moments[rows, 2]))
-        reach = np.ceil(REACH * major).astype(np.int64)
-        # no pixel of the image is farther away than its longer side
-        reach = np.minimum(reach, max(context.exposure.shape))
+        reach = np.ceil(REACH * major[rows]).astype(np.int64)
         sizes = np.array([odd_fast_size(max(2 * r + 1, self._stamps.shape[1])) for r in reach], np.int64)
         keys = np.column_stack([sizes, band_limits(moments[rows], sizes)])
         for (size, *band), part in blocks(keys):
