@@ -444,7 +444,7 @@ def test_huge_shapes_cost_nothing():
     area = np.pi * 2.5**2 * 280.0 * np.sqrt(2.0)
     # whole pixels of an ellipse seven of them wide
     assert catalog[f"{KRON}_instFlux"][0] == pytest.approx(area, rel=0.02)
-    assert catalog[f"{CONVOLVED}_3_kron_flag"][0]
+    assert catalog[f"{CONVOLVED}_2_kron_flag"][0]
     assert catalog[f"{GAAP}_1_15x_Optimal_flag"][0]
     assert not catalog[f"{GAAP}_1_15x_Optimal_flag_bigPsf"][0]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import lsst.pex.config as pexConfig
 import numpy as np
+from numpy.polynomial import chebyshev
 
 from zeropoint.datamodel.fields import ChebyshevPolynomial, chebyshev_terms, fit_chebyshev
 
@@ -126,7 +127,10 @@ def fit_ratio(
         scatter = _MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))) + _TINY
         scaled = residual * np.sqrt(weight[kept] / np.median(weight[kept]))
         limit = _MAD_TO_SIGMA * float(np.median(np.abs(scaled - np.median(scaled)))) + _TINY
-        kept = kept[np.abs(scaled) <= config.numSigmaClip * limit]
+        inside = np.abs(scaled) <= config.numSigmaClip * limit
+        if iteration and inside.all():
+            break  # the fit to these ratios is there already
+        kept = kept[inside]
         if len(kept) - 1 < config.minDegreesOfFreedom:
             return TooFewRatios(iteration, len(kept))
         # about the start: terms that badly placed stars leave open then stay zero
@@ -166,6 +170,8 @@ def _best_order(
     """Fit every order up to the configured one and return the lowest that predicts (nearly) best."""
     fits: list[tuple[np.ndarray, ChebyshevPolynomial]] = []
     triangular = config.fitConfig.triangular
+    along_x = chebyshev.chebvander((2.0 * x + 1.0 - shape[1]) / shape[1], config.fitConfig.orderX)
+    along_y = chebyshev.chebvander((2.0 * y + 1.0 - shape[0]) / shape[0], config.fitConfig.orderY)
     for top in range(max(config.fitConfig.orderX, config.fitConfig.orderY) + 1):
         order_x, order_y = min(top, config.fitConfig.orderX), min(top, config.fitConfig.orderY)
         terms = chebyshev_terms(order_x, order_y, triangular=triangular)
@@ -174,20 +180,13 @@ def _best_order(
         field = fit_chebyshev(
             x, y, values, shape[1], shape[0], order_x, order_y, weights=weight, triangular=triangular
         )
-        design = np.stack([_term(shape, j, i)(x=x, y=y) for j, i in terms], axis=1)
+        design = np.stack([along_y[:, j] * along_x[:, i] for j, i in terms], axis=1)
         q, _ = np.linalg.qr(design * np.sqrt(weight)[:, None])
         leverage = np.clip(np.sum(q * q, axis=1), 0.0, 1.0 - 1e-9)
         left_out = (values - field(x=x, y=y)) / (1.0 - leverage)
         fits.append((weight * left_out**2, field))
     best = min((error for error, _ in fits), key=lambda error: float(error.sum()))
     return next(field for error, field in fits if _predicts_as_well(error, best))
-
-
-def _term(shape: tuple[int, int], j: int, i: int) -> ChebyshevPolynomial:
-    """Return the single term ``T_i(x') T_j(y')``."""
-    coefficients = np.zeros((j + 1, i + 1))
-    coefficients[j, i] = 1.0
-    return ChebyshevPolynomial(shape[1], shape[0], coefficients)
 
 
 def _predicts_as_well(error: np.ndarray, best: np.ndarray) -> bool:
