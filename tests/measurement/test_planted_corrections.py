@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
@@ -205,6 +207,23 @@ def test_the_failure_names_the_selector_and_what_it_rejects():
     with pytest.raises(MeasureApCorrError, match=r"flags 200") as caught:
         measure.run(exposure_of(np.zeros((SIDE, SIDE)), 1.0, None), catalog)
     assert caught.value.metadata == {"name": "base_GaussianFlux", "nSources": 0, "ndof": -1}
+
+
+def test_a_flux_that_no_source_has_is_no_news(caplog):
+    schema = flux_schema()
+    measure = MeasureApCorr(star_config(allowFailure=["base_GaussianFlux"]), schema=schema)
+    apply = ApplyApCorr(schema=schema)
+    catalog = stars_with_gradients(schema, 1)
+    catalog["base_GaussianFlux_flag"] = True
+    flux = catalog["base_GaussianFlux_instFlux"].copy()
+    fields = measure.run(exposure_of(np.zeros((SIDE, SIDE)), 1.0, None), catalog).ap_corr_map
+    apply.run(catalog, fields)
+    assert "base_GaussianFlux_instFlux" not in fields
+    np.testing.assert_array_equal(catalog["base_GaussianFlux_instFlux"], flux)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    catalog["base_GaussianFlux_flag"][0] = False
+    measure.run(exposure_of(np.zeros((SIDE, SIDE)), 1.0, None), catalog)
+    assert "Too few stars" in caplog.text
 
 
 def test_the_scale_of_the_calibration_flux_names_its_second_selection():
