@@ -167,7 +167,7 @@ def test_two_images_of_one_exposure_and_detector_are_both_named(butler: Butler, 
     good = frame(tmp_path / "good.fits", VISIT=2)
     report = ingest(butler, [a, b, good])
     assert report.ingested == [good]
-    the_failure(report, a, str(b), "exposure 1 of detector 3")
+    the_failure(report, a, str(b), "exposure 1 of detector 3", "`detector: {id: {key: ...}}`", "`visit:`")
     the_failure(report, b, str(a))
     assert ingest(butler, [a]).ingested == [a]
     the_failure(ingest(butler, [b]), b, str(a), "exposure 1 of detector 3")

@@ -175,8 +175,9 @@ def _without_duplicates(
 
 def _clash(facts: ImageFacts, what: str) -> str:
     return (
-        f"{facts.path}: exposure {facts.exposure} of detector {facts.detector} is {what}; each image needs an exposure "
-        "number of its own (`visit:` or `exposure:` in the camera card)."
+        f"{facts.path}: exposure {facts.exposure} of detector {facts.detector} is {what}; each image needs a number of its "
+        "own: if they are two detectors of one exposure, `detector: {id: {key: ...}}` in the camera card must tell them "
+        "apart, else `visit:` or `exposure:`."
     )
 
 
