@@ -136,6 +136,15 @@ def test_useless_pointings_are_refused(wcs: dict[str, Any], match: str) -> None:
         initial_wcs(context(wcs), frames.SHAPE)
 
 
+def test_a_boresight_beside_the_wcs_of_the_header() -> None:
+    spec = {"from": "header", "ra": {"key": "TELRA"}, "dec": {"key": "TELDEC"}}
+    image = context(spec, TELRA="02:00:24", TELDEC=-12.1)
+    assert_like_astropy(image, image.headers[0])
+    assert pointing_degrees(image) == pytest.approx((30.1, -12.1))
+    with pytest.raises(InvalidInputError, match=r"wcs\.dec is 99, which is not a sky position"):
+        pointing_degrees(context(spec, TELRA=30.0, TELDEC=99.0))
+
+
 def test_wcs_from_a_row_of_a_table(tmp_path: Path) -> None:
     names = [key for key in frames.WCS_CARDS if not key.startswith("CTYPE")]
     names += ["A_2_0", "B_1_1"]

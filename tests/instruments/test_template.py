@@ -12,7 +12,7 @@ from zeropoint.butler.instruments import check_instrument_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import load_card
 from zeropoint.instruments.reader import load_image
-from zeropoint.instruments.template import card_template, check_card
+from zeropoint.instruments.template import card_template, check_card, check_numbers
 
 
 def made(folder: Path, image: Path) -> Path:
@@ -98,3 +98,67 @@ def test_check_reports_numbers(tmp_path: Path) -> None:
     assert "RA 30.0" in text
     assert "0.5000 arcsec/pixel" in text
     assert np.isclose(float(text.split("gain ")[-1].split()[0]), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("cards", "number"),
+    [
+        ({"CCDNUM": 7}, 7),
+        ({"CHIPID": "CCD12"}, 12),
+        ({"CCD": "KAF-16803", "DETECTOR": 0}, 0),
+        ({"DET-ID": 3}, 3),
+    ],
+)
+def test_the_detector_is_numbered_by_the_header(tmp_path: Path, cards: dict[str, Any], number: int) -> None:
+    image = frames.write(tmp_path / "a.fits", **cards)
+    card = load_card(made(tmp_path, image))
+    assert card.get("detector")["id"] == {"key": list(cards)[-1]}
+    assert load_image(image, card).exposure.detector.id == number
+
+
+def test_without_a_detector_number_there_is_a_line_to_fill_in(tmp_path: Path) -> None:
+    card = made(tmp_path, frames.write(tmp_path / "a.fits"))
+    assert "\n# detector: {id:" in card.read_text()
+    assert any("every image is of detector 0" in each.text for each in check_card(load_card(card), None))
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"TELRA": 30.1, "TELDEC": -12.1}, (30.1, -12.1)),
+        ({"RA": "02:00:24", "DEC": "-12:06:00"}, (30.1, -12.1)),
+        ({"RA": 30.1 / 15.0, "DEC": -12.1}, (30.1, -12.1)),
+        # what the telescope was told to see may be elsewhere
+        ({"TELRA": 200.0, "TELDEC": -12.1, "OBJCTRA": "02 00 24", "OBJCTDEC": "-12 06 00"}, (30.1, -12.1)),
+        ({"RA": 200.0, "DEC": 60.0}, None),
+        ({"RA": "unknown", "DEC": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_boresight_stands_beside_a_wcs_of_the_header(
+    tmp_path: Path, cards: dict[str, Any], expected: tuple[float, float] | None
+) -> None:
+    image = frames.write(tmp_path / "a.fits", **cards)
+    card = made(tmp_path, image)
+    exposure = load_image(image, load_card(card)).exposure
+    info = exposure.visit_info
+    found = (info.boresight_ra_deg, info.boresight_dec_deg)
+    assert found == pytest.approx((np.nan, np.nan) if expected is None else expected, nan_ok=True)
+    # the WCS stays the header's
+    assert np.rad2deg(exposure.wcs.pixel_to_sky(x=49.5, y=44.5)) == pytest.approx((30.0, -12.0))
+    notes = [each.text for each in check_card(load_card(card), image) if each.level == "note"]
+    assert any("no boresight" in text for text in notes) == (expected is None)
+
+
+def test_check_tells_whether_images_can_be_told_apart(tmp_path: Path) -> None:
+    a, b = (frames.write(tmp_path / f"{i}.fits", EXPNUM=5, CCDNUM=i) for i in (1, 2))
+    path = made(tmp_path, a)
+    (fine,) = check_numbers(load_card(path), [a, b])
+    assert (fine.level, fine.text) == ("ok", "2 images: 1 exposures, 2 detectors")
+    path.write_text(
+        "\n".join(line for line in path.read_text().splitlines() if not line.startswith("detector"))
+    )
+    (clash,) = check_numbers(load_card(path), [a, b, tmp_path / "missing.fits"])
+    assert clash.level == "missing"
+    assert "both exposure 5 of detector 0: give `detector: {id: ...}`" in clash.text
+    assert clash.text.endswith("(their headers differ in CCDNUM)")

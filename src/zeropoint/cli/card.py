@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -36,12 +37,16 @@ def new(image: Path, out: Path | None) -> None:
 
 @card.command()
 @click.argument("camera")
-@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
 @clear_errors
-def check(camera: str, image: Path | None) -> None:
-    """Say what the card CAMERA (name or YAML file) provides and lacks; try it on IMAGE if given."""
+def check(camera: str, images: tuple[Path, ...]) -> None:
+    """Say what the card CAMERA (name or YAML file) provides and lacks.
+
+    It is tried on each IMAGE. Of several, it is also said whether the card tells them apart: give two detectors of one
+    exposure, for example.
+    """
     from zeropoint.instruments.card import load_card
-    from zeropoint.instruments.template import check_card
+    from zeropoint.instruments.template import check_card, check_image, check_numbers
 
     loaded = load_card(camera)
     if loaded.overrides:
@@ -49,8 +54,12 @@ def check(camera: str, image: Path | None) -> None:
         from zeropoint.recipes.session import production_config
 
         apply_overrides(production_config(), loaded.overrides, origin=f"camera card {loaded.source} (config)")
-    findings = check_card(loaded, image)
     marks = {"ok": "ok      ", "note": "note    ", "missing": "MISSING "}
+    findings = check_card(loaded, None)
+    for image in images:
+        several = f"{image}: " if len(images) > 1 else ""
+        findings += [replace(each, text=several + each.text) for each in check_image(loaded, image)]
+    findings += check_numbers(loaded, images)
     for finding in findings:
         click.echo(marks[finding.level] + finding.text)
     if any(finding.level == "missing" for finding in findings):

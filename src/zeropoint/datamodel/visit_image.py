@@ -188,7 +188,7 @@ def observation_info(
         middle = Time(info.mjd_tai, format="mjd", scale="tai")
         half = TimeDelta(0.5 * np.nan_to_num(info.exposure_time), format="sec")
         values["datetime_begin"], values["datetime_end"] = middle - half, middle + half
-    if np.isfinite(info.boresight_ra_deg):
+    if np.isfinite(info.boresight_ra_deg) and np.isfinite(info.boresight_dec_deg):
         values["tracking_radec"] = SkyCoord(info.boresight_ra_deg, info.boresight_dec_deg, unit="deg")
     if np.isfinite(info.boresight_rotation_deg):
         values["boresight_rotation_angle"] = Angle(info.boresight_rotation_deg, unit="deg")

@@ -111,7 +111,7 @@ CARD_KEYS: dict[str, CardKey] = {
     "detector": CardKey("detector geometry", "mapping", _DETECTOR_KEYS, ("id", "name", "center_mm")),
     "observatory": CardKey("where", "mapping", _SITE_KEYS, _SITE_KEYS),
     "wcs": CardKey(
-        "header, or a table row, or a pointing, or index_files of astrometry.net",
+        "header (ra, dec: boresight), or a table row, or a pointing, or index_files of astrometry.net",
         "mapping",
         _WCS_KEYS,
         _WCS_VALUES,
@@ -200,6 +200,10 @@ def _check_details(data: dict[str, Any], source: str) -> None:
     _choice("date.scale", date.get("scale", "utc"), ("utc", "tai", "tt", "ut1"), source)
     _choice("visit_system", data.get("visit_system") or "one-to-one", ("one-to-one", "by-group"), source)
     _choice("wcs.from", wcs.get("from", "header"), ("header",), source)
+    if "from" in wcs:
+        for inner in ("pixel_scale", "rotation_deg", "flip", "x", "y", "table"):
+            if inner in wcs and "index_files" not in wcs:
+                _fail(source, f"wcs.{inner} is of no use with `from: header`; leave out one of the two")
     if not isinstance(wcs.get("flip", False), bool):
         _fail(source, f"wcs.flip must be true or false, not {wcs['flip']!r}")
     names = wcs.get("index_files", [])

@@ -58,7 +58,7 @@ def has_celestial_wcs(header: fits.Header) -> bool:
 def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs | None:
     """Return the WCS that the camera card promises: of the header, a table row or a pointing.
 
-    None where the card names index files instead: it is then found from the stars (`blind_search`).
+    With ``from: header`` said, a pointing is the boresight only, and the WCS is the header's.  None where the card names index files instead: it is then found from the stars (`blind_search`).
 
     Raises
     ------
@@ -72,7 +72,7 @@ def initial_wcs(context: ImageContext, shape: tuple[int, ...]) -> SkyWcs | None:
         return None
     if "table" in spec:
         return _from_cards(context, _table_header(context, spec), shape)
-    if "ra" in spec or "dec" in spec:
+    if "from" not in spec and ("ra" in spec or "dec" in spec):
         return _from_pointing(context, spec, shape)
     for header in context.ordered_headers:
         if has_celestial_wcs(header):
@@ -144,25 +144,25 @@ def pointing_degrees(context: ImageContext) -> tuple[float, float]:
     Raises
     ------
     InvalidInputError
-        If it is not an angle.
+        If it is not an angle, or no position on the sky.
     """
     spec = context.card.get("wcs")
     spec = spec if isinstance(spec, dict) else {}
-    return (
-        context.degrees("wcs.ra", spec.get("ra"), hours=True),
-        context.degrees("wcs.dec", spec.get("dec")),
-    )
+    ra = context.degrees("wcs.ra", spec.get("ra"), hours=True)
+    dec = context.degrees("wcs.dec", spec.get("dec"))
+    for name, value, limit in (("ra", ra, 360.0), ("dec", dec, 90.0)):
+        if abs(value) > limit:
+            raise InvalidInputError(f"{context.path}: wcs.{name} is {value:g}, which is not a sky position.")
+    return ra, dec
 
 
 def _from_pointing(context: ImageContext, spec: dict[str, Any], shape: tuple[int, ...]) -> SkyWcs:
     ra, dec = pointing_degrees(context)
-    for name, value, limit in (("ra", ra, 360.0), ("dec", dec, 90.0)):
+    for name, value in (("ra", ra), ("dec", dec)):
         if not np.isfinite(value):
             raise InvalidInputError(
                 f"{context.path}: no WCS and no boresight: camera card {context.card.source} finds no wcs.{name}."
             )
-        if not abs(value) <= limit:
-            raise InvalidInputError(f"{context.path}: wcs.{name} is {value:g}, which is not a sky position.")
 
     def number(name: str, default: float) -> float:
         value = context.resolve(f"wcs.{name}", spec.get(name, default))

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
-from zeropoint.instruments.image_file import open_image
+from zeropoint.instruments.image_file import open_headers, open_image
+from zeropoint.instruments.observation_file import read_observation
 from zeropoint.instruments.pointing import has_celestial_wcs
 from zeropoint.instruments.reader import load_image
 from zeropoint.instruments.values import ImageContext
 
-__all__ = ["CardFinding", "card_template", "check_card"]
+__all__ = ["CardFinding", "card_template", "check_card", "check_image", "check_numbers"]
 
 #: Card entry -> (header keywords to look for, value without one, meaning).
 _GUESSES: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -34,6 +40,33 @@ _GUESSES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "exposure number; or {date: seconds}; leave out to hash the pixels",
     ),
 }
+
+#: Header keys that may number a detector, the most telling first.
+_DETECTOR_KEYS = (
+    "CCDNUM",
+    "CCDID",
+    "CCD",
+    "DETECTOR",
+    "CHIPID",
+    "CHIP",
+    "DETID",
+    "CCD_ID",
+    "DETNUM",
+    "DET-ID",
+    "RCID",
+    "CCDLOC",
+    "IMAGEID",
+)
+#: Pairs of header keys that may hold the boresight, the most telling first.
+_POINTING_KEYS = (
+    ("TELRA", "TELDEC"),
+    ("RA", "DEC"),
+    ("OBJCTRA", "OBJCTDEC"),
+    ("RA_TEL", "DEC_TEL"),
+    ("RA_OBJ", "DEC_OBJ"),
+)
+#: Largest plausible distance of the boresight from the reference point of a detector's WCS, degrees.
+_NEAR_DEG = 3.0
 
 
 def card_template(path: str | Path) -> str:
@@ -67,6 +100,7 @@ def card_template(path: str | Path) -> str:
             lines.append(f"{name}: {value:<28} # {meaning}; here {shown}")
         elif fallback:
             lines.append(f"{name}: {fallback:<28} # {meaning}; no header key found")
+    lines.append(_detector_line(context))
     lines += _date_lines(context)
     lines.append(_bands_line(context))
     lines += _wcs_lines(context)
@@ -88,6 +122,17 @@ def _instrument_line(context: ImageContext) -> str:
             name = name if name[0].isalpha() else f"Cam_{name}"
             return f"instrument: {name[:32]!r:<22} # {meaning}; {key} is {shown}"
     return f"instrument: mycamera               # {meaning}"
+
+
+def _detector_line(context: ImageContext) -> str:
+    """Return the entry that numbers the detectors, commented out where the header has no number for it."""
+    meaning = "# number of the detector: must differ between detectors of an exposure"
+    for key in _DETECTOR_KEYS:
+        shown = context.header_value(key)
+        # the name of a type, such as KAF-16803, numbers nothing
+        if not isinstance(shown, bool) and re.fullmatch(r"[A-Za-z]*[ _-]?\d{1,2}(\.0)?", str(shown).strip()):
+            return f"detector: {{id: {{key: {key}}}}}        {meaning}; here {shown}"
+    return f"# detector: {{id: {{key: CCDNUM}}}}      {meaning}; no header key found"
 
 
 def _bands_line(context: ImageContext) -> str:
@@ -117,10 +162,10 @@ def _date_lines(context: ImageContext) -> list[str]:
 
 
 def _wcs_lines(context: ImageContext) -> list[str]:
-    if any(has_celestial_wcs(header) for header in context.ordered_headers):
-        return ["wcs: {from: header, uncertainty: {offset_arcsec: 30.0, rotation_deg: 1.0}}"]
-    ra = next((k for k in ("RA", "OBJCTRA", "TELRA") if context.header_value(k) is not None), None)
-    dec = next((k for k in ("DEC", "OBJCTDEC", "TELDEC") if context.header_value(k) is not None), None)
+    header = next((h for h in context.ordered_headers if has_celestial_wcs(h)), None)
+    if header is not None:
+        return _header_wcs_lines(context, header)
+    ra, dec = next(iter(_pointing_keys(context)), (None, None))
     return [
         "wcs:                                   # no WCS in the header: give the pointing",
         f"  ra: {{key: {ra}}}" if ra else "  ra: 0.0                              # degrees: FILL IN",
@@ -129,6 +174,49 @@ def _wcs_lines(context: ImageContext) -> list[str]:
         "  rotation_deg: 0.0                    # position angle of +y, North through East: FILL IN",
         "  flip: false                          # true if mirrored",
         "  uncertainty: {offset_arcsec: 120.0, rotation_deg: 2.0}",
+    ]
+
+
+def _pointing_keys(context: ImageContext) -> list[tuple[str, str]]:
+    """Return the pairs of header keys that may say where the telescope pointed."""
+    return [
+        pair for pair in _POINTING_KEYS if all(context.header_value(key) not in (None, "") for key in pair)
+    ]
+
+
+def _header_wcs_lines(context: ImageContext, header: fits.Header) -> list[str]:
+    """Return the entry for a WCS in the header, with the boresight where keys near that WCS give one."""
+    uncertainty = "  uncertainty: {offset_arcsec: 30.0, rotation_deg: 1.0}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reference = SkyCoord(*WCS(header).celestial.wcs.crval, unit="deg", frame="icrs")
+    except Exception:  # of a broken header, anything may come; `card check` says what
+        reference = None
+    for ra, dec in _pointing_keys(context) if reference is not None else ():
+        for scale in ("", ", scale: 15"):  # plain numbers may be hours
+            spec = {"key": ra, "scale": 15} if scale else {"key": ra}
+            try:
+                position = SkyCoord(
+                    context.degrees("ra", spec, hours=True), context.degrees("dec", {"key": dec}), unit="deg"
+                )
+                near = reference.separation(position).deg < _NEAR_DEG
+            except (InvalidInputError, ValueError):
+                continue
+            if near:
+                return [
+                    "wcs:",
+                    "  from: header",
+                    f"  ra: {{key: {ra}{scale}}}              # where the telescope pointed: {position.ra.deg:.5f} deg",
+                    f"  dec: {{key: {dec}}}            # {position.dec.deg:+.5f} deg",
+                    uncertainty,
+                ]
+    return [
+        "wcs:",
+        "  from: header",
+        "  # ra: {key: TELRA}                   # where the telescope pointed, for tables of visits: no key found",
+        "  # dec: {key: TELDEC}                 # that gives a place near the WCS (`scale: 15` makes hours degrees)",
+        uncertainty,
     ]
 
 
@@ -160,24 +248,40 @@ def check_card(card: CameraCard, path: str | Path | None) -> list[CardFinding]:
         ("wcs", "initial WCS", "the header's WCS is used"),
         ("saturation", "saturation level", "saturated stars are found through the mask only"),
         ("mask", "mask plane", "no bad pixels are known"),
+        (
+            "detector",
+            "detector",
+            "every image is of detector 0; a camera of several needs `detector: {id: ...}`",
+        ),
     ):
         if card.get(key) is None:
             findings.append(CardFinding("note", f"no {meaning} (`{key}`): {consequence}"))
         else:
             findings.append(CardFinding("ok", f"{meaning}: {_short(card.get(key))}"))
-    if path is None:
-        return findings
+    return findings if path is None else findings + check_image(card, path)
+
+
+def check_image(card: CameraCard, path: str | Path) -> list[CardFinding]:
+    """Try a card on an image, and say what was found.
+
+    Parameters
+    ----------
+    card
+        The card.
+    path
+        The image.
+    """
     try:
         loaded = load_image(path, card)
     except InvalidInputError as error:
-        return [*findings, CardFinding("missing", str(error))]
+        return [CardFinding("missing", str(error))]
     exposure = loaded.exposure
     info = exposure.visit_info
     assert exposure.wcs is not None
     ra, dec = exposure.wcs.pixel_to_sky(x=0.5 * (exposure.shape[1] - 1), y=0.5 * (exposure.shape[0] - 1))
     scale = float(exposure.wcs.pixel_scale(x=0.5 * exposure.shape[1], y=0.5 * exposure.shape[0]))
     amplifier = exposure.detector.amplifiers[0]
-    findings += [
+    findings = [
         CardFinding(
             "ok",
             f"image {exposure.shape[1]} x {exposure.shape[0]} pixels, median {np.median(exposure.image):.1f} e-",
@@ -192,8 +296,59 @@ def check_card(card: CameraCard, path: str | Path | None) -> list[CardFinding]:
         ),
         CardFinding("ok", f"masked pixels {np.mean(exposure.mask != 0):.2%}"),
     ]
+    findings.append(
+        CardFinding("ok", f"visit {info.visit}, exposure {info.exposure}, detector {exposure.detector.id}")
+    )
+    if not np.isfinite(info.boresight_ra_deg + info.boresight_dec_deg):
+        findings.append(
+            CardFinding("note", "no boresight (`ra`, `dec` of `wcs`): tables of visits have no position")
+        )
     findings += [CardFinding("note", caveat) for caveat in loaded.caveats]
     return findings
+
+
+def check_numbers(card: CameraCard, paths: Sequence[str | Path]) -> list[CardFinding]:
+    """Say whether a card tells images apart by exposure and detector, reading headers only.
+
+    Parameters
+    ----------
+    card
+        The card.
+    paths
+        Images, those that cannot be read among them: these are passed over, `check_card` names them.
+    """
+    findings: list[CardFinding] = []
+    first: dict[tuple[int, int], Path] = {}
+    for path in map(Path, paths):
+        try:
+            seen = read_observation(path, card)
+        except InvalidInputError:
+            continue
+        key = seen.visit_info.exposure, seen.detector.id
+        other = first.setdefault(key, path)
+        if other != path:
+            differing = _differing(other, path, card)
+            hint = f" (their headers differ in {', '.join(differing)})" if differing else ""
+            findings.append(
+                CardFinding(
+                    "missing",
+                    f"{other} and {path} are both exposure {key[0]} of detector {key[1]}: give `detector: {{id: ...}}` "
+                    f"for two detectors of one exposure, `visit:` or `exposure:` for two exposures{hint}",
+                )
+            )
+    if not findings and len(first) > 1:
+        n_exposures, n_detectors = (len({key[i] for key in first}) for i in (0, 1))
+        findings.append(
+            CardFinding("ok", f"{len(first)} images: {n_exposures} exposures, {n_detectors} detectors")
+        )
+    return findings
+
+
+def _differing(one: Path, other: Path, card: CameraCard) -> list[str]:
+    """Return the keys, of those that may number detectors or exposures, that differ between two images."""
+    a, b = (open_headers(path, card)[0] for path in (one, other))
+    keys = (*_DETECTOR_KEYS, *_GUESSES["visit"][0])
+    return [key for key in keys if a.header_value(key) != b.header_value(key)]
 
 
 def _short(value: Any) -> str:
