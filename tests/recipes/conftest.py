@@ -1,9 +1,10 @@
-"""One small image through the older pair of recipes, for all tests of them."""
+"""What several tests share: one small image through the older pair of recipes, and a visit made of numbers."""
 
 from __future__ import annotations
 
 import pytest
 
+from recipes import small_visit
 from recipes.legacy_pair import SETTINGS, Pair, calibrate, characterize
 from zeropoint.catalogs.reference_source import ReferenceSource
 from zeropoint.simulation import simulate_exposure, write_simulation
@@ -17,3 +18,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     references = ReferenceSource.open(path)
     first_recipe, first = characterize(simulated.exposure.copy())
     return Pair(simulated, references, first_recipe, first, *calibrate(first, references))
+
+
+@pytest.fixture(scope="session")
+def electrons() -> small_visit.SmallVisit:
+    """The small visit with images in electrons; tests replace, but do not change what it holds."""
+    return small_visit.make_small_visit(nanojansky=False)
