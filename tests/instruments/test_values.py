@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -66,6 +68,7 @@ def test_table_cells(tmp_path: Path) -> None:
     )
     Table({"file": ["a", "b", "b"], "gain": [3.5, 4.5, 5.5]}).write(tmp_path / "t.csv")
     (tmp_path / "t.dat").write_text("file gain\na 9.5\n")
+    pq.write_table(pa.table({"file": ["b", "a"], "gain": [1.5, 6.5]}), tmp_path / "t.parquet")
     image = context(tmp_path)
     where = {"file": "{stem}"}
     fits_cell = {"table": "{dir}/t.fits", "where": where, "column": "gain"}
@@ -76,6 +79,7 @@ def test_table_cells(tmp_path: Path) -> None:
     assert image.resolve("gain", {**fits_cell, "column": "per", "index": "r", "order": ["g", "r"]}) == 2
     assert image.resolve("gain", {**fits_cell, "table": "{dir}/t.csv"}) == 3.5
     assert image.resolve("gain", {**fits_cell, "table": "{dir}/t.dat"}) == 9.5
+    assert image.resolve("gain", {**fits_cell, "table": "{dir}/t.parquet"}) == 6.5
     assert image.resolve("gain", {**fits_cell, "table": "{dir}/no.fits", "default": 1.5}) == 1.5
 
 

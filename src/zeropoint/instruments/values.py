@@ -281,7 +281,13 @@ def _read_table(path: str, hdu: Any) -> Table:
         return Table.read(path, format="ascii.csv")
     if re.search(r"\.fits?(\.gz|\.fz)?$", name):
         return Table.read(path, format="fits", hdu=1 if hdu is None else hdu, unit_parse_strict="silent")
-    if name.endswith((".ecsv", ".parquet", ".parq")):
+    if name.endswith((".parquet", ".parq")):
+        import pyarrow.parquet as pq
+
+        from zeropoint.datamodel.arrow import arrow_to_table
+
+        return arrow_to_table(pq.read_table(path))  # astropy's own reader needs pandas
+    if name.endswith(".ecsv"):
         return Table.read(path)
     return Table.read(path, format="ascii")
 
