@@ -127,7 +127,11 @@ class ObjectSizeNoSourcesError(CalibrationFailure):
 
 
 class ObjectSizeNoGoodSourcesError(CalibrationFailure):
-    """No source passed the star selector's cuts; metadata: n_input_sources."""
+    """No source passed the star selector's cuts.
+
+    Metadata: n_input_sources, n_usable_sources (neither flagged nor without flux or width), and of these
+    largest_signal_to_noise and median_width, pixels.
+    """
 
 
 class NoStarsSelectedError(CalibrationFailure):

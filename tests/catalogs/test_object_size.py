@@ -110,10 +110,30 @@ def test_an_empty_table_raises():
 
 def test_undersampled_stars_need_a_lower_width_limit():
     table = table_of(np.full(10, 0.6))
-    with pytest.raises(ObjectSizeNoGoodSourcesError, match=r"widthMin 10.*median width 0\.60") as caught:
+    with pytest.raises(
+        ObjectSizeNoGoodSourcesError, match=r"widthMin 10.*median width is 0\.60.*Lower widthMin"
+    ) as caught:
         ObjectSizeStarSelector().run(table)
-    assert caught.value.metadata == {"n_input_sources": 10}
+    assert caught.value.metadata == {
+        "n_input_sources": 10,
+        "n_usable_sources": 10,
+        "largest_signal_to_noise": 1.0e4,
+        "median_width": pytest.approx(0.6),
+    }
     assert ObjectSizeStarSelector(ObjectSizeStarSelectorConfig(widthMin=0.3)).run(table).n_selected == 10
+
+
+def test_an_image_of_noise_is_said_to_hold_no_stars_perhaps():
+    table = table_of([2.0, 2.2, np.nan, 1.9], flux=np.array([5.0, 6.0, 4.0, np.nan]))
+    with pytest.raises(ObjectSizeNoGoodSourcesError) as caught:
+        ObjectSizeStarSelector().run(table)
+    assert "Of the 2 usable ones the brightest has S/N 6.0" in str(caught.value)
+    assert "may hold no stars" in str(caught.value)
+    assert "widthMin." not in str(caught.value)
+    table["slot_Shape_xx"] = np.nan
+    with pytest.raises(ObjectSizeNoGoodSourcesError, match="All are flagged .* may hold no stars") as caught:
+        ObjectSizeStarSelector().run(table)
+    assert caught.value.metadata == {"n_input_sources": 4, "n_usable_sources": 0}
 
 
 def test_the_width_window_must_not_be_empty():

@@ -199,14 +199,44 @@ class ObjectSizeStarSelector(SourceSelector):
             cuts.require("widthMin", width >= config.widthMin)
             cuts.require("widthMax", width <= config.widthMax)
         if not cuts.selected.any():
+            usable = ~bad & np.isfinite(width) & np.isfinite(ratio)
             counts = ", ".join(f"{name} {count}" for name, count in cuts.rejected.items())
-            median = float(np.median(width[np.isfinite(width)])) if np.isfinite(width).any() else float("nan")
+            n_usable = int(usable.sum())
+            numbers: dict[str, float] = {"n_usable_sources": n_usable}
+            if n_usable:
+                numbers["largest_signal_to_noise"] = float(ratio[usable].max())
+                numbers["median_width"] = float(np.median(width[usable]))
             raise ObjectSizeNoGoodSourcesError(
-                f"No source of {len(width)} passes the cuts of the star selector {self.place} (rejected by {counts}; "
-                f"median width {median:.2f} pixels). Lower widthMin for undersampled images, or signalToNoiseMin "
-                "for shallow ones.",
+                f"No source of {len(width)} passes the cuts of the star selector {self.place} (rejected by {counts}). "
+                + self._advice(numbers),
                 n_input_sources=len(width),
+                **numbers,
             )
+
+    def _advice(self, numbers: dict[str, float]) -> str:
+        """Return what the numbers of a selection without stars suggest."""
+        config = self.config
+        if numbers["n_usable_sources"] == 0:
+            return "All are flagged or have no finite flux and width: the image may hold no stars, only noise or defects."
+        best, median = numbers["largest_signal_to_noise"], numbers["median_width"]
+        seen = (
+            f"Of the {numbers['n_usable_sources']} usable ones the brightest has S/N {best:.1f}, and the median "
+            f"width is {median:.2f} pixels. "
+        )
+        if config.doSignalToNoiseLimit and best < config.signalToNoiseMin:
+            return seen + (
+                "The image may hold no stars, only noise (shutter closed, clouds, wrong extension): look at it. "
+                "If it is a shallow one, lower signalToNoiseMin."
+            )
+        if median < config.widthMin:
+            return seen + (
+                "Lower widthMin if the image is undersampled; if it is not, these may be cosmic rays or defects, and "
+                "the image may hold no stars."
+            )
+        return (
+            seen
+            + "Look at the image: it may hold no stars. Otherwise widen the limits that reject most sources."
+        )
 
 
 def _closed(values: np.ndarray, minimum: float, maximum: float) -> BoolArray:
