@@ -342,13 +342,23 @@ def test_bands_that_are_not_listed_are_left_out_with_a_warning(rng, caplog):
     tables = survey(*_field(5, (150.0, 2.0), 60.0, rng), ["i", "N921"], rng)
     with caplog.at_level("WARNING"):
         result = association().run(tables, sky_map(), 0)
-    assert "N921 (5)" in caplog.text
+    assert result.note.startswith(
+        "5 sources in bands that band_order (i, z, r, g, y, u) lacks are left out: N921 (5)"
+    )
+    assert result.note in caplog.text
     assert set(result.sources["band"]) == {"i"}
     assert result.counts["n_unlisted_band"] == 5
     with pytest.raises(InvalidInputError, match=r"band_order \(i, z, r, g, y, u\) lacks: N921"):
         association().run({12: tables[12]}, sky_map(), 0)
     both = association(band_order=["N921", "i"]).run(tables, sky_map(), 0)
     assert set(both.stars["primary_band"]) == {"N921"}
+
+
+def test_a_band_that_is_nearly_spelt_as_one_of_band_order_is_noted(rng):
+    tables = survey(*_field(5, (150.0, 2.0), 60.0, rng), "rz", rng)
+    note = association(band_order=["R", "z"]).run(tables, sky_map(), 0).note
+    assert note.endswith("r (5); does 'R' stand for 'r'?")
+    assert association(band_order=["z", "r", "R"]).run(tables, sky_map(), 0).note == ""
 
 
 def test_any_source_selector_can_be_used_and_missing_values_do_no_harm(rng):

@@ -77,7 +77,7 @@ class IsolatedStarAssociationConfig(pexConfig.Config):
         default=["i", "z", "r", "g", "y", "u"],
         minLength=1,
         doc="Bands in order of priority: a star's position comes from the first in which it is seen. Sources in other "
-        "bands are left out, with a warning.",
+        "bands are left out, and the run's report says so.",
     )
     id_column = pexConfig.Field[str](default="sourceId", doc="Column with the id of the source.")
     ra_column = pexConfig.Field[str](default="ra", doc="Column with the right ascension, degrees.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,6 +73,8 @@ class SourcePool:
         How many sources were read, selected and so on.
     rejected
         Criterion of the selector -> how many sources fail it.
+    note
+        What a user has to know of sources left out; empty: nothing.
     """
 
     templates: dict[str, Column] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class SourcePool:
     words: dict[str, list[str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    note: str = ""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).values)
@@ -145,7 +149,7 @@ def gather_sources(
     if list(visits) != sorted(visits):
         pool.reorder(np.concatenate([np.arange(*visits[visit]) for visit in sorted(visits)]))
     pool.counts["n_visits"] = len(visits)
-    _warn_of_bands(unlisted, pool, config)
+    _note_bands(unlisted, pool, config)
     _check_ids(pool, config.id_column)
     return pool
 
@@ -292,19 +296,30 @@ def _column(name: str, dtype: npt.DTypeLike, table: Table | pa.Table | None = No
     return Column(np.zeros(0, dtype), name=name, unit=unit, description=description)
 
 
-def _warn_of_bands(unlisted: Counter[str], pool: SourcePool, config: IsolatedStarAssociationConfig) -> None:
+def _note_bands(unlisted: Counter[str], pool: SourcePool, config: IsolatedStarAssociationConfig) -> None:
     """Say which bands were left out; that all were is an error."""
     pool.counts["n_unlisted_band"] = sum(unlisted.values())
     if not unlisted:
         return
     bands = ", ".join(f"{band} ({number})" for band, number in sorted(unlisted.items()))
     order = ", ".join(config.band_order)
+    meant = _misspelt(unlisted, pool, config)
     if len(pool) == 0:
         raise InvalidInputError(
-            f"All sources on the tract are in bands that band_order ({order}) lacks: {bands}. Set band_order to the bands "
-            "of the survey."
+            f"All sources on the tract are in bands that band_order ({order}) lacks: {bands}{meant}. Set band_order to the "
+            "bands of the survey."
         )
-    _log.warning("Sources in bands that band_order (%s) lacks are left out: %s.", order, bands)
+    pool.note = f"{sum(unlisted.values())} sources in bands that band_order ({order}) lacks are left out: {bands}{meant}"
+    _log.warning("%s.", pool.note)
+
+
+def _misspelt(unlisted: Iterable[str], pool: SourcePool, config: IsolatedStarAssociationConfig) -> str:
+    """Say which bands of ``band_order`` that no source has are spelt nearly as those that it lacks."""
+    found = set(np.unique(pool.get(config.band_column)))
+    unused = {band.lower(): band for code, band in enumerate(config.band_order) if code not in found}
+    pairs = {band: difflib.get_close_matches(band.lower(), unused, 1) for band in sorted(unlisted)}
+    hints = [f"does {unused[close[0]]!r} stand for {band!r}?" for band, close in pairs.items() if close]
+    return f"; {' '.join(hints)}" if hints else ""
 
 
 def _check_ids(pool: SourcePool, name: str) -> None:

@@ -51,12 +51,15 @@ class IsolatedStars:
         Numbers of visits, sources and groups at each step.
     rejected
         Criterion of the source selector -> how many sources fail it.
+    note
+        What a user has to know of sources left out; empty: nothing.
     """
 
     sources: Table
     stars: Table
     counts: Mapping[str, int]
     rejected: Mapping[str, int]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ class IsolatedStarAssociation:
         table = star_table(ids, ra, np.rad2deg(stars.positions.dec), stars.bands, counts, bands)
         table.meta.update(meta)
         counts_of_all = {**pool.counts, "n_stars": len(table), "n_sources": len(sources)}
-        return IsolatedStars(sources, table, counts_of_all, dict(pool.rejected))
+        return IsolatedStars(sources, table, counts_of_all, dict(pool.rejected), pool.note)
 
 
 def _in_order(stars: _Stars) -> _Stars:

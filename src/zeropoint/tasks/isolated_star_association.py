@@ -132,6 +132,8 @@ class IsolatedStarAssociationTask(pipeBase.PipelineTask):
         result = IsolatedStarAssociation(self.config).run(tables, skymap, tract)
         self.metadata["counts"] = dict(result.counts)
         self.metadata["rejected"] = dict(result.rejected)
+        if result.note:
+            self.metadata["note"] = result.note  # `zeropoint run` shows it in its report
         if len(result.stars) == 0:
             self.log.warning(
                 "Tract %d has no isolated stars: of %d sources %d were selected, %d of these lie on the tract.",
