@@ -25,6 +25,8 @@ IMAGES = ((20261120, 0), (20261121, 0), (20261122, 0), (20261122, 1))
 BAD = IMAGES[-1]
 GOOD = {image for image in IMAGES if image != BAD}
 VISITS = {visit for visit, _ in IMAGES}
+#: Two tracts whose border, as that of the survey's own map of the sky, runs through all visits.
+TRACTS = ("151.2134,2.1951,0.3", "151.7134,2.1951,0.3")
 CATALOGUES = [
     part
     for name in ("astrometry_ref_cat", "photometry_ref_cat")
@@ -71,7 +73,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     settings = SurveySettings(
         n_visits=2, size=448, n_stars=120, magnitude_bright=16.8, magnitude_faint=22.0, magnitude_slope=0.03
     )
-    simulated = write_survey(settings, folder / "images")
+    simulated = write_survey(settings, folder / "images", only=IMAGES)
     files = {(s.visit, s.detector): path for s, path in zip(simulated.settings, simulated.images)}
     with fits.open(files[BAD], mode="update") as hdus:
         sky = float(np.median(hdus[0].data))
@@ -81,7 +83,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     zeropoint("register-camera", root, simulated.card)
     zeropoint("ingest-images", root, *(files[image] for image in IMAGES), "--camera", CAMERA)
     zeropoint("ingest-references", root, "simulated", simulated.references)
-    zeropoint("make-skymap", root, "survey", "--rings", "40", "--patches", "none")
+    tracts = (part for tract in TRACTS for part in ("--discrete", tract))
+    zeropoint("make-skymap", root, "survey", *tracts, "--patches", "none")
     unfinished = Survey(root, {}, Butler.from_config(str(root)))
     result = unfinished.run()
     assert result.exit_code == 4, result.stderr

@@ -53,16 +53,12 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     settings = SurveySettings(
         n_visits=2, size=448, n_stars=120, magnitude_bright=16.8, magnitude_faint=22.0, magnitude_slope=0.03
     )
-    simulated = write_survey(settings, folder / "images")
-    files = [
-        path
-        for s, path in zip(simulated.settings, simulated.images)
-        if s.visit in VISITS and s.detector in (0, 1)
-    ]
+    wanted = [(visit, detector) for visit in VISITS for detector in (0, 1)]
+    simulated = write_survey(settings, folder / "images", only=wanted)
     root = folder / "repo"
     zeropoint("create-repo", root)
     zeropoint("register-camera", root, simulated.card)
-    zeropoint("ingest-images", root, *files, "--camera", CAMERA)
+    zeropoint("ingest-images", root, *simulated.images, "--camera", CAMERA)
     zeropoint("ingest-references", root, "simulated", simulated.references)
     zeropoint("make-skymap", root, "survey", "--rings", NUM_RINGS, "--patches", "none")
     zeropoint(

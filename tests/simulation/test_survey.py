@@ -44,6 +44,16 @@ def test_a_survey_is_read_back_as_it_was_written(survey: Survey) -> None:
         again.truth_psf(survey.settings[5].visit, 7)
 
 
+def test_images_are_the_same_whatever_others_are_written(survey: Survey, tmp_path: Path) -> None:
+    s = survey.settings[6]
+    part = write_survey(SETTINGS, tmp_path / "part", only=[(s.visit, s.detector)])
+    assert part.settings == (s,)
+    for one, other in [(part.images[0], survey.images[6]), (part.references, survey.references)]:
+        assert one.read_bytes() == other.read_bytes()
+    with pytest.raises(KeyError, match="9"):
+        write_survey(SETTINGS, tmp_path / "none", only=[(s.visit, 9)])
+
+
 def test_half_a_survey_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no complete simulated survey"):
         read_survey(tmp_path)

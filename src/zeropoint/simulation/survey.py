@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -179,7 +179,13 @@ def survey_settings(survey: SurveySettings) -> list[SimulationSettings]:
     return result
 
 
-def write_survey(survey: SurveySettings, folder: str | Path, *, jobs: int = 1) -> Survey:
+def write_survey(
+    survey: SurveySettings,
+    folder: str | Path,
+    *,
+    only: Collection[tuple[int, int]] | None = None,
+    jobs: int = 1,
+) -> Survey:
     """Write a survey: images, reference catalogue, camera card, truth.
 
     Parameters
@@ -188,6 +194,8 @@ def write_survey(survey: SurveySettings, folder: str | Path, *, jobs: int = 1) -
         What to simulate.
     folder
         Folder, made if absent.
+    only
+        (visit, detector) of the images wanted; all by default.  Each is the same whatever others there are.
     jobs
         Processes.
 
@@ -195,13 +203,22 @@ def write_survey(survey: SurveySettings, folder: str | Path, *, jobs: int = 1) -
     -------
     survey : Survey
         The same settings give the same files; `read_survey` reads it again.
+
+    Raises
+    ------
+    KeyError
+        If the survey has no such image.
     """
     place = Path(folder)
+    every = {(s.visit, s.detector): s for s in survey_settings(survey)}
+    if absent := set(only or ()) - every.keys():
+        raise KeyError(*sorted(absent))
     place.mkdir(parents=True, exist_ok=True)
-    settings = survey_settings(survey)
-    stars = _draw_stars(survey, settings[0])
+    settings = [s for image, s in every.items() if only is None or image in only]
+    first = next(iter(every.values()))
+    stars = _draw_stars(survey, first)
     stars.write(place / "truth_stars.fits", overwrite=True)
-    _references(survey, settings, stars).write(place / "references.fits", overwrite=True)
+    _references(survey, first, stars).write(place / "references.fits", overwrite=True)
     (place / "survey_camera.yaml").write_text(
         f"description: Four detectors of a simulated camera.\nextends: simcam\ninstrument: {CAMERA}\n"
         "ids: {n_visits: 268435456, n_detectors: 4}\n"
@@ -300,14 +317,14 @@ def _of_band(stars: Table, band: str) -> Table:
     return Table({"ra": stars["ra"], "dec": stars["dec"], "mag": stars[f"mag_{band}"]})
 
 
-def _references(survey: SurveySettings, settings: Sequence[SimulationSettings], stars: Table) -> Table:
+def _references(survey: SurveySettings, first: SimulationSettings, stars: Table) -> Table:
     """Return one reference catalogue with the fluxes of all bands."""
     rng = np.random.default_rng([survey.seed, 0x4EF])
     mean = np.mean([stars[f"mag_{band}"] for band in survey.bands], axis=0)
-    bright = stars[mean < settings[0].reference_limit]
+    bright = stars[mean < first.reference_limit]
     result: Table | None = None
     for band in survey.bands:
-        every = replace(settings[0], band=band, reference_limit=float("inf"))
+        every = replace(first, band=band, reference_limit=float("inf"))
         table = references_of(every, _of_band(bright, band), rng)
         if result is None:
             result = table
