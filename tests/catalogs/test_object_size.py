@@ -131,7 +131,7 @@ def test_an_image_of_noise_is_said_to_hold_no_stars_perhaps():
     assert "may hold no stars" in str(caught.value)
     assert "widthMin." not in str(caught.value)
     table["slot_Shape_xx"] = np.nan
-    with pytest.raises(ObjectSizeNoGoodSourcesError, match="All are flagged .* may hold no stars") as caught:
+    with pytest.raises(ObjectSizeNoGoodSourcesError, match=r"All are flagged .* may hold no stars") as caught:
         ObjectSizeStarSelector().run(table)
     assert caught.value.metadata == {"n_input_sources": 4, "n_usable_sources": 0}
 
