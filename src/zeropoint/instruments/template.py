@@ -105,6 +105,7 @@ def card_template(path: str | Path) -> str:
     lines.append(_bands_line(context))
     lines += _wcs_lines(context)
     lines += [
+        "# observatory: {longitude_deg: -70.8, latitude_deg: -30.2, elevation_m: 2200}   # for azimuth and altitude",
         "first_look: true                       # adapt size-dependent settings to the image",
         "config:                                # any field of the recipe",
         "  astrometry.wcsFitter: FitTanSipWcsTask",
