@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.table import Column, Table
 from astropy.table.meta import get_header_from_yaml, get_yaml_from_table
@@ -44,6 +45,21 @@ def test_tables_are_read_without_the_butler(table: Table, writer: object) -> Non
     table["corners"] = np.arange(6.0).reshape(3, 2)
     for rows in (table, table[:0]):
         equal(arrow_to_table(writer(rows)), rows)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "datatype:\n- {name: a, datatype: int64, description: 'x\n\n  meta: y'}\nmeta: {n: 3, m: [4]}",
+        "datatype:\n- name: a\n  datatype: &kind int64\nmeta:\n  n: 3\n  m:\n  - 4\n  kind: *kind",
+        "meta: {n: 3, m: [4]}\ndatatype:\n- {name: a, datatype: int64}",
+        "{datatype: [{name: a, datatype: int64}], meta: {n: 3, m: [4]}}",
+        "datatype:\n- {name: meta, datatype: int64}",
+    ],
+)
+def test_what_a_header_says_of_the_table_is_found_in_any_form(header: str) -> None:
+    arrow = pa.table({"a": [1]}).replace_schema_metadata({"table_meta_yaml": header})
+    assert dict(arrow_to_table(arrow).meta) == get_header_from_yaml(header.split("\n")).get("meta", {})
 
 
 def test_missing_values_stay_masked() -> None:

@@ -72,10 +72,27 @@ def arrow_to_table(arrow: pa.Table, *, long_text: Collection[str] = ()) -> Table
     table = Table(columns, names=names)
     header = metadata.get(b"table_meta_yaml")
     if header is not None:
-        from astropy.table.meta import get_header_from_yaml
-
-        table.meta.update(get_header_from_yaml(header.decode().split("\n")).get("meta", {}))
+        table.meta.update(_table_meta(header.decode()))
     return table
+
+
+def _table_meta(header: str) -> dict[str, Any]:
+    """Return the metadata of the table as a whole from astropy's header, which is YAML.
+
+    The header says again what fields say of hundreds of columns, and takes most of the time of reading a short table:
+    where it is in blocks, as all writers write it, its lines before ``meta`` are passed over.
+    """
+    from astropy.table.meta import get_header_from_yaml
+
+    lines = header.split("\n")
+    if lines[0].startswith("datatype:"):
+        begin = next((k for k, line in enumerate(lines) if line.startswith("meta:")), None)
+        if begin is None:
+            return {}
+        # what is named there may be referred to here
+        if not any("&" in line for line in lines[:begin]):
+            lines = lines[begin:]
+    return dict(get_header_from_yaml(lines).get("meta", {}))
 
 
 def _column(field: pa.Field, chunked: pa.ChunkedArray, text_dtype: str) -> Column:
