@@ -18,8 +18,13 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.quality.depth import horizontal_position
 from zeropoint.recipes.post_isr import visit_info
 
-__all__ = ["VisitFacts", "visit_detector_table", "visit_facts", "visit_table"]
+__all__ = ["VISIT_COLUMNS", "VisitFacts", "visit_detector_table", "visit_facts", "visit_table"]
 
+#: Columns of a summary that the table of visits is made from.
+VISIT_COLUMNS = (
+    *("id", "visit", "physical_filter", "band", "visitInfo"),
+    *(f"bbox_{end}_{axis}" for end in ("min", "max") for axis in "xy"),
+)
 #: Full width at half maximum of a Gaussian of sigma 1.
 _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 #: Columns that the table of detectors takes over as they are.

@@ -5,7 +5,7 @@ The work is done by `zeropoint.recipes.visit_tables`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import lsst.pipe.base as pipeBase
@@ -150,7 +150,7 @@ class MakeVisitTableTask(pipeBase.PipelineTask):
     ) -> None:
         """Read the summaries one after the other, `run`, and write the table."""
         handles = butlerQC.get(inputRefs)["visitSummaries"]
-        butlerQC.put(self.run(_read(handles)), outputRefs)
+        butlerQC.put(self.run(_read(handles, visit_tables.VISIT_COLUMNS)), outputRefs)
 
     @timeMethod
     def run(self, visitSummaries: Iterable[ExposureCatalog]) -> pipeBase.Struct:
@@ -174,11 +174,12 @@ class MakeVisitTableTask(pipeBase.PipelineTask):
         return _result(visit_tables.visit_table(visitSummaries))
 
 
-def _read(handles: Iterable[Any]) -> Iterator[ExposureCatalog]:
-    """Read summaries without their components, which are nearly all of them."""
+def _read(handles: Iterable[Any], columns: Collection[str] | None = None) -> Iterator[ExposureCatalog]:
+    """Read summaries: these columns, or all but their components, which are nearly all of them."""
     for handle in handles:
         table = HandleTable(handle)
-        wanted = [name for name in table.column_names if name == "visitInfo" or name not in COMPONENTS]
+        names = [name for name in table.column_names if name == "visitInfo" or name not in COMPONENTS]
+        wanted = [name for name in names if columns is None or name in columns]
         yield ExposureCatalog.from_table(table.read(wanted))
 
 
