@@ -127,7 +127,6 @@ def test_tracts_without_the_visit_are_left_out_and_said():
     assert result.tracts == (3,)
     assert result.skipped == {8: "no sources of visit 100"}
     assert _concat("r", stars, sources, visit=99) is None
-    assert _concat("g", stars, sources) is None
     assert _concat("i", stars, sources, visit=100, detector=99) is None
 
 
@@ -145,6 +144,29 @@ def test_tables_that_do_not_belong_together_are_refused():
         _concat("r", stars, sources, id_column="objectId")
     with pytest.raises(ValueError, match="detector is one of a visit"):
         _concat("r", stars, sources, detector=1)
+
+
+@pytest.mark.parametrize("lost", [["nsource_r"], ["source_cat_index_r"], ["nsource_r", "source_cat_index_r"]])
+@pytest.mark.parametrize("cut", [{}, {"visit": 100}])
+def test_columns_of_a_band_that_were_lost_are_an_error(lost, cut):
+    stars, sources = _tables(3, 8)
+    stars[8].remove_columns(lost)
+    with pytest.raises(InvalidInputError, match=f"tract 8 has no column {lost[0]}"):
+        _concat("r", stars, sources, **cut)
+
+
+def test_tracts_associated_without_the_band_are_left_out_and_an_error_if_all_are(caplog):
+    stars, sources = _tables(3, 8)
+    for name in ("source_cat_index_g", "nsource_g"):
+        stars[3][name] = np.zeros_like(stars[3]["nsource"])
+    stars[3]["nsource_g"][1] = stars[3]["nsource_r"][1]
+    stars[3]["nsource_r"][1] = 0
+    result = _concat("g", stars, sources)
+    assert result.tracts == (3,)
+    assert result.skipped == {8: "it was associated without the band g (band_order)"}
+    assert "tract 8 has no column nsource_g" in caplog.text
+    with pytest.raises(InvalidInputError, match="tract 3, 8 has no column nsource_y: band_order"):
+        _concat("y", stars, sources, visit=100)
 
 
 def test_tables_of_other_sky_maps_and_tracts_are_refused():

@@ -90,7 +90,7 @@ def concat_isolated_star_cats(
     ------
     InvalidInputError
         If the tables of stars and sources are not of the same tracts or do not belong together, a column is missing,
-        or the tables come from different sky maps.
+        no tract was associated with the band, or the tables come from different sky maps.
     ValueError
         If a detector is given without a visit.
     """
@@ -105,9 +105,14 @@ def concat_isolated_star_cats(
     tracts: list[int] = []
     skipped: dict[int, str] = {}
     sky_maps: dict[str, int] = {}
+    without_band: list[int] = []
     n_stars = n_sources = 0
     for tract in sorted(star_cats):
         stars = _stars(star_cats[tract], tract, sky_maps)
+        if not _has_band(stars, band, tract):
+            without_band.append(tract)
+            skipped[tract] = f"it was associated without the band {band} (band_order)"
+            continue
         part = _one_tract(band, tract, stars, star_sources[tract], reserve, id_column, visit, detector)
         if isinstance(part, str):
             skipped[tract] = part
@@ -120,6 +125,7 @@ def concat_isolated_star_cats(
         n_stars, n_sources = n_stars + len(stars), n_sources + len(sources)
         parts.append((stars, sources))
         tracts.append(tract)
+    _say_without_band(band, without_band, n_tracts=len(star_cats))
     if not parts:
         return None
     stars, sources = (vstack([part[k] for part in parts], metadata_conflicts="silent") for k in (0, 1))
@@ -135,7 +141,15 @@ def _stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
     origin = f"The table of isolated stars of tract {tract}"
     if not isinstance(table, Table):
         table = arrow_to_table(read_columns(table, table.column_names, origin))
-    read_columns(table, _STAR_COLUMNS, origin)
+    # each band has both columns
+    bands = {
+        name.removeprefix(stem)
+        for stem in ("nsource_", "source_cat_index_")
+        for name in table.colnames
+        if name.startswith(stem)
+    }
+    pairs = (f"{stem}_{band}" for band in sorted(bands) for stem in ("source_cat_index", "nsource"))
+    read_columns(table, [*_STAR_COLUMNS, *pairs], origin)
     meta = dict(table.meta)
     stars = Table({name: column(table, name) for name in table.colnames}, meta=meta)
     if (
@@ -152,6 +166,31 @@ def _stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
                 "of one map, or associate again."
             )
     return stars
+
+
+def _has_band(stars: Table, band: str, tract: int) -> bool:
+    """Return whether a tract was associated with a band; that the band's columns were lost is an error."""
+    if f"nsource_{band}" in stars.colnames:
+        return True
+    # sources in bands that the association leaves out are not counted
+    known = sum((np.asarray(stars[name]) for name in stars.colnames if name.startswith("nsource_")), 0)
+    lost = int(np.sum(np.asarray(stars["nsource"]) - known))
+    if lost != 0:
+        raise InvalidInputError(
+            f"The table of isolated stars of tract {tract} has no column nsource_{band}, but {lost} sources in bands "
+            "without a column; take the table as the association wrote it."
+        )
+    return False
+
+
+def _say_without_band(band: str, tracts: list[int], *, n_tracts: int) -> None:
+    """Warn of tracts that were associated without a band; raise if all were."""
+    if not tracts:
+        return
+    text = f"of tract {', '.join(map(str, tracts))} has no column nsource_{band}: band_order of the association lacks {band}"
+    if len(tracts) == n_tracts:
+        raise InvalidInputError(f"The table of isolated stars {text}. Associate again with this band.")
+    _log.warning("The table of isolated stars %s; it is left out.", text)
 
 
 def _one_tract(
@@ -184,8 +223,6 @@ def _one_tract(
         sources = sources[sources["detector"] == detector]
         if len(sources) == 0:
             return f"no sources of visit {visit}, detector {detector}"
-    if f"nsource_{band}" not in stars.colnames:
-        return f"it was associated without the band {band} (band_order)"
     in_band = np.asarray(stars[f"nsource_{band}"]) > 0
     if not in_band.any():
         return f"no stars in {band}"

@@ -172,6 +172,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         )
         self.metadata["n_tracts_given"] = len(tracts)
         self.metadata["tracts_used"] = list(found.tracts) if found is not None else []
+        if found is not None and found.skipped:
+            self.metadata.set_dict("tracts_left_out", {str(t): why for t, why in found.skipped.items()})
         return found
 
     def _standards(self, tables: Mapping[int, Any] | None) -> AnyTable | None:
