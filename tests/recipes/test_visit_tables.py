@@ -22,7 +22,7 @@ from zeropoint.datamodel.ids import CatalogIdGenerator
 from zeropoint.datamodel.visit_image import observation_info
 from zeropoint.errors import InvalidInputError
 from zeropoint.quality.visit_summary import DetectorSummary, make_visit_summary
-from zeropoint.recipes.visit_tables import visit_detector_table, visit_facts, visit_table
+from zeropoint.recipes.visit_tables import VISIT_COLUMNS, visit_detector_table, visit_facts, visit_table
 
 BOX = Box.factory[0:4176, 0:2048]
 ANGLES = (
@@ -120,6 +120,14 @@ def test_columns_are_those_of_rubins_data_model(detectors: Table) -> None:
             unit = about.get("ivoa:unit", "").replace("count", "").replace("adu", "electron").lstrip("/")
             if unit and unit != "deg**2":
                 assert table[column].unit == u.Unit(unit), column
+
+
+def test_the_table_of_visits_needs_some_columns_only() -> None:
+    summary = make_summary(7)
+    part = ExposureCatalog.from_table(summary.to_arrow().select(VISIT_COLUMNS))
+    whole, other = visit_table([summary]), visit_table([part])
+    assert whole.colnames == other.colnames
+    assert list(whole[0]) == list(other[0])
 
 
 def test_rows_are_sorted_whatever_the_order_of_the_visits(detectors: Table) -> None:
