@@ -33,7 +33,9 @@ from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.psf_model import GaussianPsf
+from zeropoint.datamodel.visit_image import visit_image
 from zeropoint.errors import InvalidInputError, NoVisitWcs
+from zeropoint.psf.piff_io import to_lsst_psf
 from zeropoint.quality.residual_correlations import residual_correlations
 from zeropoint.quality.summary import (
     DEPTH_STATISTICS,
@@ -309,6 +311,32 @@ def test_images_of_another_size_are_refused(electrons):
     part = electrons.images[FIRST][Box.factory[0:100, 0:160]]
     with pytest.raises(InvalidInputError, match=r"the summary has the box .*, but the image"):
         recipe().run(electrons.summary, {**electrons.images, FIRST: part})
+
+
+def test_stars_of_another_visit_are_refused(electrons):
+    inputs = psf_inputs()
+    inputs["psf_star_catalog"]["visit"] = small.VISIT
+    update(electrons, **inputs)
+    inputs["psf_star_catalog"]["visit"] = small.VISIT + 1
+    with pytest.raises(InvalidInputError, match="is of visit 7, but psf_star_catalog has stars of visit 8"):
+        update(electrons, **inputs)
+
+
+def test_images_of_another_detector_or_visit_and_missing_ones_are_refused(electrons):
+    summary, images = electrons.summary, electrons.images
+    with pytest.raises(InvalidInputError, match="visit 7 detector 3: the image is of detector 5"):
+        recipe().run(summary, {FIRST: images[SECOND], SECOND: images[FIRST]})
+    exposure = small.detector_exposure(FIRST)
+    exposure.visit_info = replace(exposure.visit_info, visit=99, exposure=99)
+    other = visit_image(exposure, psf=to_lsst_psf(exposure.psf, small.BOX), unit=u.electron)
+    with pytest.raises(InvalidInputError, match="visit 7 detector 3: the image is of visit 99"):
+        recipe().run(summary, {**images, FIRST: other})
+    with pytest.raises(InvalidInputError, match="input_exposures lacks detector 3 of visit 7"):
+        recipe().run(summary, {SECOND: images[SECOND]})
+    with pytest.raises(InvalidInputError, match="background_overrides lacks detector 5 of visit 7"):
+        recipe().run(
+            summary, images, background_overrides={FIRST: background_map(small.background(), u.electron)}
+        )
 
 
 def test_stars_without_detector_and_summaries_without_statistics_are_refused(electrons):

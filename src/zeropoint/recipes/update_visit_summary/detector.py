@@ -22,6 +22,7 @@ from zeropoint.psf.piff_io import from_lsst_psf
 from zeropoint.quality import summary as stats
 from zeropoint.quality.residual_correlations import CORRELATION_STATISTICS
 from zeropoint.quality.visit_summary import statistics_of
+from zeropoint.recipes.post_isr import visit_info
 from zeropoint.recipes.update_visit_summary.choosers import (
     PerHealpixInput,
     PerTractInput,
@@ -148,6 +149,7 @@ class DetectorUpdate:
             Statistics of the stars of the whole visit, which every detector gets.
         """
         facts = image_facts(source)
+        self._check_image(facts)
         self._check_box(facts.bbox, f"the image ({facts.name})")
         self._update_wcs(overrides.wcs, facts)
         if overrides.psf is not None or overrides.ap_corr is not None:
@@ -305,6 +307,22 @@ class DetectorUpdate:
     def _check_override(self, chosen: Any, what: str) -> None:
         if chosen.visit != self.record.visit:
             raise InvalidInputError(f"{self._name}: the {what} to be used is of visit {chosen.visit}.")
+
+    def _check_image(self, facts: ImageFacts) -> None:
+        """Raise if the image says that it is of another detector, or of another visit."""
+        if facts.detector.id != self.record.id:
+            raise InvalidInputError(
+                f"{self._name}: the image is of detector {facts.detector.id} ({facts.name})."
+            )
+        # the number of a visit may be another than that of its exposure; the summary has the image's own account of both
+        known, own = {self.record.visit}, self.record.getVisitInfo()
+        if own is not None:
+            before = visit_info(own, facts.visit.band, self._name)
+            known |= {before.visit, before.exposure}
+        if known.isdisjoint({facts.visit.visit, facts.visit.exposure}):
+            raise InvalidInputError(
+                f"{self._name}: the image is of visit {facts.visit.visit} ({facts.name})."
+            )
 
     def _check_box(self, bbox: Box, what: str) -> None:
         box = self.record.getBBox()

@@ -12,6 +12,7 @@ from astropy.table import Column, Table
 from lsst.images import BackgroundMap, VisitImage
 from lsst.images.cameras import CameraFrameSet
 
+from zeropoint.datamodel.catalog import column, has_column
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
 from zeropoint.datamodel.exposure_components import encode_wcs
 from zeropoint.errors import CalibrationFailure, InvalidInputError
@@ -148,6 +149,14 @@ class UpdateVisitSummary:
         if psf_overrides is not None and psf_star_catalog is None:
             raise ValueError("psf_overrides need psf_star_catalog, from which statistics are measured.")
         _check_columns(input_summary_catalog)
+        by_detector = {
+            "input_exposures": input_exposures,
+            "background_originals": background_originals,
+            "background_overrides": background_overrides,
+        }
+        for name, datasets in by_detector.items():
+            _check_detectors(input_summary_catalog, name, datasets)
+        _check_stars(input_summary_catalog, psf_star_catalog)
         overrides = Overrides(
             psf_overrides,
             ap_corr_overrides,
@@ -197,7 +206,7 @@ class UpdateVisitSummary:
         """Return the catalogue with what was found for each detector."""
         texts = {name: tuple(update.texts[name] for update in updates) for name in catalog.texts}
         statistics = statistics_table_columns(update.statistics for update in updates)
-        columns = {name: column for name, column in statistics.items() if name in _MEASURED}
+        columns = {name: values for name, values in statistics.items() if name in _MEASURED}
         for name in self._new_columns():
             values = [update.columns.get(name, _COLUMNS[name][1]) for update in updates]
             columns[name] = self._column(name, values)
@@ -257,6 +266,29 @@ def _check_columns(catalog: ExposureCatalog) -> None:
         )
 
 
+def _check_detectors(catalog: ExposureCatalog, name: str, datasets: Mapping[int, Any] | None) -> None:
+    """Raise unless there is a dataset for every detector of a summary."""
+    missing = [record for record in catalog if datasets is not None and record.id not in datasets]
+    if missing:
+        raise InvalidInputError(
+            f"{name} lacks detector {', '.join(str(record.id) for record in missing)} of visit {missing[0].visit}, which "
+            "the summary has."
+        )
+
+
+def _check_stars(catalog: ExposureCatalog, stars: Table | pa.Table | None) -> None:
+    """Raise if a table of stars says that it is of another visit than a summary."""
+    if stars is None or not has_column(stars, "visit"):
+        return
+    visits = {record.visit for record in catalog}
+    others = sorted(set(np.unique(column(stars, "visit")).tolist()) - visits)
+    if visits and others:
+        raise InvalidInputError(
+            f"input_summary_catalog is of visit {', '.join(map(str, sorted(visits)))}, but psf_star_catalog has stars of "
+            f"visit {', '.join(map(str, others))}."
+        )
+
+
 def _without_wcs(
     catalog: ExposureCatalog, removed: Sequence[int], reasons: dict[int, dict[str, str]]
 ) -> ExposureCatalog:
@@ -267,9 +299,9 @@ def _without_wcs(
     columns = {}
     for statistic in statistics_columns():
         if statistic.name in WCS_STATISTICS:
-            column = catalog.table[statistic.name].copy()
-            column[gone] = np.nan
-            columns[statistic.name] = column
+            values = catalog.table[statistic.name].copy()
+            values[gone] = np.nan
+            columns[statistic.name] = values
     for detector in removed:
         reasons.setdefault(int(detector), {})["wcs"] = "the camera's geometry contradicts it"
     return catalog.with_columns(columns)
