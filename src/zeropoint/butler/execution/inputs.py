@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 
-from lsst.daf.butler import Butler, CollectionType, MissingDatasetTypeError
+from lsst.daf.butler import Butler, ButlerUserError, CollectionType, MissingDatasetTypeError
 from lsst.pipe.base import PipelineGraph
 
 from zeropoint.butler.collection_chains import refcat_run
@@ -18,12 +19,15 @@ __all__ = [
     "needs_sky_map",
     "other_instrument",
     "require_references",
+    "require_sky_map",
     "sky_maps_of",
     "why_empty",
 ]
 
 #: Most tracts that a message lists.
 _MAX_TRACTS = 8
+#: Most dataset types, collections and sky maps that a message lists.
+_MAX_TYPES = 3
 
 
 def require_references(butler: Butler, pipeline_graph: PipelineGraph, search: tuple[str, ...]) -> None:
@@ -164,8 +168,32 @@ def other_instrument(butler: Butler, pipeline_graph: PipelineGraph, inputs: tupl
     return f"the pipeline is for {expected}, the inputs hold images of {', '.join(sorted(found))}."
 
 
+def require_sky_map(butler: Butler, query: str) -> None:
+    """Raise if a data query names a sky map that the repository does not know.
+
+    Raises
+    ------
+    InvalidInputError
+        The message names those that there are.
+    """
+    known = sorted(str(r.name) for r in butler.query_dimension_records("skymap", explain=False))
+    for name in re.findall(r"\bskymap\s*=\s*['\"]([^'\"]*)['\"]", query):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            there = (
+                f"; there {'are' if len(known) > 1 else 'is'} {_some(known)}" if known else ", nor any other"
+            )
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise InvalidInputError(f"there is no sky map {name!r} in this repository{there}{hint}")
+
+
 def why_empty(
-    butler: Butler, pipeline_graph: PipelineGraph, inputs: tuple[str, ...], query: str, repository: str
+    butler: Butler,
+    pipeline_graph: PipelineGraph,
+    inputs: tuple[str, ...],
+    query: str,
+    repository: str,
+    named: tuple[str, ...] = (),
 ) -> str:
     """Say what is missing where nothing is to be run.
 
@@ -181,7 +209,10 @@ def why_empty(
         Data query.
     repository
         As the user calls it.
+    named
+        Input collections, perhaps chains, as the user calls them; default: those of ``inputs``.
     """
+    named = named or inputs
     holders = {
         name: [place for place in inputs if _holds(butler, (place,), name)]
         for name, node in pipeline_graph.iter_overall_inputs()
@@ -189,20 +220,59 @@ def why_empty(
     }
     for name, places in holders.items():
         if not places:
-            return f"nothing to run: there is no {name} in {', '.join(inputs)}; {_how_to_get(name)}."
+            return f"nothing to run: there is no {name} in {_some(named)}; {_how_to_get(name)}."
     if wrong := other_instrument(butler, pipeline_graph, inputs):
         return f"nothing to run: {wrong}"
     if not holders:
         return f"nothing to run: the pipeline reads no datasets, and no data id fits -d {query!r}."
-    if wrong := _other_tracts(butler, holders, query):
+    if re.search(r"\btract\b", query) and (wrong := _other_tracts(butler, holders, query)):
         return f"nothing to run: {wrong}"
-    where = f"none that fits -d {query!r}" if query else "nothing that fits together"
-    held = " and ".join(f"{name} in {', '.join(places)}" for name, places in holders.items())
-    name, places = next(iter(holders.items()))
+    lacking = [
+        name for name, places in holders.items() if not _fits(butler, pipeline_graph, name, places, query)
+    ]
+    if not lacking and (wrong := _other_tracts(butler, holders, query)):
+        return f"nothing to run: {wrong}"
+    if lacking:
+        name, n_more = _most_wanted(butler, lacking, query)
+        others = f" (nor of {n_more} other types)" if n_more else ""
+        what = f"no {name} fits -d {query!r}{others}"
+    else:
+        name = next(iter(holders))
+        fitting = f"nothing that fits -d {query!r} together" if query else "nothing that fits together"
+        what = f"there is {_some(list(holders), _MAX_TYPES)}, but {fitting}"
+    places = [place for place in named if _holds(butler, (place,), name)] or holders[name]
     return (
-        f"nothing to run: there is {held}, but {where}; `butler query-datasets {repository} {name} --collections "
-        f"{','.join(places)}` lists what there is."
+        f"nothing to run: {what}; `butler query-datasets {repository} {name} --collections "
+        f"{','.join(places[:_MAX_TYPES])}` lists what there is."
     )
+
+
+def _fits(butler: Butler, pipeline_graph: PipelineGraph, name: str, places: list[str], query: str) -> bool:
+    """Say whether any dataset of a type fits a query by itself; one that the query cannot be asked of does."""
+    if not query:
+        return True
+    try:
+        return bool(
+            butler.query_datasets(
+                name,
+                places,
+                data_id=pipeline_graph.data_id,
+                where=query,
+                find_first=False,
+                limit=1,
+                explain=False,
+            )
+        )
+    except (ButlerUserError, LookupError, ValueError):
+        return True
+
+
+def _most_wanted(butler: Butler, lacking: list[str], query: str) -> tuple[str, int]:
+    """Return the type, of those that lack, that is made first of what the query names; and the number of the others."""
+    words = set(re.findall(r"\w+", query)) - {"instrument", "skymap"}
+    # a map lacks where no image fits, but it is not what is missing
+    named = [name for name in lacking if words & _dimensions(butler, name)] or lacking
+    return max(named, key=lambda name: len(_dimensions(butler, name))), len(named) - 1
 
 
 def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> str:
@@ -219,9 +289,13 @@ def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> 
         return f"no {image} touches any tract of the sky map."
     if not re.search(r"\btract\b", query) and any(repr(name) in query for name, _ in tracts):
         return ""
-    shown = ", ".join(f"{tract} of {name}" for name, tract in tracts[:_MAX_TRACTS])
-    more = f" and {len(tracts) - _MAX_TRACTS} more" if len(tracts) > _MAX_TRACTS else ""
-    return f"nothing fits -d {query!r}; the images touch the tracts {shown}{more}."
+    shown = _some([f"{tract} of {name}" for name, tract in tracts], _MAX_TRACTS)
+    return f"nothing fits -d {query!r}; the images touch the tracts {shown}."
+
+
+def _some(names: Sequence[str], most: int = _MAX_TYPES) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _dimensions(butler: Butler, name: str) -> set[str]:
