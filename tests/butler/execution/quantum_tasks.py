@@ -55,6 +55,7 @@ class MeasureConfig(pipeBase.PipelineTaskConfig, pipelineConnections=MeasureConn
     kill_once = pexConfig.Field[str](
         doc="Folder of marks: a process kills itself once per exposure.", default="", optional=True
     )
+    note = pexConfig.Field[str](doc="Note for the report.", default="")
     refused = pexConfig.Field[bool](doc="Refuse to be constructed?", default=False)
     full_on = pexConfig.ListField[int](doc="Exposures that find the disk full.", default=[])
 
@@ -110,6 +111,8 @@ class MeasureTask(pipeBase.PipelineTask):
         stars = Table({"id": np.arange(len(flux)), "flux": flux})
         self.log.info("measured %d stars", len(stars))
         self.metadata["n_stars"] = len(stars)
+        if self.config.note:
+            self.metadata["note"] = self.config.note
         return pipeBase.Struct(stars=stars, pixels=np.outer(flux, flux).astype(np.float32))
 
 

@@ -48,6 +48,32 @@ def test_a_failed_detector_costs_its_exposure_nothing_else_and_is_made_up_for_la
     assert mock.run("gather", query).n_skipped == 6
 
 
+def test_what_fails_for_good_is_all_that_is_done_again(mock: Mock) -> None:
+    crash = ("measure:crash_on=[28]", "measure:crash_detector=1")
+    mock.run("hopeless", "exposure = 28 AND detector IN (0, 1)", *crash)
+    again = mock.run("hopeless", "exposure IN (28, 29)", *crash)
+    # a new exposure beside it changes nothing for that one
+    assert counts(again, "measure") == {"failed": 1, "good": 2}
+    assert counts(again, "mean") == {"good": 1}
+    assert (again.n_skipped, again.n_kept) == (2, 1)
+    lines = list(again.lines())
+    assert any(
+        line.startswith("1 quanta that were done without what failed before are kept") for line in lines
+    )
+    assert 'what fails for good is left out by -d "NOT (exposure = 28 AND detector = 1)"' in lines
+    excluded = mock.run("hopeless", "exposure IN (28, 29) AND NOT (exposure = 28 AND detector = 1)", *crash)
+    assert (excluded.n_skipped, excluded.n_quanta) == (5, 0)
+
+
+def test_what_was_made_by_another_command_is_a_new_input_too(mock: Mock) -> None:
+    mock.run("stepwise", "exposure = 30 AND detector = 0")
+    mock.run("stepwise", "exposure = 30", pipeline=f"{mock.pipeline}#detectors")
+    report = mock.run("stepwise", "exposure = 30")
+    assert counts(report, "mean") == {"good": 1}
+    assert mean_flux(mock, "stepwise", 30) == expected_flux(mock, 30, 0, 1)
+    assert mock.run("stepwise", "exposure = 30").n_quanta == 0
+
+
 def test_what_needs_any_output_of_a_failed_quantum_is_blocked_on_request(mock: Mock) -> None:
     report = mock.run(
         "blocking",
@@ -97,3 +123,43 @@ def test_quanta_that_the_graph_leaves_out_are_named(mock: Mock) -> None:
     (line,) = [line for line in report.lines() if "left out" in line]
     assert line.startswith("mean: 1 left out")
     assert "exposure=26" in line
+
+
+def test_what_a_task_notes_of_good_quanta_is_in_the_report(mock: Mock) -> None:
+    report = mock.run("noted", "exposure = 31", "measure:note=3 of 5 sources left out")
+    lines = list(report.lines())
+    assert "measure: 2 good: note: 3 of 5 sources left out" in lines
+    assert "exposure=31" in lines[lines.index("measure: 2 good: note: 3 of 5 sources left out") + 1]
+    tally = report.to_dict()["tasks"]["measure"]
+    assert (len(tally["notes"]), tally["failures"], report.exit_code) == (1, [], 0)
+
+
+CHAIN = """\
+description: Gathers what is made in two steps.
+tasks:
+  measure: butler.execution.quantum_tasks.MeasureTask
+  again:
+    class: butler.execution.quantum_tasks.MeasureTask
+    config:
+      connections.numbers: mock_stars
+      connections.stars: again_stars
+      connections.pixels: again_pixels
+      connections.stars_schema: again_schema
+  mean:
+    class: butler.execution.quantum_tasks.MeanTask
+    config:
+      connections.stars: again_stars
+      connections.stars_schema: again_schema
+"""
+
+
+def test_what_is_blocked_by_what_fails_again_is_no_new_input(mock: Mock) -> None:
+    pipeline = mock.root / "chain.yaml"
+    pipeline.write_text(CHAIN)
+    crash = ("measure:crash_on=[32]", "measure:crash_detector=1")
+    mock.run("chained", "exposure = 32", *crash, pipeline=str(pipeline))
+    failed = mock.run("chained", "exposure = 32", *crash, pipeline=str(pipeline))
+    assert (counts(failed, "measure"), counts(failed, "again")) == ({"failed": 1}, {"blocked": 1})
+    assert "mean" not in failed.tasks
+    cured = mock.run("chained", "exposure = 32", pipeline=str(pipeline))
+    assert [counts(cured, label) for label in cured.tasks] == [{"good": 1}] * 3

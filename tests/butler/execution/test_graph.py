@@ -65,7 +65,7 @@ def test_overrides_are_applied_in_their_order(mock: Mock, tmp_path: Path) -> Non
         ({"inputs": ()}, "is a new collection, so inputs are needed"),
         (
             {"data_query": "exposure = 99"},
-            "there is raw_numbers in MockCam/raw, but none that fits -d .*exposure = 99",
+            "no raw_numbers fits -d .*exposure = 99",
         ),
         ({"data_query": "exposur = 1"}, "no graph for -d 'exposur = 1': .*exposur"),
         ({"data_query": "exposure ="}, "no graph for -d 'exposure ='"),

@@ -15,7 +15,7 @@ from butler.execution.conftest import Mock
 from butler.execution.mock_repository import make_repository
 from butler.execution.quantum_tasks import DETECTOR
 from zeropoint.butler.repository import open_repository
-from zeropoint.errors import InvalidInputError
+from zeropoint.errors import InvalidInputError, OptionError
 
 
 class MatchConnections(PipelineTaskConnections, dimensions=DETECTOR):
@@ -94,7 +94,7 @@ def matching(two: Mock) -> str:
 
 def _say(mock: Mock, **options: object) -> str:
     with pytest.raises(InvalidInputError) as caught:
-        mock.run("x", **options)
+        mock.run("unmade", **options)
     return str(caught.value)
 
 
@@ -140,8 +140,10 @@ def test_where_no_data_fit_only_inputs_that_hold_the_data_are_named(
     assert two.run("x", "exposure = 1", inputs=inputs).exit_code == 0
     with caplog.at_level(logging.WARNING):
         message = _say(two, data_query="exposure = 9", inputs=inputs)
-    assert message.startswith("nothing to run: there is raw_numbers in MockCam/raw, but none that fits -d ")
-    assert message.endswith("raw_numbers --collections MockCam/raw` lists what there is.")
+    assert message.startswith(
+        "nothing to run: no raw_numbers fits -d \"instrument = 'MockCam' AND (exposure = 9)\"; `"
+    )
+    assert message.endswith("raw_numbers --collections MockCam/defaults` lists what there is.")
     assert not any("no rows" in text or "doomed" in text for text in caplog.messages)
 
 
@@ -168,8 +170,25 @@ def test_the_sky_map_is_found_where_there_is_one_and_asked_for_where_there_are_s
     with open_repository(two.root) as butler:
         (ref,) = butler.query_datasets("mock_tile", "mapped")
     assert ref.dataId["skymap"] == "first"
+    wrong = _say(two, pipeline=pipeline, data_query=f"{query} AND skymap='frist'", inputs=inputs)
+    assert wrong == (
+        "there is no sky map 'frist' in this repository; there are first, second; did you mean 'first'?"
+    )
+    # the type that lacks is named, not the one that is there
+    message = _say(two, pipeline=pipeline, data_query=query.replace("= 1", "= 9"), inputs=inputs)
+    assert message.startswith("nothing to run: no raw_numbers fits -d ")
     message = _say(two, pipeline=pipeline, data_query=query, inputs=(*inputs, "skymaps/second"))
     assert message == (
         "the inputs hold the sky maps first, second: say which in the data query, as in "
         f"-d \"skymap='first' AND {query}\"."
     )
+
+
+def test_an_unknown_label_or_subset_is_an_error_of_the_option(two: Mock) -> None:
+    for part, hint in (
+        ("mesure", "'mesure'; did you mean measure?"),
+        ("measure,xyz", "'xyz'; there are detectors, measure, mean."),
+    ):
+        with pytest.raises(OptionError) as caught:
+            two.run("x", pipeline=f"{two.pipeline}#{part}")
+        assert str(caught.value) == f"-p mock.yaml#{part}: no task or subset is called {hint}"

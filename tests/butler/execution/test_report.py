@@ -86,3 +86,18 @@ def test_a_message_of_its_own_for_each_image_does_not_make_the_table_long() -> N
 def test_where_nothing_was_run_notes_come_first() -> None:
     report = RunReport("REPO", "u/x", n_skipped=3, notes=["measure: the configuration differs"])
     assert next(report.lines()) == "measure: the configuration differs"
+
+
+def test_a_few_failures_can_be_left_out_by_a_query_and_the_last_line_says_how_to_go_on() -> None:
+    report = RunReport("REPO", "u/x", run="u/x/1", graph="REPO/graphs/u/x/1.qg", interrupted=True)
+    report.plan({"measure": 5, "idle": 0})
+    for visit in (103, 104):
+        data_id = f"instrument=Cam visit={visit} detector=1"
+        report.add(QuantumOutcome(uuid.uuid4(), "measure", data_id, Status.FAILED, "E", "bad"))
+    lines = list(report.lines())
+    query = "NOT (visit = 103 AND detector = 1) AND NOT (visit = 104 AND detector = 1)"
+    assert f'what fails for good is left out by -d "{query}"' in lines
+    assert lines[-1] == "interrupted: the same command goes on and does what is missing"
+    report.is_of_graph_file = True
+    assert list(report.lines())[-1] == "interrupted: zeropoint run with -p, -i and -o does what is missing"
+    assert not any("-d" in line for line in _report(*[(Status.FAILED, True)] * 4).lines())

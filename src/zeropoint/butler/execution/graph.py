@@ -5,34 +5,25 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lsst.daf.butler import Butler, ButlerUserError
 from lsst.pipe.base import Pipeline, PipelineGraph, ScalarError
-from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
-from lsst.pipe.base.quantum_graph_skeleton import (
-    DatasetKey,
-    PrerequisiteDatasetKey,
-    QuantumGraphSkeleton,
-    QuantumKey,
-)
 
+from zeropoint.butler.execution.builder import GraphBuilder
 from zeropoint.butler.execution.inputs import (
     instruments_of,
     needs_sky_map,
     other_instrument,
     require_references,
+    require_sky_map,
     sky_maps_of,
     why_empty,
 )
-from zeropoint.butler.execution.lost_inputs import lacks_inputs, minima_of
-from zeropoint.butler.execution.worker import data_id_text
 from zeropoint.errors import InvalidInputError, OptionError
 from zeropoint.recipes.config_files import ConfigFileError, reason
 from zeropoint.recipes.rubin_names import names_step
@@ -132,76 +123,13 @@ class RunRequest:
     log_level: str = "INFO"
 
 
-class _Builder(AllDimensionsQuantumGraphBuilder):
-    """The usual builder, which counts what it skips and leaves out, and does not skip what gets new inputs.
-
-    What was done is done again if any of its inputs is to be made (again): a tract that has got another visit, or a
-    visit of which a detector failed that is now tried again. The middleware's own builder skips it.
-    """
-
-    n_skipped = 0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._runs: dict[QuantumKey, bool] = {}
-        self.left_out: dict[str, list[str]] = {}
-
-    def _compute_skip_decision(
-        self, task_node: Any, quantum_key: QuantumKey, skeleton: QuantumGraphSkeleton
-    ) -> bool:
-        # called in the order of the tasks: what is skipped of those before is no longer in the skeleton
-        return super()._compute_skip_decision(task_node, quantum_key, skeleton) and not any(
-            self._makes(key, skeleton) for key in skeleton.iter_inputs_of(quantum_key)
-        )
-
-    def _makes(
-        self, dataset_key: DatasetKey | PrerequisiteDatasetKey, skeleton: QuantumGraphSkeleton
-    ) -> bool:
-        """Say whether the graph makes a dataset, by a quantum that has the inputs that it needs."""
-        if isinstance(dataset_key, PrerequisiteDatasetKey):
-            return False
-        maker = skeleton.get_producer_of(dataset_key)
-        if not isinstance(maker, QuantumKey):
-            return False
-        if maker not in self._runs:
-            n_found = Counter(
-                key.parent_dataset_type_name
-                for key in skeleton.iter_inputs_of(maker)
-                if self._makes(key, skeleton) or skeleton.get_dataset_ref(key) is not None
-            )
-            task_node = self._pipeline_graph.tasks[maker.task_label]
-            minima = minima_of(task_node)
-            types = {name: edge.parent_dataset_type_name for name, edge in task_node.inputs.items()}
-            self._runs[maker] = not lacks_inputs(minima, {name: n_found[types[name]] for name in minima})
-        return self._runs[maker]
-
-    def _apply_skip_decision(self, *args: Any, **kwargs: Any) -> None:
-        self.n_skipped += 1
-        super()._apply_skip_decision(*args, **kwargs)
-
-    def _adjust_task_quanta(self, task_node: Any, skeleton: QuantumGraphSkeleton, *args: Any) -> None:
-        planned = {key: skeleton.get_data_id(key) for key in skeleton.get_quanta(task_node.label)}
-        super()._adjust_task_quanta(task_node, skeleton, *args)
-        kept = skeleton.get_quanta(task_node.label) if skeleton.has_task(task_node.label) else ()
-        if lost := [data_id_text(data_id) for key, data_id in planned.items() if key not in kept]:
-            self.left_out[task_node.label] = sorted(lost)
-
-    def notes(self) -> list[str]:
-        """Return a sentence for each task whose quanta are left out."""
-        return [
-            f"{label}: {len(lost)} left out: inputs are not there, nor made by this run: {'; '.join(lost[:3])}"
-            + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
-            for label, lost in self.left_out.items()
-        ]
-
-
 def load_pipeline(request: RunRequest) -> PipelineGraph:
     """Read a pipeline and apply the overrides.
 
     Raises
     ------
     OptionError
-        If the label, field or value of an override cannot be used.
+        If a label after the pipeline's ``#``, or the label, field or value of an override cannot be used.
     InvalidInputError
         If the file, a task or a config file cannot be used.
     """
@@ -227,9 +155,12 @@ def load_pipeline(request: RunRequest) -> PipelineGraph:
 def _with_overrides(request: RunRequest, overrides: tuple[ConfigOverride, ...]) -> Pipeline:
     """Read the pipeline and add some overrides, which are not tried yet."""
     try:
+        _require_labels(request.pipeline)
         pipeline = Pipeline.from_uri(request.pipeline)
     except FileNotFoundError:
         raise InvalidInputError(f"{request.pipeline}: no such pipeline.") from None
+    except OptionError:
+        raise
     except Exception as error:
         raise InvalidInputError(f"{request.pipeline}: is not a pipeline: {_text(error)}") from error
     for override in overrides:
@@ -240,6 +171,22 @@ def _with_overrides(request: RunRequest, overrides: tuple[ConfigOverride, ...]) 
         else:
             pipeline.addConfigFile(override.label, override.value)
     return pipeline
+
+
+def _require_labels(uri: str) -> None:
+    """Raise if what follows the ``#`` of a pipeline is no label or subset of it."""
+    path, _, part = uri.partition("#")
+    if not part:
+        return
+    pipeline = Pipeline.from_uri(path)
+    names = [*pipeline.subsets, *pipeline.task_labels]
+    for name in re.split(r",|\.\.", part):
+        if name.strip() and name.strip() not in names:
+            close = difflib.get_close_matches(name.strip(), names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."
+            raise OptionError(
+                f"-p {Path(path).name}#{part}: no task or subset is called {name.strip()!r}; {hint}"
+            )
 
 
 def _culprit(request: RunRequest, text: str) -> ConfigOverride | None:
@@ -272,7 +219,7 @@ def with_instrument(
     Raises
     ------
     InvalidInputError
-        If the query needs an instrument or a sky map, and the inputs hold several, or no map.
+        If the query needs an instrument or a sky map, and the inputs hold several, or no map; or if there is no such map.
     """
     chosen = []
     if not ("instrument" in pipeline_graph.data_id.dimensions or re.search(r"\binstrument\b", data_query)):
@@ -284,6 +231,8 @@ def with_instrument(
                 f"the inputs hold images of {', '.join(sorted(found))}: say which in the data query, as in "
                 f"-d \"instrument='{min(found)}' AND {data_query}\"."
             )
+    if needs_sky_map(pipeline_graph):
+        require_sky_map(butler, data_query)
     if needs_sky_map(pipeline_graph) and not re.search(r"\bskymap\b", data_query):
         maps = sky_maps_of(butler, pipeline_graph, inputs)
         if len(maps) > 1:
@@ -304,8 +253,8 @@ def build_graph(
     search: tuple[str, ...],
     run: str,
     skip_existing_in: tuple[str, ...],
-    notes: list[str] | None = None,
-) -> tuple[PredictedQuantumGraphComponents, int]:
+    given_up: str = "",
+) -> tuple[PredictedQuantumGraphComponents, GraphBuilder]:
     """Build the graph of what is to be done.
 
     Parameters
@@ -322,15 +271,15 @@ def build_graph(
         Output run, which does not exist yet.
     skip_existing_in
         Collections in which done quanta are looked for.
-    notes
-        Gets a sentence for each task of which quanta are left out for want of inputs.
+    given_up
+        Run whose failed quanta are not to be tried once more.
 
     Returns
     -------
     graph : lsst.pipe.base.quantum_graph.PredictedQuantumGraphComponents
         May be empty if everything was done before.
-    n_skipped : int
-        Number of quanta that were done before.
+    builder : GraphBuilder
+        Says what was done before, and what is left out.
 
     Raises
     ------
@@ -342,13 +291,15 @@ def build_graph(
     try:
         pipeline_graph.resolve(butler.registry)
         query = with_instrument(butler, pipeline_graph, search, request.data_query)
-        builder = _Builder(
+        builder = GraphBuilder(
             pipeline_graph,
             butler,
             where=query,
             skip_existing_in=skip_existing_in,
             input_collections=search,
             output_run=run,
+            own_runs=tuple(name for name in search if name not in inputs),
+            given_up=given_up,
         )
         with _without_snippets(builder):
             graph = builder.finish(
@@ -373,14 +324,14 @@ def build_graph(
             f"nothing to run: {wrong}" if wrong else f"no graph for -d {request.data_query!r}: {_text(error)}"
         ) from error
     if not graph.quantum_datasets and not builder.n_skipped:
-        raise InvalidInputError(why_empty(butler, pipeline_graph, inputs, query, request.repository))
-    if notes is not None:
-        notes += builder.notes()
-    return graph, builder.n_skipped
+        raise InvalidInputError(
+            why_empty(butler, pipeline_graph, inputs, query, request.repository, request.inputs)
+        )
+    return graph, builder
 
 
 @contextmanager
-def _without_snippets(builder: _Builder) -> Iterator[None]:
+def _without_snippets(builder: GraphBuilder) -> Iterator[None]:
     """Keep the builder from logging Python for its developers where no data fit: `why_empty` says it in words."""
 
     def is_wanted(record: logging.LogRecord) -> bool:

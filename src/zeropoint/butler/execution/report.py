@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +14,8 @@ __all__ = ["QuantumOutcome", "RunReport", "Status", "TaskTally"]
 #: Data ids kept for each kind of failure; all are counted, and all are in the repository's logs.
 _MAX_DATA_IDS = 1000
 _SHOWN_DATA_IDS = 5
+#: Most data ids in the query that leaves out what failed.
+_MAX_EXCLUDED = 3
 #: Kinds of failures of a task that are told apart by their messages; further ones by their class only.
 _MAX_KINDS = 20
 #: What differs between messages that say the same of two images.
@@ -48,6 +50,8 @@ class QuantumOutcome:
         Its outputs could not be written for want of space.
     seconds, cpu_seconds
         Wall and processor time in the worker.
+    note
+        What a task that did its work has to say of it: its metadata's ``note``.
     is_incomplete
         It ran without inputs that failed quanta should have made.
     """
@@ -62,6 +66,7 @@ class QuantumOutcome:
     disk_full: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    note: str = ""
     is_incomplete: bool = False
 
 
@@ -78,13 +83,29 @@ class _Failures:
     is_example: bool = False
 
 
+class _Kinds(dict[tuple[Status, str, str], _Failures]):
+    """Quanta of one task by status, class and what their messages say but for numbers."""
+
+    def count(self, outcome: QuantumOutcome, error_type: str, message: str) -> None:
+        """Count one quantum."""
+        key = (outcome.status, error_type, _NUMBER.sub("#", message))
+        if key not in self and len(self) >= _MAX_KINDS:
+            key = (outcome.status, error_type, "")
+        kind = self.setdefault(key, _Failures(outcome.status, error_type, message))
+        kind.is_example |= message != kind.message
+        kind.count += 1
+        if len(kind.data_ids) < _MAX_DATA_IDS:
+            kind.data_ids.append(outcome.data_id)
+
+
 @dataclass
 class TaskTally:
     """Counts of one task."""
 
     n_quanta: int
     counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
-    failures: dict[tuple[Status, str, str], _Failures] = field(default_factory=dict)
+    failures: _Kinds = field(default_factory=_Kinds)
+    notes: _Kinds = field(default_factory=_Kinds)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     n_incomplete: int = 0
@@ -107,8 +128,12 @@ class RunReport:
         Tallies by label, in the order of the pipeline.
     n_skipped
         Quanta that an earlier run had done.
+    n_kept
+        Those of them that an earlier run had done without what failed, which failed again.
     notes
         Sentences for the user.
+    is_of_graph_file
+        It runs a graph made earlier, which can be run once only.
     error
         What ended the run early, if anything did.
     interrupted
@@ -123,12 +148,21 @@ class RunReport:
     graph: str = ""
     tasks: dict[str, TaskTally] = field(default_factory=dict)
     n_skipped: int = 0
+    n_kept: int = 0
     notes: list[str] = field(default_factory=list)
+    is_of_graph_file: bool = False
     error: str = ""
     interrupted: bool = False
     seconds: float = 0.0
     #: A failure that no property of the data explains.
     unexpected: bool = False
+
+    def plan(self, n_quanta: Mapping[str, int]) -> None:
+        """Take note of quanta that are to be run, label -> number."""
+        for label, n in n_quanta.items():
+            if n:
+                self.tasks.setdefault(label, TaskTally(0)).n_quanta += n
+        self.tasks = {label: self.tasks[label] for label in n_quanta if label in self.tasks}
 
     def add(self, outcome: QuantumOutcome) -> None:
         """Count one quantum."""
@@ -139,16 +173,10 @@ class RunReport:
         tally.n_incomplete += outcome.is_incomplete
         if outcome.status is Status.FAILED and not outcome.algorithmic:
             self.unexpected = True
-        if not outcome.error_type:
-            return
-        key = (outcome.status, outcome.error_type, _NUMBER.sub("#", outcome.message))
-        if key not in tally.failures and len(tally.failures) >= _MAX_KINDS:
-            key = (outcome.status, outcome.error_type, "")
-        kind = tally.failures.setdefault(key, _Failures(outcome.status, outcome.error_type, outcome.message))
-        kind.is_example |= outcome.message != kind.message
-        kind.count += 1
-        if len(kind.data_ids) < _MAX_DATA_IDS:
-            kind.data_ids.append(outcome.data_id)
+        if outcome.error_type:
+            tally.failures.count(outcome, outcome.error_type, outcome.message)
+        if outcome.note:
+            tally.notes.count(outcome, "note", outcome.note)
 
     def count(self, *statuses: Status) -> int:
         """Return the number of quanta with any of these statuses."""
@@ -173,6 +201,19 @@ class RunReport:
             return 130
         return 4 if self.count(Status.FAILED, Status.PARTIAL, Status.BLOCKED) else 0
 
+    def _excluding_query(self) -> str:
+        """Return the option that leaves out the data of the first failures, empty if they are none or many."""
+        for tally in self.tasks.values():
+            data_ids = [
+                key
+                for kind in tally.failures.values()
+                if kind.status is Status.FAILED
+                for key in kind.data_ids
+            ]
+            if data_ids:
+                return _not_query(data_ids) if len(data_ids) <= _MAX_EXCLUDED else ""
+        return ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         return {
@@ -187,6 +228,7 @@ class RunReport:
             "notes": self.notes,
             "quanta": self.n_quanta,
             "skipped": self.n_skipped,
+            "kept": self.n_kept,
             "not_run": self.n_not_run,
             "tasks": {label: _task_dict(tally) for label, tally in self.tasks.items()},
         }
@@ -202,20 +244,49 @@ class RunReport:
             (_row(label, tally) for label, tally in self.tasks.items()),
         )
         for label, tally in self.tasks.items():
-            for kind in tally.failures.values():
+            for kind in (*tally.failures.values(), *tally.notes.values()):
                 example = "for example: " if kind.is_example else ""
                 yield f"{label}: {kind.count} {kind.status.value}: {kind.error_type}: {example}{kind.message}"
                 yield f"    {_some(kind.data_ids, kind.count)}"
         if incomplete := [f"{label} {t.n_incomplete}" for label, t in self.tasks.items() if t.n_incomplete]:
             yield (
                 f"ran without what failed quanta should have given them: {', '.join(incomplete)}; the same command "
-                "tries the failed ones again, and then these"
+                "tries the failed ones again, and these if they succeed"
             )
+        if self.n_kept:
+            yield f"{self.n_kept} quanta that were done without what failed before are kept: nothing new is there for them"
+        if excluding := self._excluding_query():
+            yield f"what fails for good is left out by {excluding}"
         yield from self.notes
         if self.n_skipped:
             yield f"skipped {self.n_skipped} quanta that an earlier run did"
         yield f"outputs and logs (datasets LABEL_log): {self.run}, first in {self.output}"
         yield f"details: pipetask report {self.repository} {self.graph} --force-v2 --read-caveats exhaustive"
+        if self.interrupted:
+            how = (
+                "zeropoint run with -p, -i and -o does"
+                if self.is_of_graph_file
+                else "the same command goes on and does"
+            )
+            yield f"interrupted: {how} what is missing"
+
+
+def _not_query(data_ids: Iterable[str]) -> str:
+    """Return the option that leaves out some data, empty where instrument and sky map are all that names them."""
+    terms = []
+    for data_id in data_ids:
+        pairs = [word.partition("=")[::2] for word in data_id.split()]
+        if not all(name and value for name, value in pairs):
+            return ""  # a value with a space in it
+        parts = [
+            f"{name} = {value if value.isdigit() else repr(value)}"
+            for name, value in sorted(pairs, key=lambda pair: pair[0] == "detector")
+            if name not in ("instrument", "skymap")
+        ]
+        if not parts:
+            return ""
+        terms.append(f"NOT ({' AND '.join(parts)})")
+    return f'-d "{" AND ".join(terms)}"'
 
 
 def _task_dict(tally: TaskTally) -> dict[str, Any]:
@@ -226,17 +297,19 @@ def _task_dict(tally: TaskTally) -> dict[str, Any]:
         "incomplete": tally.n_incomplete,
         "seconds": round(tally.seconds, 3),
         "cpu_seconds": round(tally.cpu_seconds, 3),
-        "failures": [
-            {
-                "status": kind.status.value,
-                "exception": kind.error_type,
-                "message": kind.message,
-                "is_example": kind.is_example,
-                "count": kind.count,
-                "data_ids": kind.data_ids,
-            }
-            for kind in tally.failures.values()
-        ],
+        "failures": [_kind_dict(kind) for kind in tally.failures.values()],
+        "notes": [_kind_dict(kind) for kind in tally.notes.values()],
+    }
+
+
+def _kind_dict(kind: _Failures) -> dict[str, Any]:
+    return {
+        "status": kind.status.value,
+        "exception": kind.error_type,
+        "message": kind.message,
+        "is_example": kind.is_example,
+        "count": kind.count,
+        "data_ids": kind.data_ids,
     }
 
 

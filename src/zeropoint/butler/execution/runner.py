@@ -19,12 +19,13 @@ from lsst.pipe.base import PipelineGraph
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraphComponents
 from sqlalchemy.exc import SQLAlchemyError
 
+from zeropoint.butler.execution.builder import GraphBuilder
 from zeropoint.butler.execution.graph import RunRequest, build_graph, load_pipeline, read_graph
 from zeropoint.butler.execution.ingest import Ingester, recover
 from zeropoint.butler.execution.journal import Journal
 from zeropoint.butler.execution.lost_inputs import LostInputs
 from zeropoint.butler.execution.pool import Pool, PoolOptions, WorkersCannotStart
-from zeropoint.butler.execution.report import QuantumOutcome, RunReport, Status, TaskTally
+from zeropoint.butler.execution.report import QuantumOutcome, RunReport, Status
 from zeropoint.butler.execution.schedule import Schedule
 from zeropoint.butler.execution.warmth import kernels_are_cold
 from zeropoint.butler.execution.worker import WorkerSetup
@@ -95,32 +96,72 @@ def run_pipeline(request: RunRequest, listener: Listener | None = None) -> RunRe
         if request.graph:
             graph = read_graph(request.graph)
             outputs = _outputs_of_graph(butler, graph)
-            report.output = outputs.chain
-        else:
-            pipeline_graph = load_pipeline(request)
-            outputs = _plan_outputs(butler, request)
-            skip_existing_in = _skip_existing_in(butler, request, outputs)
-            report.notes += recover(butler, repository, _runs(butler, (*outputs.own_runs, *skip_existing_in)))
-            for note in report.notes:
-                listener.say(note)
-            listener.say("building the quantum graph")
-            graph, report.n_skipped = build_graph(
-                butler,
-                pipeline_graph,
-                request,
-                search=outputs.search,
-                run=outputs.run,
-                skip_existing_in=skip_existing_in,
-                notes=report.notes,
-            )
-            if report.n_skipped:
-                is_idle = not graph.quantum_datasets
-                changed = _changed_configs(butler, graph.pipeline_graph, skip_existing_in, is_idle)
-                report.notes = changed + report.notes
-        if graph.quantum_datasets:
+            report.output, report.is_of_graph_file = outputs.chain, True
             _execute(butler, repository, request, graph, outputs, report, listener)
+        else:
+            _run_twice(butler, repository, request, report, listener)
         report.seconds = time.monotonic() - started
         return report
+
+
+def _run_twice(
+    butler: Butler, repository: str, request: RunRequest, report: RunReport, listener: Listener
+) -> None:
+    """Run what is to be done; then, if what failed before has now succeeded, what had been done without it."""
+    pipeline_graph = load_pipeline(request)
+    builder = _run_once(butler, repository, request, pipeline_graph, report, listener, "")
+    if not builder.n_deferred or not report.run or report.error or report.interrupted:
+        return
+    first_run, first_graph = report.run, report.graph
+    if report.count(Status.GOOD, Status.PARTIAL, Status.NO_WORK):
+        _run_once(butler, repository, request, pipeline_graph, report, listener, first_run)
+    if report.run == first_run:
+        report.n_kept = builder.n_deferred
+    else:
+        report.notes.append(f"what had failed before was tried first, in {first_run} (graph {first_graph})")
+
+
+def _run_once(
+    butler: Butler,
+    repository: str,
+    request: RunRequest,
+    pipeline_graph: PipelineGraph,
+    report: RunReport,
+    listener: Listener,
+    given_up: str,
+) -> GraphBuilder:
+    """Build a graph and run it, if there is anything to do; ``given_up``: a run whose failures are not tried again."""
+    outputs = _plan_outputs(butler, request)
+    skip_existing_in = _skip_existing_in(butler, request, outputs)
+    if given_up:
+        # the first part of this very command is no longer to be done again
+        skip_existing_in = (given_up, *(name for name in skip_existing_in if name != given_up))
+    else:
+        report.notes += recover(butler, repository, _runs(butler, (*outputs.own_runs, *skip_existing_in)))
+        for note in report.notes:
+            listener.say(note)
+    listener.say("building the quantum graph")
+    graph, builder = build_graph(
+        butler,
+        pipeline_graph,
+        request,
+        search=outputs.search,
+        run=outputs.run,
+        skip_existing_in=skip_existing_in,
+        given_up=given_up,
+    )
+    if given_up:
+        report.n_skipped -= len(graph.quantum_datasets)
+    else:
+        report.n_skipped = builder.n_skipped
+        report.notes += builder.notes()
+        if builder.n_skipped:
+            is_idle = not graph.quantum_datasets
+            changed = _changed_configs(butler, graph.pipeline_graph, skip_existing_in, is_idle)
+            report.notes = changed + report.notes
+    if graph.quantum_datasets:
+        _execute(butler, repository, request, graph, outputs, report, listener)
+    return builder
 
 
 def _execute(
@@ -134,11 +175,7 @@ def _execute(
 ) -> None:
     """Run a graph that has quanta, and fill the report."""
     report.run = outputs.run
-    report.tasks = {
-        label: TaskTally(len(graph.thin_graph.quanta[label]))
-        for label in graph.pipeline_graph.tasks
-        if graph.thin_graph.quanta.get(label)
-    }
+    report.plan({label: len(graph.thin_graph.quanta.get(label, ())) for label in graph.pipeline_graph.tasks})
     _require_multiprocessing(graph, request.processes, list(report.tasks))
     with Journal(butler, outputs.run) as journal:
         report.graph = str(journal.graph)
@@ -266,6 +303,9 @@ def _plan_outputs(butler: Butler, request: RunRequest) -> _Outputs:
         raise InvalidInputError(" ".join(str(error).split())) from None
     assert factory.output is not None
     assert factory.output_run is not None
+    if _exists(butler, factory.output_run.name):  # names of runs have seconds
+        time.sleep(1.0)
+        return _plan_outputs(butler, request)
     if not factory.output.exists and not factory.inputs:
         raise InvalidInputError(
             f"{request.output}: is a new collection, so inputs are needed: add -i COLLECTION."

@@ -214,7 +214,8 @@ def _success(result: Any, label: str, inputs: FoundInputs) -> dict[str, Any]:
             "error_type": inputs.no_work_type,
             "message": _one_line(inputs.why()),
         }
-    return {}
+    own = metadata.get(label, {})
+    return {"note": _one_line(str(own["note"]))} if "note" in own else {}
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
