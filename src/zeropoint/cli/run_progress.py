@@ -14,6 +14,8 @@ __all__ = ["RunProgress"]
 
 #: Seconds between two lines where there is no terminal.
 _LINE_EVERY_S = 15.0
+#: Quanta of a task that are done before the time of its others is estimated: the first one compiles and fills caches.
+_MIN_DONE = 4
 
 
 class RunProgress:
@@ -62,7 +64,7 @@ class RunProgress:
         done = report.n_quanta - report.n_not_run
         text = _describe(report, n_running, done, now - self._started)
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, total=report.n_quanta, description=text)
         elif done != self._shown_done and (now - self._shown >= _LINE_EVERY_S or done == report.n_quanta):
             self._shown, self._shown_done = now, done
             self.say(text)
@@ -82,9 +84,21 @@ def _describe(report: RunReport, n_running: int, done: int, elapsed_s: float) ->
             parts.append(f"{count} {name}")
     if done and elapsed_s > 0:
         parts.append(_rate(done / elapsed_s))
-        if done < report.n_quanta:
-            parts.append(f"{_duration((report.n_quanta - done) * elapsed_s / done)} left")
+        if left := _left(report, elapsed_s):
+            parts.append(left)
     return ", ".join(parts)
+
+
+def _left(report: RunReport, elapsed_s: float) -> str:
+    """Say how long the rest takes, of the tasks of which a few quanta are done; nothing if there is none."""
+    todo = [tally for tally in report.tasks.values() if tally.n_done < tally.n_quanta]
+    known = [tally for tally in todo if tally.n_done >= _MIN_DONE]
+    worked_s = sum(tally.seconds for tally in report.tasks.values())
+    if not known or not worked_s:
+        return ""
+    work_s = sum((tally.n_quanta - tally.n_done) * tally.seconds / tally.n_done for tally in known)
+    text = f"{_duration(work_s * elapsed_s / worked_s)} left"
+    return text if len(known) == len(todo) else f"at least {text}"
 
 
 def _rate(per_second: float) -> str:
