@@ -322,6 +322,16 @@ def test_stars_of_another_visit_are_refused(electrons):
         update(electrons, **inputs)
 
 
+def test_stars_without_shapes_are_said(electrons, caplog):
+    inputs = psf_inputs()
+    update(electrons, **inputs)
+    assert "psf_star_catalog" not in caplog.text
+    inputs["psf_star_catalog"].remove_columns(["slot_Shape_xx", "slot_PsfShape_xy"])
+    result = update(electrons, **inputs)
+    assert np.isnan(result.catalog.table["psfStarDeltaE1Median"]).all()
+    assert "psf_star_catalog has no column slot_Shape_xx, slot_PsfShape_xy" in caplog.text
+
+
 def test_images_of_another_detector_or_visit_and_missing_ones_are_refused(electrons):
     summary, images = electrons.summary, electrons.images
     with pytest.raises(InvalidInputError, match="visit 7 detector 3: the image is of detector 5"):

@@ -25,6 +25,7 @@ from zeropoint.quality.summary import (
     PSF_STATISTICS,
     STAR_STATISTICS,
     WCS_STATISTICS,
+    ComputeExposureSummaryStatsConfig,
 )
 from zeropoint.quality.visit_summary import statistics_columns, statistics_table_columns
 from zeropoint.recipes.update_visit_summary.choosers import PossiblyMultipleInput
@@ -168,6 +169,7 @@ class UpdateVisitSummary:
         correlations: dict[str, float] = {}
         if psf_star_catalog is not None and psf_overrides is not None:
             correlations = residual_correlations(psf_star_catalog, self.compute_summary_stats.config)
+            _say_columns_missing(psf_star_catalog, self.compute_summary_stats.config)
         updates = []
         for record in input_summary_catalog:
             update = DetectorUpdate(record, self.compute_summary_stats, self.config.wcs_consistency_threshold)
@@ -287,6 +289,22 @@ def _check_stars(catalog: ExposureCatalog, stars: Table | pa.Table | None) -> No
             f"input_summary_catalog is of visit {', '.join(map(str, sorted(visits)))}, but psf_star_catalog has stars of "
             f"visit {', '.join(map(str, others))}."
         )
+
+
+def _say_columns_missing(stars: Table | pa.Table, config: ComputeExposureSummaryStatsConfig) -> None:
+    """Warn of columns of stars without which statistics are unset."""
+    shapes = [f"{base}_{part}" for base in (config.starShape, config.psfShape) for part in ("xx", "yy", "xy")]
+    for names, what in (
+        (shapes, "all statistics of shapes, and correlations of residuals,"),
+        (("coord_ra", "coord_dec"), "correlations of residuals"),
+    ):
+        missing = [name for name in names if not has_column(stars, name)]
+        if missing:
+            _LOG.warning(
+                "psf_star_catalog has no column %s: %s are unset in the whole visit.",
+                ", ".join(missing),
+                what,
+            )
 
 
 def _without_wcs(
