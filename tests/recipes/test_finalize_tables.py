@@ -19,6 +19,7 @@ from zeropoint.datamodel.exposure import PhotoCalib, VisitInfo
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.footprint_table import footprints_from_table
 from zeropoint.datamodel.visit_image import visit_image
+from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.errors import InvalidInputError
 from zeropoint.photometry.calibrate import calibrate_pixels_in_place
 from zeropoint.psf.piff_io import to_lsst_psf
@@ -26,7 +27,12 @@ from zeropoint.recipes.calibrated_file import calibrated_exposure
 from zeropoint.recipes.finalize import FinalizeCharacterization, FinalizeCharacterizationConfig
 from zeropoint.recipes.finalize.colors import add_fgcm_photometry, add_src_colors, nearest_standards
 from zeropoint.recipes.finalize.schema import Sources, input_schema
-from zeropoint.recipes.finalize.sky_moments import SKY_MOMENT_COLUMNS, parallactic_angle, sky_moments
+from zeropoint.recipes.finalize.sky_moments import (
+    SKY_MOMENT_COLUMNS,
+    add_sky_moments,
+    parallactic_angle,
+    sky_moments,
+)
 
 ARCSEC = np.pi / 648000.0
 #: What 23 years of precession change in these angles at most, radians; the hour angles of the test do not know it.
@@ -188,6 +194,17 @@ def test_magnitudes_of_standard_stars_are_added() -> None:
     assert np.isnan([sources["fgcm_mag_N921"][1], *sources["fgcm_mag_y"]]).all()
 
 
+def test_magnitudes_without_standard_stars_are_unset_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    config = FinalizeCharacterizationConfig()
+    sources = catalog([0.0], [0.0])
+    FinalizeCharacterization(config).add_fgcm_photometry(sources, None)
+    assert not caplog.records
+    config.do_add_fgcm_photometry = True
+    FinalizeCharacterization(config).add_fgcm_photometry(sources, None)
+    assert "do_add_fgcm_photometry: there is no table of standard stars" in caplog.text
+    assert np.isnan(sources["fgcm_mag_y"]).all()
+
+
 # -- moments on the sky ---------------------------------------------------------------------------------------
 
 
@@ -298,3 +315,21 @@ def test_flux_densities_need_their_scale(scene: Scene) -> None:
     image.photometric_scaling = ChebyshevField(box, np.array([[2.0]]), unit=u.nJy)
     with pytest.raises(InvalidInputError, match="in nJy, not in nJy / electron"):
         calibrated_exposure(image)
+
+
+def test_without_a_boresight_moments_along_east_and_north_remain(caplog: pytest.LogCaptureFixture) -> None:
+    slots = [f"slot_{what}_{part}" for what in ("Shape", "PsfShape") for part in ("xx", "yy", "xy")]
+    specs = [ColumnSpec(name, "f8") for name in ("slot_Centroid_x", "slot_Centroid_y", *slots)]
+    schema = Schema()
+    schema.add(*specs, *SKY_MOMENT_COLUMNS)
+    stars = SourceCatalog(schema, 1)
+    for name in ("slot_Centroid_x", "slot_Centroid_y", *slots):
+        stars[name] = 4.0 if name[-2:] in ("xx", "yy") else 0.0
+    wcs = SkyWcs.from_boresight(10.0, 5.0, x=0.0, y=0.0, pixel_scale_arcsec=0.5, rotation_deg=30.0)
+    add_sky_moments(stars, wcs, visit_info(20.0, 5.0, -30.0))
+    assert not caplog.records
+    assert stars["shape_Ialtalt"] == pytest.approx([1.0], rel=1e-4)
+    add_sky_moments(stars, wcs, visit_info(20.0, float("nan"), -30.0))
+    assert stars["shape_Iuu"] == pytest.approx([1.0], rel=1e-4)
+    assert np.isnan([stars["shape_Ialtalt"][0], stars["psfShape_Iazaz"][0]]).all()
+    assert "moments along altitude and azimuth are unset" in caplog.text

@@ -150,7 +150,12 @@ class FinalizeCharacterization:
         n
             Sources with a colour.
         """
-        if not self.config.uses_color or standards is None:
+        if not self.config.uses_color:
+            return 0
+        if standards is None:
+            _LOG.warning(
+                "There is no table of standard stars: the colours that the PSF depends on are unset."
+            )
             return 0
         piff = self.config.psf_determiner["piff"]
         field = f"{piff._name or 'piff'}.color"
@@ -158,8 +163,12 @@ class FinalizeCharacterization:
 
     def add_fgcm_photometry(self, catalog: SourceCatalog, standards: Any) -> None:
         """Fill the magnitudes of standard stars, in place, if the configuration asks for them."""
-        if self.config.do_add_fgcm_photometry and standards is not None:
-            add_fgcm_photometry(catalog, standards, list(self.config.fgcmPhotometryBands))
+        if not self.config.do_add_fgcm_photometry:
+            return
+        if standards is None:
+            _LOG.warning("do_add_fgcm_photometry: there is no table of standard stars; magnitudes are unset.")
+            return
+        add_fgcm_photometry(catalog, standards, list(self.config.fgcmPhotometryBands))
 
     # -- one detector ---------------------------------------------------------------------------------------
 

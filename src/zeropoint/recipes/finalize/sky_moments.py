@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,8 @@ from zeropoint.datamodel.wcs import SkyWcs
 from zeropoint.quality.depth import horizontal_position
 
 __all__ = ["SKY_MOMENT_COLUMNS", "add_sky_moments", "parallactic_angle", "sky_moments"]
+
+_LOG = logging.getLogger(__name__)
 
 _ARCSEC = 648000.0 / np.pi
 _STEP_DEG = 0.01
@@ -78,6 +82,8 @@ def sky_moments(
 def add_sky_moments(catalog: SourceCatalog, wcs: SkyWcs, info: VisitInfo) -> None:
     """Fill `SKY_MOMENT_COLUMNS` from the shape slots, in place.
 
+    Without the visit's boresight, time and site those along altitude and azimuth are NaN, with a warning.
+
     Parameters
     ----------
     catalog
@@ -92,6 +98,11 @@ def add_sky_moments(catalog: SourceCatalog, wcs: SkyWcs, info: VisitInfo) -> Non
     known = np.isfinite(x) & np.isfinite(y)
     jacobian[known] = wcs.local_jacobian(x=x[known], y=y[known])
     parallactic = parallactic_angle(info)
+    if not np.isfinite(parallactic):
+        _LOG.warning(
+            "visit %d: boresight, time or site is unknown: moments along altitude and azimuth are unset.",
+            info.visit,
+        )
     for what, slot in (("shape", "slot_Shape"), ("psfShape", "slot_PsfShape")):
         xx, yy, xy = (catalog[f"{slot}_{part}"] for part in ("xx", "yy", "xy"))
         for name, values in sky_moments(xx, yy, xy, jacobian, parallactic).items():
