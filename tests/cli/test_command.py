@@ -352,3 +352,23 @@ def test_config_translate_knows_the_older_pair(run: Any, tmp_path: Path) -> None
     assert "\nconfig.measurePsf.starSelector['objectSize'].signalToNoiseMin = 30\n" in result.stdout
     assert [line.split(":")[0] for line in result.stderr.splitlines()][-1] == "NO EQUIVALENT"
     assert "--task names another task" in run("config", "translate", path).stderr
+
+
+def test_config_translate_knows_the_final_characterization(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "finalize.py"
+    path.write_text(
+        "from lsst.pipe.tasks.reserveIsolatedStars import ReserveIsolatedStarsTask\n"
+        "config.reserve_selection.retarget(ReserveIsolatedStarsTask)\n"
+        "config.reserve_selection.reserve_fraction = 0.2\n"
+        "config.noSuchField = 1\n"
+    )
+    result = run("config", "translate", path, "--task", "finalize_characterization_detector")
+    assert result.exit_code == 3
+    assert "\nconfig.reserve_selection.reserve_fraction = 0.2\n" in result.stdout
+    assert "noSuchField" in result.stderr.splitlines()[-1]
+    assert "NO EQUIVALENT" in result.stderr.splitlines()[-1]
+    for task, field in {
+        "updateVisitSummary": "wcs_provider",
+        "isolatedStarAssociation": "match_radius",
+    }.items():
+        assert f"{field}=" in run("config", "list", field, "--task", task).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,25 @@ if TYPE_CHECKING:
     from zeropoint.recipes.translate import Translation
 
 
+#: Task after those of single images, by its name -> module and class of its configuration.
+_LATER_TASKS = {
+    "isolatedStarAssociation": (
+        "zeropoint.tasks.isolated_star_association",
+        "IsolatedStarAssociationConfig",
+    ),
+    "finalize_characterization": (
+        "zeropoint.tasks.finalize_characterization",
+        "FinalizeCharacterizationConfig",
+    ),
+    "finalize_characterization_detector": (
+        "zeropoint.tasks.finalize_characterization",
+        "FinalizeCharacterizationDetectorConfig",
+    ),
+    "updateVisitSummary": ("zeropoint.tasks.update_visit_summary", "UpdateVisitSummaryConfig"),
+}
 _TASK = click.option(
     "--task",
-    type=click.Choice(["calibrateImage", "characterizeImage", "calibrate"]),
+    type=click.Choice(["calibrateImage", "characterizeImage", "calibrate", *_LATER_TASKS]),
     default="calibrateImage",
     show_default=True,
     help="Task whose configuration it is.",
@@ -179,6 +196,10 @@ def _configuration(task: str) -> Config:
         from zeropoint.recipes.calibrate import CalibrateConfig
 
         return CalibrateConfig()
+    if task in _LATER_TASKS:
+        module, name = _LATER_TASKS[task]
+        made: Config = getattr(importlib.import_module(module), name)()
+        return made
     from zeropoint.recipes.session import production_config
 
     return production_config()
