@@ -42,20 +42,13 @@ class Survey:
     report: dict[str, Any]
     butler: Butler
 
-    def run(self, *options: str) -> Result:
-        words = [
-            "run",
-            "-b",
-            self.root,
-            "-p",
-            f"{CAMERA}/recalibrate",
-            "-i",
-            f"{CAMERA}/defaults",
-            "-o",
-            "u/all",
-        ]
+    def run(
+        self, *options: str, part: str = "", inputs: str = f"{CAMERA}/defaults", output: str = "u/all"
+    ) -> Result:
+        words = ["run", "-b", self.root, "-p", f"{CAMERA}/recalibrate{part}", "-i", inputs, "-o", output]
+        catalogues = [] if part else CATALOGUES
         return CliRunner().invoke(
-            main, [*map(str, words), *CATALOGUES, "--json", *options], catch_exceptions=False
+            main, [*map(str, words), *catalogues, "--json", *options], catch_exceptions=False
         )
 
     def ids(self, name: str, *dimensions: str) -> set[Any]:
@@ -195,3 +188,18 @@ def test_pipetask_gives_the_same_tables(survey: Survey) -> None:
                 assert ours.colnames == theirs.colnames
                 for column in ours.colnames:
                     assert np.asarray(ours[column]).tobytes() == np.asarray(theirs[column]).tobytes(), column
+
+
+@pytest.mark.parametrize(
+    ("part", "inputs", "words"),
+    [
+        ("#step2d-recalibrate-visits", "u/all", "there is isolated_star_association of the tracts 0 of survey, 1 of survey."),
+        ("", f"{CAMERA}/defaults", "the images touch the tracts 0 of survey, 1 of survey."),
+    ],
+)  # fmt: skip
+def test_a_tract_without_data_is_told_which_have_some(
+    survey: Survey, part: str, inputs: str, words: str
+) -> None:
+    result = survey.run("-d", "tract = 99", part=part, inputs=inputs, output="u/none")
+    assert result.exit_code == 1
+    assert words in result.stderr

@@ -277,6 +277,11 @@ def _most_wanted(butler: Butler, lacking: list[str], query: str) -> tuple[str, i
 
 def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> str:
     """Say which tracts the images touch where none is touched, or not the one that is asked for, else nothing."""
+    made = next((name for name in holders if "tract" in _dimensions(butler, name)), None)
+    if made is not None:
+        refs = butler.query_datasets(made, holders[made], find_first=False, limit=None, explain=False)
+        done = sorted({(str(ref.dataId["skymap"]), int(ref.dataId["tract"])) for ref in refs})
+        return f"nothing fits -d {query!r}; there is {made} of the tracts {_tracts(done)}."
     image = next((name for name in holders if {"visit", "exposure"} & _dimensions(butler, name)), None)
     if image is None or SKYMAP_DATASET not in holders:
         return ""
@@ -289,8 +294,11 @@ def _other_tracts(butler: Butler, holders: dict[str, list[str]], query: str) -> 
         return f"no {image} touches any tract of the sky map."
     if not re.search(r"\btract\b", query) and any(repr(name) in query for name, _ in tracts):
         return ""
-    shown = _some([f"{tract} of {name}" for name, tract in tracts], _MAX_TRACTS)
-    return f"nothing fits -d {query!r}; the images touch the tracts {shown}."
+    return f"nothing fits -d {query!r}; the images touch the tracts {_tracts(tracts)}."
+
+
+def _tracts(tracts: Sequence[tuple[str, int]]) -> str:
+    return _some([f"{tract} of {name}" for name, tract in tracts], _MAX_TRACTS)
 
 
 def _some(names: Sequence[str], most: int = _MAX_TYPES) -> str:
