@@ -35,6 +35,7 @@ def stars(repository: Path, collection: str) -> dict[tuple[int, int], np.ndarray
         }
 
 
+@pytest.mark.slow
 def test_a_pipeline_runs_on_postgresql(server: PostgresServer, tmp_path: Path) -> None:
     url = server.create_database("quick")
     repository = tmp_path / "repo"
@@ -46,6 +47,7 @@ def test_a_pipeline_runs_on_postgresql(server: PostgresServer, tmp_path: Path) -
     assert len(tables[7, 0]) > 100
 
 
+@pytest.mark.slow
 def test_one_database_serves_several_repositories(server: PostgresServer, tmp_path: Path) -> None:
     url = server.create_database("shared")
     for name in ("night1", "night2"):

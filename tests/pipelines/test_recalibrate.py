@@ -193,7 +193,7 @@ def test_pipetask_gives_the_same_tables(survey: Survey) -> None:
 @pytest.mark.parametrize(
     ("part", "inputs", "words"),
     [
-        ("#step2d-recalibrate-visits", "u/all", "there is isolated_star_association of the tracts 0 of survey, 1 of survey."),
+        ("#step2d-recalibrate-visits", "u/all", "there is isolated_star of the tracts 0 of survey, 1 of survey."),
         ("", f"{CAMERA}/defaults", "the images touch the tracts 0 of survey, 1 of survey."),
     ],
 )  # fmt: skip

@@ -142,6 +142,7 @@ def test_tables_and_pixels_are_those_of_the_command_line(
         assert processed.get(name, visit).equals(footprint_table(footprints.ids, footprints.footprints)), name
 
 
+@pytest.mark.slow
 def test_persistent_workers_write_the_same(processed: Processed, repository: Any) -> None:
     from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
     from zeropoint.butler.execution.runner import run_pipeline
@@ -251,6 +252,7 @@ def test_the_report_counts_the_failure_and_blames_no_good_image(processed: Proce
     assert re.search(r"calibrateImage zeropoint.tasks._errors.ObjectSizeNoGoodSourcesError +1\n", text), text
 
 
+@pytest.mark.slow
 def test_without_the_option_the_image_counts_as_failed_and_the_others_go_on(
     processed: Processed, tmp_path: Path
 ) -> None:

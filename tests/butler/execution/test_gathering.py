@@ -65,6 +65,7 @@ def test_what_fails_for_good_is_all_that_is_done_again(mock: Mock) -> None:
     assert (excluded.n_skipped, excluded.n_quanta) == (5, 0)
 
 
+@pytest.mark.slow
 def test_what_was_made_by_another_command_is_a_new_input_too(mock: Mock) -> None:
     mock.run("stepwise", "exposure = 30 AND detector = 0")
     mock.run("stepwise", "exposure = 30", pipeline=f"{mock.pipeline}#detectors")
@@ -153,6 +154,7 @@ tasks:
 """
 
 
+@pytest.mark.slow
 def test_what_is_blocked_by_what_fails_again_is_no_new_input(mock: Mock) -> None:
     pipeline = mock.root / "chain.yaml"
     pipeline.write_text(CHAIN)

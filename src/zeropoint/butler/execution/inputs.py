@@ -215,7 +215,8 @@ def why_empty(
     named = named or inputs
     holders = {
         name: [place for place in inputs if _holds(butler, (place,), name)]
-        for name, node in pipeline_graph.iter_overall_inputs()
+        # the graph's own order differs from process to process
+        for name, node in sorted(pipeline_graph.iter_overall_inputs(), key=lambda item: item[0])
         if node is not None and not node.is_prerequisite
     }
     for name, places in holders.items():
