@@ -100,6 +100,7 @@ def kd_tree(sources: Positions) -> dict[str, float]:
 
 
 def main() -> None:
+    """Associate simulated sources, search the same with a k-d tree alone, and print both."""
     n = int(float(sys.argv[1])) if len(sys.argv) > 1 else 10_000_000
     n_visits = max(1, n // PER_VISIT)
     sky = SkyMap.discrete([150.0], [2.0], [0.8], tractOverlap=0.02)

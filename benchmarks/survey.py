@@ -188,6 +188,7 @@ def repeatable(repository: Path, visit: int, base: list[object]) -> bool:
 
 
 def main() -> int:
+    """Simulate the survey, run the pipeline, and print the figures; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-n", type=int, default=12, help="visits in each band (default 12)")
     parser.add_argument("--size", type=int, default=1536, help="side of a detector, pixels (default 1536)")
