@@ -78,6 +78,11 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def withdraw(self) -> None:
+        """Remove all traces of a run that came to nothing: there is nothing to be taken up."""
+        for path in (self.lock, self.workers_lock, self.graph):
+            path.unlink(missing_ok=True)
+
     def leave_to_recovery(self) -> None:
         """Have the next run look for what this one has written."""
         self.workers_lock.touch()

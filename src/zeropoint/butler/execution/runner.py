@@ -185,7 +185,7 @@ def _execute(
         listener.say(f"{report.n_quanta} quanta; outputs go to {outputs.run}")
         quantum_graph = graph.assemble()
         quantum_graph.pipeline_graph.register_dataset_types(butler, include_packages=True)
-        with _opened_outputs(butler, outputs):
+        with _opened_outputs(butler, outputs, journal):
             quantum_graph.init_output_run(butler, existing=False)
         lost = LostInputs(graph)
         schedule = Schedule(quantum_graph, None if request.block_on_failure else lost)
@@ -363,7 +363,7 @@ def _runs(butler: Butler, names: tuple[str, ...]) -> list[str]:
 
 
 @contextmanager
-def _opened_outputs(butler: Butler, outputs: _Outputs) -> Iterator[None]:
+def _opened_outputs(butler: Butler, outputs: _Outputs, journal: Journal) -> Iterator[None]:
     """Open the outputs; where a task then refuses its configuration, leave no empty run behind."""
     is_new = not _exists(butler, outputs.chain)
     _open_outputs(butler, outputs)
@@ -375,6 +375,7 @@ def _opened_outputs(butler: Butler, outputs: _Outputs) -> Iterator[None]:
             if is_new:
                 butler.collections.x_remove(outputs.chain)
         butler.removeRuns([outputs.run])
+        journal.withdraw()
         raise
 
 
