@@ -56,6 +56,7 @@ COMMANDS = {
         "run",
         "Run a pipeline on a repository, in several processes, only what is missing.",
     ),
+    "fgcm": ("zeropoint.cli.fgcm", "fgcm", "Global calibration from tables: look-up table, star list."),
     "doctor": (
         "zeropoint.cli.doctor",
         "doctor",
