@@ -170,7 +170,7 @@ class _Visit:
         self.visit, self.config, self.selector = visit, config, selector
         self.origin = f"The source table of visit {visit}"
         names = config.source_columns
-        needed = _selector_columns(config)
+        needed = selector.columns()
         has = table.colnames if isinstance(table, Table) else table.column_names
         optional = has if needed is None else [name for name in needed[1] if name in has]
         self.table = read_columns(
@@ -247,42 +247,6 @@ class _Visit:
                 f"{self.origin}: column {name} reads as {template.dtype}, but as {known.dtype} in other visits."
             )
         pool.append(name, values)
-
-
-def _selector_columns(config: IsolatedStarAssociationConfig) -> tuple[list[str], list[str]] | None:
-    """Return the columns that the selector needs, and those it looks at if they exist; None: any."""
-    if config.source_selector.name != "science":
-        return None
-    science = config.source_selector.active
-    needed: list[str] = []
-    optional: list[str] = []
-    if science.doFlags:
-        needed += [*science.flags.good, *science.flags.bad]
-    if science.doUnresolved:
-        needed.append(science.unresolved.name)
-    if science.doSignalToNoise:
-        needed += [science.signalToNoise.fluxField, science.signalToNoise.errField]
-        optional += _flux_flags(science.signalToNoise.fluxField)
-    if science.doFluxLimit:
-        needed.append(science.fluxLimit.fluxField)
-        optional += _flux_flags(science.fluxLimit.fluxField)
-    if science.doIsolated:
-        needed += [science.isolated.parentName, science.isolated.nChildName]
-    if science.doRequireFiniteRaDec:
-        needed += [science.requireFiniteRaDec.raColName, science.requireFiniteRaDec.decColName]
-    if science.doRequirePrimary:
-        needed.append(science.requirePrimary.primaryColName)
-    if science.doCentroidErrorLimit:
-        needed += [f"{science.centroidErrorLimit.centroidField}_{axis}Err" for axis in "xy"]
-    if science.doSkySources:
-        needed += [*science.skyFlag.good, *science.skyFlag.bad]
-    return needed, optional
-
-
-def _flux_flags(name: str) -> list[str]:
-    """Return the names that the flag of a flux may have."""
-    stem = name.removesuffix("_instFlux").removesuffix("_flux")
-    return [f"{name}_flag", f"{stem}_flag"]
 
 
 def _column(name: str, dtype: npt.DTypeLike, table: Table | pa.Table | None = None) -> Column:

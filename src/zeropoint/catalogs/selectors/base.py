@@ -52,10 +52,13 @@ class SelectionResult:
         True where the row is selected.
     rejected
         Criterion (the config field that sets it) -> how many rows fail it, whatever the others say.
+    dropped
+        Criterion -> how many rows it was the first to drop: these and the selected rows are all rows.
     """
 
     selected: BoolArray
     rejected: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_selected(self) -> int:
@@ -82,6 +85,8 @@ class Cuts:
     def __init__(self, n_rows: int) -> None:
         self.selected: BoolArray = np.ones(n_rows, np.bool_)
         self.rejected: dict[str, int] = {}
+        self._criteria: list[str] = []
+        self._first_failed = np.full(n_rows, -1, np.int16)
 
     def require(self, criterion: str, passed: np.ndarray) -> None:
         """Drop the rows that fail a criterion, in place.
@@ -93,9 +98,21 @@ class Cuts:
         passed : bool, shape (n_rows,)
             True where a row passes.
         """
-        failed = int(np.count_nonzero(~np.asarray(passed, np.bool_)))
-        self.rejected[criterion] = max(failed, self.rejected.get(criterion, 0))
+        failed = ~np.asarray(passed, np.bool_)
+        self.rejected[criterion] = max(int(np.count_nonzero(failed)), self.rejected.get(criterion, 0))
+        self._first_failed[failed & (self._first_failed < 0)] = len(self._criteria)
+        self._criteria.append(criterion)
         self.selected &= passed
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Criterion -> how many of the rows that are not selected failed it first."""
+        first = self._first_failed[~self.selected] + 1
+        counts: dict[str, int] = {}
+        # 0: by a selector that sets `selected` itself
+        for criterion, number in zip(["other", *self._criteria], np.bincount(first)):
+            counts[criterion] = counts.get(criterion, 0) + int(number)
+        return {criterion: number for criterion, number in counts.items() if number}
 
 
 @dataclass(frozen=True)
@@ -166,13 +183,19 @@ class SourceSelector(ABC):
         if self.usesMatches and matches is None:
             raise ValueError(f"{self.place} ({type(self).__name__}) needs matches to reference objects.")
         cuts = self.select(table, exposure=exposure, matches=matches)
-        return SelectionResult(np.ascontiguousarray(cuts.selected, dtype=np.bool_), cuts.rejected)
+        return SelectionResult(
+            np.ascontiguousarray(cuts.selected, dtype=np.bool_), cuts.rejected, cuts.dropped
+        )
 
     @abstractmethod
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
     ) -> Cuts:
         """Return the criteria, applied to the rows of ``table``."""
+
+    def columns(self) -> tuple[list[str], list[str]] | None:
+        """Return the columns that `run` needs, and those it looks at where they exist; None: any."""
+        return None
 
     @property
     def place(self) -> str:

@@ -40,6 +40,7 @@ __all__ = [
     "cull_from_masked_region",
     "flag_column",
     "flux_flagged",
+    "flux_flags",
     "flux_limit",
     "magnitude_error_limit",
     "magnitude_limit",
@@ -262,11 +263,16 @@ def flux_flagged(table: AnyTable, flux_field: str) -> BoolArray:
 
     The flag of ``A_instFlux`` (and of ``A_flux``) is ``A_flag``; tables of other origin have ``A_flux_flag``.
     """
-    flagged = flag_column(table, f"{flux_field}_flag")
-    for ending in ("_instFlux", "_flux"):
-        if flux_field.endswith(ending):
-            flagged = flagged | flag_column(table, flux_field.removesuffix(ending) + "_flag")
+    flagged = np.zeros(len(table), np.bool_)
+    for name in flux_flags(flux_field):
+        flagged |= flag_column(table, name)
     return flagged
+
+
+def flux_flags(flux_field: str) -> list[str]:
+    """Return the names that the flag of a flux may have, of which a table has one or none."""
+    stem = flux_field.removesuffix("_instFlux").removesuffix("_flux")
+    return list(dict.fromkeys((f"{flux_field}_flag", f"{stem}_flag")))
 
 
 def color_limit(table: AnyTable, config: ColorLimit) -> BoolArray:

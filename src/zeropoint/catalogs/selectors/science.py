@@ -64,6 +64,33 @@ class ScienceSourceSelector(SourceSelector):
 
     ConfigClass = ScienceSourceSelectorConfig
 
+    def columns(self) -> tuple[list[str], list[str]]:
+        """Return the columns that `run` needs, and those it looks at where they exist."""
+        config = self.config
+        needed: list[str] = []
+        optional: list[str] = []
+        if config.doFlags:
+            needed += [*config.flags.good, *config.flags.bad]
+        if config.doUnresolved:
+            needed.append(config.unresolved.name)
+        if config.doSignalToNoise:
+            needed += [config.signalToNoise.fluxField, config.signalToNoise.errField]
+            optional += limits.flux_flags(config.signalToNoise.fluxField)
+        if config.doFluxLimit:
+            needed.append(config.fluxLimit.fluxField)
+            optional += limits.flux_flags(config.fluxLimit.fluxField)
+        if config.doIsolated:
+            needed += [config.isolated.parentName, config.isolated.nChildName]
+        if config.doRequireFiniteRaDec:
+            needed += [config.requireFiniteRaDec.raColName, config.requireFiniteRaDec.decColName]
+        if config.doRequirePrimary:
+            needed.append(config.requirePrimary.primaryColName)
+        if config.doCentroidErrorLimit:
+            needed += [f"{config.centroidErrorLimit.centroidField}_{axis}Err" for axis in "xy"]
+        if config.doSkySources:
+            needed += [*config.skyFlag.good, *config.skyFlag.bad]
+        return needed, optional
+
     def select(
         self, table: AnyTable, *, exposure: Exposure | None, matches: MatchedReferences | None
     ) -> Cuts:
