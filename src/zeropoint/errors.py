@@ -28,6 +28,7 @@ __all__ = [
     "NoReferenceSourcesError",
     "NoStarsForShapeletsError",
     "NoStarsSelectedError",
+    "NoUniqueStarsError",
     "NoVisitWcs",
     "NonfinitePsfShapeError",
     "NormalizedCalibrationFluxError",
@@ -227,6 +228,13 @@ class NoVisitWcs(AstrometryError):
     """No detector of a visit has a WCS that could be right.
 
     Metadata: n_detectors, n_wcs, n_rejected, n_unknown.
+    """
+
+
+class NoUniqueStarsError(CalibrationFailure):
+    """No observations of a survey match into a star that is kept.
+
+    Metadata: n_observations, n_groups, n_candidates.
     """
 
 

@@ -198,11 +198,24 @@ def groups_by_label(labels: IntArray, n_labels: int) -> Groups:
     return Groups(starts, members)
 
 
-def greedy_groups(positions: Positions, radius: float) -> Groups:
+def greedy_groups(
+    positions: Positions, radius: float, *, first_come: bool = False, min_members: int = 1
+) -> Groups:
     """Group positions around those with most neighbors within a radius (radians).
 
     The position with most neighbors (of equals the earlier one) and all its neighbors are a group; then the one with
     most neighbors of those not in a group yet, and so on. A neighbor may be in several groups.
+
+    Parameters
+    ----------
+    positions
+        n positions.
+    radius
+        Radians.
+    first_come
+        Go by the order of the positions instead of the number of neighbors.
+    min_members
+        Positions that would be in a smaller group with their neighbors do not found one.
     """
     half_chord = math.sin(0.5 * radius)
     counts = positions.count_within(positions, radius)
@@ -218,7 +231,8 @@ def greedy_groups(positions: Positions, radius: float) -> Groups:
         half_chord,
     )
     is_seed = np.zeros(len(positions), np.bool_)
-    priority = np.argsort(-counts, kind="stable")
+    priority = np.arange(len(counts)) if first_come else np.argsort(-counts, kind="stable")
+    priority = priority[counts[priority] >= min_members]
     _kernels.greedy_seeds(priority, counts, *args, positions.xyz, is_seed)
     seeds = np.flatnonzero(is_seed)
     starts = np.concatenate([[0], np.cumsum(counts[seeds])])
