@@ -265,11 +265,36 @@ class ReferenceObjectLoader:
         """
         flux_field = self.flux_field(band)
         columns, epoch = self._read(ra, dec, radius, mjd_tai)
-        distance = angular_separation(columns["coord_ra"], columns["coord_dec"], ra, dec)
-        inside = np.flatnonzero(distance <= radius)
+        inside = _in_circle(columns, ra, dec, radius)
         if inside.size == 0:
             self._fail(ra, dec, radius)
         return self._catalog(columns, inside, flux_field, epoch, inside.size)
+
+    def rows_in_circle(self, *, ra: float, dec: float, radius: float, mjd_tai: float = float("nan")) -> Table:
+        """Return all objects within a circle, at an epoch, with or without a flux in any band; perhaps none.
+
+        Parameters
+        ----------
+        ra, dec, radius
+            Center and radius, radians.
+        mjd_tai
+            As for `load`.
+
+        Returns
+        -------
+        astropy.table.Table
+            Standard columns; rows as for `load`.
+
+        Raises
+        ------
+        InvalidInputError
+            If proper motions are required and not possible.
+        """
+        columns, _ = self._read(ra, dec, radius, mjd_tai)
+        inside = _in_circle(columns, ra, dec, radius)
+        return Table(
+            [Column(values[inside], name=name, unit=standard_unit(name)) for name, values in columns.items()]
+        )
 
     def _read(self, ra: float, dec: float, radius: float, mjd_tai: float) -> tuple[Columns, float]:
         """Return the objects in a circle, and all that may have moved into it, at an epoch, and that epoch or NaN."""
@@ -403,6 +428,12 @@ def _bounding_circle(region: SkyRegion) -> tuple[float, float, float]:
     x, y, z = (float(value) for value in circle.getCenter())
     radius = float(circle.getOpeningAngle().asRadians())
     return float(np.arctan2(y, x)) % (2 * np.pi), float(np.arctan2(z, np.hypot(x, y))), radius * 1.001 + 1e-7
+
+
+def _in_circle(columns: Columns, ra: float, dec: float, radius: float) -> np.ndarray:
+    """Return the rows within a circle (radians)."""
+    distance = angular_separation(columns["coord_ra"], columns["coord_dec"], ra, dec)
+    return np.flatnonzero(distance <= radius)
 
 
 def _in_box(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], margin: float) -> np.ndarray:

@@ -77,6 +77,20 @@ class Colorterm(pexConfig.Config):
         """
         return np.hypot((1.0 + self.c1) * primary_err, self.c1 * secondary_err)
 
+    def propagate_mag_errors(
+        self,
+        primary: np.ndarray,
+        secondary: np.ndarray,
+        primary_err: np.ndarray,
+        secondary_err: np.ndarray,
+    ) -> np.ndarray:
+        """Return magnitude errors through all of the term: ``hypot((1 + k) p_err, k s_err)``.
+
+        Here ``k = c1 + 2 c2 (p - s)`` is the term's slope at the object's colour.
+        """
+        slope = self.c1 + 2.0 * self.c2 * (primary - secondary)
+        return np.hypot((1.0 + slope) * primary_err, slope * secondary_err)
+
     def corrected_magnitudes(self, table: Table | Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the camera's AB magnitudes of references, and their errors.
 
