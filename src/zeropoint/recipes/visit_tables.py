@@ -14,9 +14,9 @@ from astropy.table import Column, Table, vstack
 from zeropoint.datamodel.exposure import VisitInfo
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
 from zeropoint.datamodel.ids import CatalogIdGenerator
+from zeropoint.datamodel.visit_info import visit_info
 from zeropoint.errors import InvalidInputError
 from zeropoint.quality.depth import horizontal_position
-from zeropoint.recipes.post_isr import visit_info
 
 __all__ = ["VISIT_COLUMNS", "VisitFacts", "visit_detector_table", "visit_facts", "visit_table"]
 

@@ -16,13 +16,13 @@ from zeropoint.datamodel.exposure import PhotoCalib
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRecord
 from zeropoint.datamodel.exposure_components import encode_photo_calib
 from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.visit_info import visit_info
 from zeropoint.datamodel.wcs import SkyWcs, angular_separation
 from zeropoint.errors import InvalidInputError
 from zeropoint.psf.piff_io import from_lsst_psf
 from zeropoint.quality import summary as stats
 from zeropoint.quality.residual_correlations import CORRELATION_STATISTICS
 from zeropoint.quality.visit_summary import statistics_of
-from zeropoint.recipes.post_isr import visit_info
 from zeropoint.recipes.update_visit_summary.choosers import (
     PerHealpixInput,
     PerTractInput,

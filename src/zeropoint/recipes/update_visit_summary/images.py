@@ -13,9 +13,10 @@ from lsst.images import BackgroundMap, Box, Mask, VisitImage
 from zeropoint.datamodel.background import BackgroundComponent
 from zeropoint.datamodel.background_fields import background_list
 from zeropoint.datamodel.exposure import DetectorInfo, Exposure, MaskImage, PhotoCalib, VisitInfo
+from zeropoint.datamodel.visit_info import visit_info
 from zeropoint.errors import InvalidInputError
 from zeropoint.recipes.calibrated_file import calibrated_exposure, image_photo_calib
-from zeropoint.recipes.post_isr import detector_info, image_name, mask_bits, visit_info
+from zeropoint.recipes.post_isr import detector_info, image_name, mask_bits
 
 __all__ = [
     "ImageFacts",
