@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
+import numpy as np
 
 from zeropoint.datamodel.exposure import VisitInfo
 from zeropoint.errors import InvalidInputError
