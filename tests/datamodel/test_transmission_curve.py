@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units
+from astropy.io import fits
+from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
+from zeropoint.datamodel.transmission_curve import TransmissionCurve
+from zeropoint.datamodel.transmission_files import read_detector_curves
+from zeropoint.errors import InvalidInputError
+
+WAVE = np.array([5000.0, 6000.0, 7000.0])
+
+
+def test_it_is_linear_inside_and_constant_outside() -> None:
+    curve = TransmissionCurve(WAVE, np.array([0.2, 0.8, 0.4]), below=0.1, above=0.3)
+    np.testing.assert_allclose(
+        curve.sample([4000, 5000, 5500, 6500, 7000, 8000]), [0.1, 0.2, 0.5, 0.6, 0.4, 0.3]
+    )
+    assert not curve.throughput.flags.writeable
+
+
+@given(st.floats(0, 400), st.floats(-300, 300))
+def test_between_radii_it_is_linear_and_beyond_them_constant(x: float, y: float) -> None:
+    radii = np.array([10.0, 100.0, 300.0])
+    curve = TransmissionCurve(WAVE, np.array([[0.0] * 3, [0.5] * 3, [1.0] * 3]), radii)
+    expected = np.interp(np.hypot(x, y), radii, [0.0, 0.5, 1.0])
+    assert curve.sample([5500.0], x, y) == pytest.approx([expected])
+    in_pixels = TransmissionCurve(WAVE, curve.throughput, radii / 0.01, "pixel")
+    assert in_pixels.sample([5500.0], x, y, pixel_size_mm=0.01) == pytest.approx([expected])
+
+
+def test_a_product_has_the_wavelengths_of_all() -> None:
+    hat = TransmissionCurve.top_hat(5200.0, 6800.0, throughput=0.5)
+    radial = TransmissionCurve(
+        WAVE, np.array([[0.2] * 3, [0.4] * 3]), np.array([0.0, 10.0]), below=1.0, above=1.0
+    )
+    product = TransmissionCurve.product([hat, radial])
+    assert set(WAVE) | {5200.0, 6800.0} == set(product.wavelength)
+    assert product.sample([6000.0, 9000.0], x_mm=10.0) == pytest.approx([0.2, 0.0])
+    with pytest.raises(InvalidInputError, match="depend on the radius both"):
+        TransmissionCurve.product([radial, radial])
+
+
+@pytest.mark.parametrize("radial", [False, True])
+def test_a_table_keeps_the_curve(radial: bool) -> None:
+    curve = TransmissionCurve(
+        WAVE,
+        np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]) if radial else np.array([0.1, 0.2, 0.3]),
+        np.array([0.0, 5.0]) if radial else None,
+        "pixel" if radial else "mm",
+        below=0.5,
+        above=0.25,
+        source="here",
+    )
+    again = TransmissionCurve.from_table(arrow_to_table(table_to_arrow(curve.to_table())))
+    for name in ("radius_unit", "below", "above", "source"):
+        assert getattr(again, name) == getattr(curve, name)
+    for name in ("wavelength", "throughput", "radii"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(curve, name))
+
+
+def test_units_of_a_table_count() -> None:
+    table = Table({"wavelength": WAVE / 10 * units.nm, "throughput": [10.0, 90.0, 50.0] * units.percent})
+    curve = TransmissionCurve.from_table(table)
+    np.testing.assert_allclose(curve.wavelength, WAVE)
+    np.testing.assert_allclose(curve.throughput, [0.1, 0.9, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("wavelength", "throughput", "complaint"),
+    [
+        (WAVE[::-1], [0.1, 0.2, 0.3], "wavelengths must increase, but 7000 is followed by 6000 Angstrom"),
+        ([5000, 5000, 6000], [0.1, 0.2, 0.3], "must increase"),
+        (WAVE, [0.1, -0.01, 0.3], "1 throughputs are negative"),
+        (WAVE, [0.1, 1.01, 0.3], "greater than 1 .*--clip"),
+        (WAVE, [10, 95, 3], r"in percent \(--percent\)"),
+        (WAVE, [0.1, np.nan, 0.3], "1 throughputs are no numbers"),
+        ([5000, np.nan, 7000], [0.1, 0.2, 0.3], "wavelengths are no numbers"),
+        (WAVE, [0.1, 0.2], "throughputs for 3 wavelengths"),
+        ([5000], [0.1], "at least two wavelengths"),
+        (WAVE / 1e4, [0.1, 0.2, 0.3], "cannot be Angstrom"),
+    ],
+)
+def test_impossible_curves_are_refused(wavelength: list, throughput: list, complaint: str) -> None:
+    with pytest.raises(InvalidInputError, match=complaint):
+        TransmissionCurve(np.array(wavelength), np.array(throughput), source="curve.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("# Wavelength(nm)  Throughput(0-1)\n500 0.1\n700 0.2\n", 5000.0),
+        ("wavelength [Angstrom],throughput\n5000,0.1\n7000,0.2\n", 5000.0),
+        ("500 0.1 9\n700 0.2 9\n", 5000.0),
+        ("# microns\n0.5 0.1\n0.7 0.2\n", 5000.0),
+        ("0.5 0.1\n0.7 0.2\n", 5000.0),
+    ],
+)
+def test_text_tells_its_unit_or_the_range_does(tmp_path: Path, text: str, start: float) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with gzip.open(tmp_path / "a.dat.gz", "wt") as stream:
+        stream.write(text)
+    for name in ("a.txt", "a.dat.gz"):
+        curve = TransmissionCurve.read(tmp_path / name)
+        assert curve.wavelength[0] == pytest.approx(start)
+        np.testing.assert_allclose(curve.throughput, [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "complaint"),
+    [
+        ("# nm\n700 0.1\n500 0.2\n", {}, "must increase, but 7000 is followed by 5000"),
+        ("1500 0.1\n9000 0.2\n", {}, "does not tell; say it"),
+        ("# nm\n5000 0.1\n900000 0.2\n", {}, "cannot be Angstrom"),
+        ("500 0.1\n700 0.2\n", {"wavelength_unit": "Jy"}, "wavelengths in 'Jy'"),
+        ("500 0.1\nnonsense\n", {}, "line 2 holds no two numbers"),
+        ("no curve at all", {}, "holds 0 rows"),
+    ],
+)
+def test_unusable_text_is_refused(tmp_path: Path, text: str, options: dict, complaint: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(InvalidInputError, match=complaint) as caught:
+        TransmissionCurve.read(tmp_path / "a.txt", **options)
+    assert "a.txt" in str(caught.value)
+
+
+def test_percent_and_clip_make_a_measured_curve_usable(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("# nm\n500 -0.1\n600 100.4\n700 50\n")
+    curve = TransmissionCurve.read(tmp_path / "a.txt", percent=True, clip=True)
+    np.testing.assert_allclose(curve.throughput, [0.0, 1.0, 0.5])
+    with pytest.raises(InvalidInputError, match="no such file"):
+        TransmissionCurve.read(tmp_path / "b.txt")
+
+
+def test_a_table_with_a_column_for_each_detector_gives_all_of_them(tmp_path: Path) -> None:
+    per_detector = np.array([[0.1, 0.3], [0.2, 0.4]], np.float32)
+    table = Table(
+        {"lambda": [5000.0, 6000.0], "throughput_avg": [0.2, 0.3], "throughput_ccd": per_detector},
+    )
+    table.write(tmp_path / "a.fits")
+    curves = read_detector_curves(tmp_path / "a.fits")
+    assert list(curves) == [1, 2]
+    np.testing.assert_allclose(curves[2].throughput, [0.3, 0.4])
+    np.testing.assert_allclose(TransmissionCurve.read(tmp_path / "a.fits").throughput, [0.2, 0.3])
+    with pytest.raises(InvalidInputError, match="has detectors 1 to 2, not 3"):
+        TransmissionCurve.read(tmp_path / "a.fits", detector=3)
+    fits.PrimaryHDU().writeto(tmp_path / "b.fits")
+    with pytest.raises(InvalidInputError, match="has no table"):
+        TransmissionCurve.read(tmp_path / "b.fits")
