@@ -29,7 +29,9 @@ def test_afw_files_are_read_with_their_products_and_radii(testdata: Path) -> Non
     outside = (red.wavelength < 5250) | (red.wavelength > 7200)
     assert red.throughput[:, inside].min() > 0.7
     assert red.throughput[:, outside].max() < 0.1
-    assert red.sample([6200.0], x_mm=100.0, pixel_size_mm=0.015) == pytest.approx([0.9235], abs=0.02)
+    tenth = np.interp(6200.0, red.wavelength, red.throughput[10])
+    assert red.radii[10] * 0.015 == pytest.approx(100.0)
+    assert red.sample([6200.0], x_mm=100.0, pixel_size_mm=0.015) == pytest.approx([tenth])
 
 
 def test_text_and_tables_of_detectors_are_read(testdata: Path) -> None:
