@@ -1,5 +1,6 @@
 import logging
 
+import lsst.sphgeom
 import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
@@ -81,6 +82,42 @@ def test_shards_give_the_bytes_of_the_file_they_were_made_from(tmp_path, wcs, st
     load(source, wcs)
     assert {handle.n_reads for handle in handles} == {1}
     assert (source.bands, source.has_proper_motion, source.lacks_epoch) == (["r"], True, False)
+
+
+class Around:
+    """A region with a bounding circle."""
+
+    def __init__(self, table):
+        self._center = np.array([np.mean(table["coord_ra"]), np.mean(table["coord_dec"])])
+        offsets = np.stack([table["coord_ra"], table["coord_dec"]]).T - self._center
+        self._radius = float(np.linalg.norm(offsets, axis=1).max())
+
+    def getBoundingCircle(self):
+        return lsst.sphgeom.Circle(
+            lsst.sphgeom.UnitVector3d(lsst.sphgeom.LonLat.fromRadians(*self._center)),
+            lsst.sphgeom.Angle(self._radius),
+        )
+
+
+def test_of_shards_with_regions_those_near_a_circle_are_read_and_others_forgotten(stars):
+    shards = divided(stars)
+    handles = [Handle(shard) for shard in shards]
+    source = ReferenceShards("stars", handles, [Around(shard) for shard in shards])
+    everything = ReferenceShards("stars", [lambda: stars])
+    for shard in shards:
+        middle, before = Around(shard)._center, [handle.n_reads for handle in handles]
+        found = source.load_circle(*middle, np.deg2rad(0.05))
+        expected = everything.load_circle(*middle, np.deg2rad(0.05))
+        assert found["id"].tolist() == expected["id"].tolist() != []
+        assert sum(handle.n_reads for handle in handles) - sum(before) < len(shards)
+    reads = handles[1].n_reads
+    for k in (1, len(shards) - 1, 1):  # read again after it was forgotten
+        source.load_circle(*Around(shards[k])._center, np.deg2rad(0.001))
+    assert handles[1].n_reads > reads
+    assert handles[0].n_reads == 1  # tells which columns there are
+    assert len(source.load_circle(0.0, 0.0, 0.01)["id"]) == 0
+    with pytest.raises(ValueError, match="regions"):
+        ReferenceShards("stars", handles, [])
 
 
 def test_the_order_of_shards_and_rows_does_not_matter(wcs, stars):

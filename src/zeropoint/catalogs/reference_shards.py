@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from zeropoint.catalogs.reference_rows import (
     describe_coverage,
     standard_positions,
 )
+from zeropoint.catalogs.references import SkyRegion, bounding_circle
+from zeropoint.datamodel.wcs import angular_separation
 from zeropoint.errors import InvalidInputError
 
 __all__ = ["DeferredTable", "ReferenceShards"]
@@ -44,6 +46,10 @@ class ReferenceShards(ReferenceRows):
         Callables, or handles with ``get()``, that return an astropy Table each: standard columns with units as
         `zeropoint.butler.refcats.ingest_references` writes them, or Rubin's format versions 0 to 2 (fluxes without
         a unit are in Jy if the table's meta lacks ``REFCAT_FORMAT_VERSION``, as Rubin reads them).
+    regions
+        Where each shard lies.  Then a circle reads only the shards that it touches, and those of earlier circles that
+        it does not touch are forgotten, so that a whole survey can be gone through; None: all shards are read, and
+        kept.
 
     Raises
     ------
@@ -51,7 +57,12 @@ class ReferenceShards(ReferenceRows):
         If there is no shard at all.
     """
 
-    def __init__(self, name: str, shards: Iterable[Callable[[], Table] | DeferredTable]) -> None:
+    def __init__(
+        self,
+        name: str,
+        shards: Iterable[Callable[[], Table] | DeferredTable],
+        regions: Sequence[SkyRegion] | None = None,
+    ) -> None:
         self._readers = [shard if callable(shard) else shard.get for shard in shards]
         super().__init__(name, Path(f"{len(self._readers)} shards"))
         if not self._readers:
@@ -59,6 +70,10 @@ class ReferenceShards(ReferenceRows):
                 f"Reference catalogue {name} has no shard where the image lies; ingest a catalogue that covers it."
             )
         self._tables: dict[int, tuple[RawTable, ColumnMap]] = {}
+        circles = None if regions is None else [bounding_circle(region) for region in regions]
+        if circles is not None and len(circles) != len(self._readers):
+            raise ValueError(f"{len(self._readers)} shards have {len(circles)} regions")
+        self._circles = None if circles is None else np.array(circles).T
 
     @property
     def column_map(self) -> ColumnMap:
@@ -66,8 +81,15 @@ class ReferenceShards(ReferenceRows):
         return self._table(0)[1]
 
     def tables_in(self, ra: float, dec: float, radius: float) -> list[tuple[RawTable, ColumnMap]]:
-        """Return all shards with their maps: those given are those that touch the image."""
-        return [self._table(k) for k in range(len(self._readers))]
+        """Return the shards that touch the circle, with their maps; without regions all, which touch the image."""
+        if self._circles is None:
+            return [self._table(k) for k in range(len(self._readers))]
+        shard_ra, shard_dec, shard_radius = self._circles
+        touched = angular_separation(shard_ra, shard_dec, ra, dec) <= shard_radius + radius
+        shards = [int(k) for k in np.flatnonzero(touched)]
+        for k in set(self._tables) - {0, *shards}:  # the first one says which columns there are
+            del self._tables[k]
+        return [self._table(k) for k in shards]
 
     def coverage(self, ra: float, dec: float) -> str:
         """Return a sentence on where the catalogue lies and how far that is from a position (radians)."""

@@ -25,6 +25,7 @@ __all__ = [
     "ReferenceObjectLoader",
     "ReferenceSource",
     "SkyRegion",
+    "bounding_circle",
     "source_density_deg2",
 ]
 
@@ -348,7 +349,7 @@ class ReferenceObjectLoader:
     def _circle(self, wcs: SkyWcs, shape: tuple[int, int]) -> tuple[float, float, float]:
         """Return center and radius (radians) of a circle around the region, or the box with its margin."""
         if self.region is not None:
-            return _bounding_circle(self.region)
+            return bounding_circle(self.region)
         height, width = shape
         margin = self.config.pixelMargin + _EDGE_PIXELS
         ra, dec = wcs.pixel_to_sky(x=0.5 * (width - 1), y=0.5 * (height - 1))
@@ -422,7 +423,7 @@ def source_density_deg2(catalog: ReferenceCatalog, wcs: SkyWcs, shape: tuple[int
     return float(np.count_nonzero(distance < radius) / (np.pi * np.rad2deg(radius) ** 2))
 
 
-def _bounding_circle(region: SkyRegion) -> tuple[float, float, float]:
+def bounding_circle(region: SkyRegion) -> tuple[float, float, float]:
     """Return center and radius (radians) of a circle around a region, a little larger for safety."""
     circle = region.getBoundingCircle()
     x, y, z = (float(value) for value in circle.getCenter())

@@ -13,8 +13,9 @@ from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.reference_rows import ReferenceRows
 from zeropoint.catalogs.reference_shards import DeferredTable, ReferenceShards
 from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
+from zeropoint.errors import NoReferenceSourcesError
 
-__all__ = ["ReferenceInput", "reference_catalog"]
+__all__ = ["ReferenceInput", "reference_catalog", "survey_references"]
 
 
 def reference_catalog(doc: str, name: str) -> cT.PrerequisiteInput:
@@ -105,3 +106,30 @@ class ReferenceInput:
         if name not in self._sources:
             self._sources[name] = ReferenceShards(name, shards)
         return ReferenceObjectLoader(self._sources[name], config)
+
+
+def survey_references(name: str, shards: Sequence[Any]) -> ReferenceObjectLoader:
+    """Return a loader of the shards around many visits, of which only those near a place are in memory at a time.
+
+    Parameters
+    ----------
+    name
+        Dataset type of the catalogue.
+    shards
+        Deferred datasets.
+
+    Raises
+    ------
+    NoReferenceSourcesError
+        If there is no shard.
+    """
+    if not shards:
+        raise NoReferenceSourcesError(
+            f"No shard of the reference catalogue {name} overlaps the visits.  Ingest a catalogue that covers them, name "
+            "it with the task's connections, or set doReferenceMatches=False.",
+            n_objects=0,
+            n_with_flux=0,
+        )
+    regions = [getattr(shard.dataId, "region", None) for shard in shards]
+    known = None if any(region is None for region in regions) else regions
+    return ReferenceObjectLoader(ReferenceShards(name, shards, known))
