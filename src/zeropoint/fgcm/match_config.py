@@ -81,8 +81,18 @@ class StarMatchingConfig(pexConfig.Config):
     )
 
     def validate(self) -> None:
-        """Check that there are primary bands, that names occur once, and that the radii are in order."""
+        """Check each field, and how they go together."""
         super().validate()
+        self.check_matching()
+
+    def check_matching(self) -> None:
+        """Check that there are primary bands, that names occur once, and that the radii are in order.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If not; the message names the field.
+        """
         cls = type(self)
         if not self.primaryBands:
             raise pexConfig.FieldValidationError(

@@ -155,6 +155,8 @@ def match_stars(
 
     Raises
     ------
+    lsst.pex.config.FieldValidationError
+        If there is no primary band, or fields contradict each other.
     InvalidInputError
         If a primary or required band is not among ``bands``, or there are too many observations for an index of 4 bytes.
     NoUniqueStarsError
@@ -170,7 +172,7 @@ def match_stars(
     their rows.  With ``matcher="fgcm"`` candidates, their order and numbers are those of the fgcm package before its own
     cuts, and several observations of a visit all count.
     """
-    config.validate()
+    config.check_matching()
     _require_bands(config, bands)
     if len(ra) > np.iinfo(np.int32).max:
         raise InvalidInputError(
@@ -306,8 +308,8 @@ def _judge(
         is_dropped = members.is_second
         blended = _duplicate_fraction(members, n_bands, len(stars)) > config.max_duplicate_fraction
         fate[blended & (fate == _KEPT)] = _BLENDED
-    counts = np.bincount(members.label[~is_dropped], minlength=len(stars) * n_bands)
-    counts = counts.reshape(len(stars), n_bands)
+    per_label = np.bincount(members.label[~is_dropped], minlength=len(stars) * n_bands)
+    counts = per_label.reshape(len(stars), n_bands)
     fate[(counts.sum(axis=1) == 0) & (fate == _KEPT)] = _NO_OBSERVATION  # the mean may have none nearby
     for name in config.requiredBands:
         few = counts[:, list(bands).index(name)] < config.minPerBand
