@@ -1,0 +1,79 @@
+"""Curves of growth: ln(depth) as a cubic spline of ln(amount), straight beyond its ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["N_COEFFICIENTS", "WATER_RANGE_MM", "growth_basis", "growth_coefficients"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Amounts of water (PWV times secant, mm) between which the curves were fitted.
+WATER_RANGE_MM = (0.1, 43.0)
+_N_INTERVALS = 6
+#: Coefficients of one curve.
+N_COEFFICIENTS = _N_INTERVALS + 3
+_LOW, _HIGH = np.log(WATER_RANGE_MM)
+KNOT_STEP = float(_HIGH - _LOW) / _N_INTERVALS
+#: Slopes d ln(depth) / d ln(amount) allowed beyond the fitted range: isolated saturated lines, and weak ones.
+_STRONG, _WEAK = 0.5, 1.0
+
+
+def growth_basis(log_amount: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Evaluate the basis in which every curve is a linear combination.
+
+    Parameters
+    ----------
+    log_amount
+        ln(amount / mm), shape (n,).
+
+    Returns
+    -------
+    value, slope
+        Basis functions and their derivatives with respect to ln(amount), shape (n, N_COEFFICIENTS + 2).  The last two
+        columns carry the distances beyond the lower and the upper end.
+
+    Notes
+    -----
+    Uniform cubic B-splines: where the coefficients rise, the curve rises, and the slope of the curve lies between
+    the smallest and the largest slope of its coefficients.
+    """
+    log_amount = np.asarray(log_amount, dtype=np.float64)
+    inside = np.clip(log_amount, _LOW, _HIGH)
+    position = (inside - _LOW) / KNOT_STEP
+    first = np.clip(position.astype(np.int64), 0, _N_INTERVALS - 1)
+    t = (position - first)[:, None]
+    weights = np.hstack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
+    slopes = np.hstack([-((1 - t) ** 2), 3 * t**2 - 4 * t, -3 * t**2 + 2 * t + 1, t**2]) / (2 * KNOT_STEP)
+    beyond = log_amount != inside
+    slopes[beyond] = 0.0
+    value = np.zeros((log_amount.size, N_COEFFICIENTS + 2))
+    slope = np.zeros_like(value)
+    columns = first[:, None] + np.arange(4)
+    np.put_along_axis(value, columns, weights, axis=1)
+    np.put_along_axis(slope, columns, slopes, axis=1)
+    value[:, -2] = np.minimum(log_amount - _LOW, 0.0)
+    value[:, -1] = np.maximum(log_amount - _HIGH, 0.0)
+    slope[:, -2] = log_amount < _LOW
+    slope[:, -1] = log_amount > _HIGH
+    return value, slope
+
+
+def growth_coefficients(coefficients: FloatArray) -> FloatArray:
+    """Append the slopes beyond both ends to the coefficients of curves.
+
+    Parameters
+    ----------
+    coefficients
+        Shape (N_COEFFICIENTS, n_wavelength).
+
+    Returns
+    -------
+    extended
+        Shape (N_COEFFICIENTS + 2, n_wavelength): with the slope at each end, held between 1/2 (isolated saturated
+        lines) and 1 (weak lines).
+    """
+    lower = (coefficients[2] - coefficients[0]) / (2 * KNOT_STEP)
+    upper = (coefficients[-1] - coefficients[-3]) / (2 * KNOT_STEP)
+    return np.vstack([coefficients, np.clip([lower, upper], _STRONG, _WEAK)])
