@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.atmosphere import AtmosphereParameters
+from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.lut import LUT_TYPES
 from zeropoint.fgcm.lut_grid import AXES, LutGrid
 from zeropoint.fgcm.passbands import StandardPassbands
-from zeropoint.fgcm.quadrature import AtmosphereModel, PassbandMoments, parameter_blocks
+from zeropoint.fgcm.quadrature import PassbandMoments, parameter_blocks
 
 __all__ = ["fill_tables", "table_shape"]
 
@@ -35,7 +35,7 @@ def fill_tables(
     out: np.ndarray,
     grid: LutGrid,
     passbands: StandardPassbands,
-    atmosphere: AtmosphereModel,
+    atmosphere: Atmosphere,
     pmb: float,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
@@ -122,7 +122,7 @@ def _groups(passbands: StandardPassbands) -> Iterator[list[int]]:
 def _integrate(
     slab: _Slab,
     moments: Sequence[PassbandMoments],
-    atmosphere: AtmosphereModel,
+    atmosphere: Atmosphere,
     ln_pwv: float,
     pmb: float,
 ) -> FloatArray:
@@ -144,7 +144,9 @@ def _integrate(
         transmission = atmosphere.transmission(block)
         where = tuple(index[rows] for index in slab.nodes)
         for k, moment in enumerate(moments):
-            values[(slice(None), k, *where)] = moment.integrate(transmission)[:, : rows.stop - rows.start]
+            values[(slice(None), k, *where)] = moment.integrate(transmission[:, moment.support])[
+                :, : rows.stop - rows.start
+            ]
     return values
 
 

@@ -7,20 +7,15 @@ all integrals at once, and the same product with the transmission's derivatives 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from zeropoint.fgcm.atmosphere import AtmosphereParameters
+from zeropoint.fgcm.atmosphere import DERIVATIVES, Atmosphere, AtmosphereParameters
 
 __all__ = [
-    "PARAMETERS",
-    "AtmosphereModel",
     "PassbandIntegrals",
     "PassbandMoments",
     "parameter_blocks",
@@ -30,28 +25,10 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Quantities by which the integrals are derived: logarithms of water vapour (mm) and aerosol depth, ozone (DU), aerosol
-#: slope, secant of the zenith distance, pressure (mb).
-PARAMETERS = ("ln_pwv", "o3", "ln_tau", "alpha", "airmass", "pmb")
-
 _MAGNITUDE = 2.5 / np.log(10.0)
 #: Rows of a block: what fits a processor's cache, and a multiple of every register tile of the matrix product, so that
 #: the sums of an exposure do not depend on its place among others.
 _BLOCK = 192
-
-
-class AtmosphereModel(Protocol):
-    """What the integrals need of an atmosphere."""
-
-    @property
-    def wavelength(self) -> FloatArray:
-        """Wavelengths of the transmission, Angstrom, ascending."""
-
-    def transmission(self, parameters: AtmosphereParameters) -> FloatArray:
-        """Return the transmission, shape (exposures, wavelengths)."""
-
-    def log_derivatives(self, parameters: AtmosphereParameters) -> Mapping[str, FloatArray]:
-        """Return d ln(transmission) / dp for each of `PARAMETERS`, shape (exposures, wavelengths)."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +109,7 @@ def simpson_weights(wavelength: FloatArray) -> FloatArray:
 
 
 def passband_integrals(
-    atmosphere: AtmosphereModel,
+    atmosphere: Atmosphere,
     parameters: AtmosphereParameters,
     throughput: FloatArray,
     lambda_std: float,
@@ -170,17 +147,19 @@ def passband_integrals(
     ValueError
         If the shapes do not agree or a throughput is zero at every wavelength.
     """
-    moments = PassbandMoments.of(
-        np.asarray(atmosphere.wavelength, float), throughput, lambda_std, 3 if second_order else 2, weights
-    )
-    n = len(parameters.airmass)
-    names = PARAMETERS if derivatives else ()
+    wavelength = atmosphere.wavelength
+    moments = PassbandMoments.of(wavelength, throughput, lambda_std, 3 if second_order else 2, weights)
+    in_band = atmosphere.at(wavelength[moments.support])
+    n = len(parameters)
+    names = DERIVATIVES if derivatives else ()
     out = np.empty((1 + len(names), moments.n_moments, n, moments.n_detectors))
     for rows, block in parameter_blocks(parameters):
         n_valid = rows.stop - rows.start
-        transmission = atmosphere.transmission(block)
+        if derivatives:
+            transmission, slopes = in_band.evaluate(block)
+        else:
+            transmission, slopes = in_band.transmission(block), {}
         out[0, :, rows] = moments.integrate(transmission)[:, :n_valid]
-        slopes = atmosphere.log_derivatives(block) if names else {}
         for k, name in enumerate(names, 1):
             out[k, :, rows] = moments.integrate(transmission * slopes[name])[:, :n_valid]
     derived = [{name: out[k, order] for k, name in enumerate(names, 1)} for order in range(moments.n_moments)]
@@ -248,20 +227,18 @@ class PassbandMoments:
         Parameters
         ----------
         transmission
-            Shape (rows, wavelengths); of all wavelengths, not of the support alone.
+            At the wavelengths of the support, shape (rows, wavelengths).
         """
-        product = transmission[:, self.support] @ self.matrix
+        product = transmission @ self.matrix
         return product.reshape(len(transmission), self.n_moments, self.n_detectors).swapaxes(0, 1)
 
 
-def parameter_blocks(parameters: Any) -> Iterator[tuple[slice, Any]]:
+def parameter_blocks(parameters: AtmosphereParameters) -> Iterator[tuple[slice, AtmosphereParameters]]:
     """Yield parts of many exposures: their rows, and their parameters, filled up with the last to a whole block.
 
     Blocks are of one size, so that a matrix product gives an exposure the same sums whatever its place is.
     """
-    fields = {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}
-    n = len(parameters.airmass)
+    n = len(parameters)
     for start in range(0, n, _BLOCK):
         index = np.minimum(np.arange(start, start + _BLOCK), n - 1)
-        block = dataclasses.replace(parameters, **{name: values[index] for name, values in fields.items()})
-        yield slice(start, min(start + _BLOCK, n)), block
+        yield slice(start, min(start + _BLOCK, n)), parameters.rows(index)
