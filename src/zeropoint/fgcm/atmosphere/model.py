@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Heights of sites for which the model is meant, m.
 _ELEVATION_RANGE = (-500.0, 6000.0)
+#: Numbers per block of an evaluation.
+_BLOCK = 1 << 15
 
 
 class Atmosphere:
@@ -263,14 +265,21 @@ class Atmosphere:
         self, parameters: AtmosphereParameters, *, derivatives: bool
     ) -> tuple[FloatArray, Mapping[str, FloatArray]]:
         shape = (len(parameters), self.wavelength.size)
-        total = np.zeros(shape)
+        transmission = np.empty(shape)
         slopes: dict[str, FloatArray] = {name: np.zeros(shape) for name in DERIVATIVES} if derivatives else {}
-        for absorber in self.absorbers.values():
-            depth, changes = absorber.depth(parameters, derivatives=derivatives)
-            total -= depth
-            for name, change in changes.items():
-                slopes[name] -= change
-        return np.exp(total, out=total), slopes
+        # few rows at a time, so that what is in between stays in the processor's cache
+        step = max(1, _BLOCK // shape[1])
+        for start in range(0, shape[0], step):
+            rows = slice(start, start + step)
+            block = parameters.rows(rows)
+            total = np.zeros((len(block), shape[1]))
+            for absorber in self.absorbers.values():
+                depth, changes = absorber.depth(block, derivatives=derivatives)
+                total -= depth
+                for name, change in changes.items():
+                    slopes[name][rows] -= change
+            np.exp(total, out=transmission[rows])
+        return transmission, slopes
 
 
 def _positive(lambda_norm: float) -> float:

@@ -21,7 +21,7 @@ MAX_AIRMASS = 5.0
 _ROUNDING = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class AtmosphereParameters:
     """Parameters of n exposures; given as scalars or arrays, kept as arrays of one shape (n,).
 
@@ -45,10 +45,18 @@ class AtmosphereParameters:
     airmass: FloatArray
     """Secant of the zenith distance."""
 
-    def __post_init__(self) -> None:
-        names = [field.name for field in fields(self)]
-        values = [np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)) for name in names]
-        for name, array in zip(names, np.broadcast_arrays(*values), strict=True):
+    def __init__(
+        self,
+        pmb: npt.ArrayLike,
+        pwv: npt.ArrayLike,
+        o3: npt.ArrayLike,
+        tau: npt.ArrayLike,
+        alpha: npt.ArrayLike,
+        airmass: npt.ArrayLike,
+    ) -> None:
+        given = {"pmb": pmb, "pwv": pwv, "o3": o3, "tau": tau, "alpha": alpha, "airmass": airmass}
+        values = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in given.values()]
+        for name, array in zip(given, np.broadcast_arrays(*values), strict=True):
             if array.ndim != 1:
                 raise ValueError(f"atmosphere parameters are one-dimensional; {name} has shape {array.shape}")
             object.__setattr__(self, name, np.ascontiguousarray(array))

@@ -69,7 +69,8 @@ class TableAxes:
             In the axis' own unit; even in ln for pwv and tau.
         """
         if name == "secant":
-            return np.linspace(*(1.0 / np.cos(np.radians(self.zenith_range))), self.zenith_steps)
+            nearest, farthest = 1.0 / np.cos(np.radians(self.zenith_range))
+            return np.linspace(float(nearest), float(farthest), self.zenith_steps)
         low, high = getattr(self, f"{name}_range")
         steps = getattr(self, f"{name}_steps")
         if name in ("pwv", "tau"):
