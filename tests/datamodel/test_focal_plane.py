@@ -62,7 +62,10 @@ def test_centers_are_where_the_camera_has_them(plane: FocalPlane) -> None:
 
 
 def test_a_table_keeps_the_focal_plane(plane: FocalPlane) -> None:
-    again = FocalPlane.from_table(arrow_to_table(table_to_arrow(plane.to_table())))
+    stored = arrow_to_table(table_to_arrow(plane.to_table()))
+    # the Butler does not give back the metadata of a table
+    stored.meta.clear()
+    again = FocalPlane.from_table(stored)
     assert again.instrument == plane.instrument
     for one, other in zip(plane, again, strict=True):
         for name in ("id", "name", "width", "height", "offset_x", "pixel_scale", "x_mm", "pixel_size"):

@@ -58,13 +58,18 @@ def test_a_table_keeps_the_curve(radial: bool) -> None:
         "pixel" if radial else "mm",
         below=0.5,
         above=0.25,
-        source="here",
     )
-    again = TransmissionCurve.from_table(arrow_to_table(table_to_arrow(curve.to_table())))
-    for name in ("radius_unit", "below", "above", "source"):
-        assert getattr(again, name) == getattr(curve, name)
-    for name in ("wavelength", "throughput", "radii"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(curve, name))
+    table = arrow_to_table(table_to_arrow(curve.to_table()))
+    # the Butler does not give back the metadata of a table
+    table.meta.clear()
+    again = TransmissionCurve.from_table(table)
+    assert again.radius_unit == curve.radius_unit
+    np.testing.assert_array_equal(again.radii, curve.radii)
+    places = [600, 4999.9, 5000, 5300, 6999, 7000, 7000.1, 9000]
+    for radius in (0.0, 2.0):
+        np.testing.assert_allclose(
+            again.sample(places, radius, pixel_size_mm=0.5), curve.sample(places, radius, pixel_size_mm=0.5)
+        )
 
 
 def test_units_of_a_table_count() -> None:

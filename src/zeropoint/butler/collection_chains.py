@@ -10,6 +10,7 @@ __all__ = [
     "REFCATS_CHAIN",
     "SKYMAPS_RUN",
     "add_to_chain",
+    "calib_collection",
     "card_run",
     "defaults_chain",
     "images_run",
@@ -36,6 +37,11 @@ def images_run(instrument: str) -> str:
 def card_run(instrument: str) -> str:
     """Return the run of an instrument's camera card."""
     return f"{instrument}/card"
+
+
+def calib_collection(instrument: str) -> str:
+    """Return the collection of an instrument's calibrations, which are valid for some time or for ever."""
+    return f"{instrument}/calib"
 
 
 def defaults_chain(instrument: str) -> str:

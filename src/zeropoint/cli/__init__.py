@@ -50,6 +50,11 @@ COMMANDS = {
         "ingest_references",
         "Bring a reference catalogue into a repository.",
     ),
+    "ingest-throughputs": (
+        "zeropoint.cli.ingest_throughputs",
+        "ingest_throughputs",
+        "Bring a camera's transmission curves into a repository.",
+    ),
     "make-skymap": ("zeropoint.cli.make_skymap", "make_skymap", "Register a sky map in a repository."),
     "run": (
         "zeropoint.cli.run",

@@ -11,7 +11,14 @@ from zeropoint.cli import COMMANDS
 __all__ = ["BUTLER_COMMANDS", "commands"]
 
 #: Those of our commands that concern a repository alone.
-BUTLER_COMMANDS = ("create-repo", "register-camera", "ingest-images", "ingest-references", "make-skymap")
+BUTLER_COMMANDS = (
+    "create-repo",
+    "register-camera",
+    "ingest-images",
+    "ingest-references",
+    "ingest-throughputs",
+    "make-skymap",
+)
 
 
 def commands() -> list[click.Command]:

@@ -24,6 +24,7 @@ __all__ = ["DetectorGeometry", "FocalPlane"]
 FloatArray = npt.NDArray[np.float64]
 
 _DESCRIPTIONS = {
+    "instrument": (None, "Name of the camera"),
     "detector": (None, "Detector"),
     "name": (None, "Name of the detector"),
     "x0": ("pixel", "First column of its box"),
@@ -253,28 +254,27 @@ class FocalPlane:
 
     def to_table(self) -> Table:
         """Return one row for each detector."""
-        shape = np.max([each.area.coefficients.shape for each in self.detectors], axis=0)
-        areas = np.zeros((len(self), *shape))
+        side = max(n for each in self.detectors for n in each.area.coefficients.shape)
+        areas = np.zeros((len(self), side, side))
         for k, each in enumerate(self.detectors):
             ny, nx = each.area.coefficients.shape
             areas[k, :ny, :nx] = each.area.coefficients
         values: dict[str, Any] = {
+            "instrument": np.full(len(self), self.instrument),
             "detector": self.ids,
             "area": areas.reshape(len(self), -1),
             **{
                 name: np.array([getattr(each, name) for each in self.detectors])
                 for name in _DESCRIPTIONS
-                if name not in ("detector", "area")
+                if name not in ("instrument", "detector", "area")
             },
         }
-        table = Table(
+        return Table(
             {
                 name: Column(values[name], unit=unit, description=text)
                 for name, (unit, text) in _DESCRIPTIONS.items()
             }
         )
-        table.meta.update({"instrument": self.instrument, "area_shape": [int(n) for n in shape]})
-        return table
 
     @classmethod
     def from_table(cls, table: Table) -> FocalPlane:
@@ -288,22 +288,20 @@ class FocalPlane:
         missing = [name for name in _DESCRIPTIONS if name not in table.colnames]
         if missing:
             raise InvalidInputError(f"this is no focal plane: it has no column {', '.join(missing)}.")
-        size = np.asarray(table["area"]).shape[1]
-        side = round(size**0.5)
-        shape = tuple(table.meta.get("area_shape", (side, side)))
-        return cls(
-            str(table.meta.get("instrument", "")),
-            tuple(_of_row(dict(zip(row.colnames, row)), shape) for row in table),
-        )
+        rows = [dict(zip(row.colnames, row)) for row in table]
+        return cls(str(rows[0]["instrument"]) if rows else "", tuple(_of_row(row) for row in rows))
 
 
-def _of_row(row: Mapping[str, Any], shape: tuple[int, ...]) -> DetectorGeometry:
-    values: dict[str, Any] = {name: row[name] for name in _DESCRIPTIONS if name not in ("detector", "area")}
+def _of_row(row: Mapping[str, Any]) -> DetectorGeometry:
+    values: dict[str, Any] = {
+        name: row[name] for name in _DESCRIPTIONS if name not in ("instrument", "detector", "area")
+    }
     whole = ("x0", "y0", "width", "height")
     for name in values:
         values[name] = (
             str(values[name]) if name == "name" else (int if name in whole else float)(values[name])
         )
-    coefficients = np.asarray(row["area"], np.float64).reshape(shape)
-    area = ChebyshevPolynomial(values["width"], values["height"], coefficients)
+    coefficients = np.asarray(row["area"], np.float64)
+    side = round(coefficients.size**0.5)
+    area = ChebyshevPolynomial(values["width"], values["height"], coefficients.reshape(side, side))
     return DetectorGeometry(id=int(row["detector"]), area=area, **values)

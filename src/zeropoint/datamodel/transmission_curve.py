@@ -21,7 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Wavelengths, Angstrom, that a curve of visible or near infrared light can have.
 _PLAUSIBLE = (500.0, 300_000.0)
-_RADIUS_UNITS = ("mm", "pixel")
+#: Angstrom over which a table steps to the throughput outside of the wavelengths.
+_EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ class TransmissionCurve:
         if not start < stop:
             raise InvalidInputError(f"{name}: must begin before it ends.")
         return cls(np.array([start, stop]), np.full(2, throughput), source=name)
+
+    @classmethod
+    def constant(cls, throughput: float, *, source: str = "") -> TransmissionCurve:
+        """Return a curve that is the same at all wavelengths."""
+        name = source or f"constant {throughput:g}"
+        return cls(
+            np.array([1000.0, 30000.0]),
+            np.full(2, throughput),
+            below=throughput,
+            above=throughput,
+            source=name,
+        )
 
     @classmethod
     def product(cls, curves: Sequence[TransmissionCurve], *, source: str = "") -> TransmissionCurve:
@@ -186,21 +199,31 @@ class TransmissionCurve:
         )
 
     def to_table(self) -> Table:
-        """Return wavelength and throughput as a table, with what else there is in its metadata.
+        """Return wavelength and throughput as a table that says all by its columns.
 
-        The throughput of a curve with radii is two-dimensional: one number for each radius.
+        Where the throughput is not zero outside of the wavelengths, rows for all wavelengths that light can have say so.  A
+        curve with radii has two-dimensional columns ``radius`` and ``throughput``: a number for each radius.
         """
+        wavelength, rows = self.wavelength, np.atleast_2d(self.throughput)
+        if self.below:
+            wavelength = np.append([_PLAUSIBLE[0], wavelength[0] - _EDGE], wavelength)
+            rows = np.append(np.full((len(rows), 2), self.below), rows, axis=1)
+        if self.above:
+            wavelength = np.append(wavelength, [wavelength[-1] + _EDGE, _PLAUSIBLE[1]])
+            rows = np.append(rows, np.full((len(rows), 2), self.above), axis=1)
+        values = rows[0] if self.radii is None else np.ascontiguousarray(rows.T)
         table = Table(
             {
-                "wavelength": Column(self.wavelength, unit="Angstrom", description="Wavelength"),
-                "throughput": Column(
-                    np.ascontiguousarray(self.throughput.T), description="Fraction of light that passes"
-                ),
+                "wavelength": Column(wavelength, unit="Angstrom", description="Wavelength"),
+                "throughput": Column(values, description="Fraction of light that passes"),
             }
         )
-        table.meta.update({"below": self.below, "above": self.above, "source": self.source})
         if self.radii is not None:
-            table.meta.update({"radii": self.radii.tolist(), "radius_unit": self.radius_unit})
+            table["radius"] = Column(
+                np.tile(self.radii, (wavelength.size, 1)),
+                unit=self.radius_unit,
+                description="Distance from the optical axis in the focal plane",
+            )
         return table
 
     @classmethod
@@ -229,7 +252,7 @@ class TransmissionCurve:
         InvalidInputError
             If a column is missing, a unit is not one of length, or the curve is impossible.
         """
-        name = source or str(table.meta.get("source") or "transmission table")
+        name = source or "transmission table"
         missing = [key for key in ("wavelength", "throughput") if key not in table.colnames]
         if missing:
             raise InvalidInputError(
@@ -237,17 +260,15 @@ class TransmissionCurve:
             )
         unit = str(table["wavelength"].unit or wavelength_unit or "Angstrom")
         wavelength = np.asarray(table["wavelength"], np.float64) * _angstroms(unit, name)
-        radii = table.meta.get("radii")
+        radial = "radius" in table.colnames
         throughput = np.asarray(table["throughput"], np.float64).T
         if percent or table["throughput"].unit == units.percent:
             throughput = throughput / 100.0
         return cls(
             wavelength,
             np.clip(throughput, 0.0, 1.0) if clip else throughput,
-            None if radii is None else np.asarray(radii, np.float64),
-            str(table.meta.get("radius_unit", "mm")),
-            below=float(table.meta.get("below", 0.0)),
-            above=float(table.meta.get("above", 0.0)),
+            np.asarray(table["radius"], np.float64)[0] if radial else None,
+            _radius_unit(table, name) if radial else "mm",
             source=name,
         )
 
@@ -266,10 +287,20 @@ class TransmissionCurve:
                     f"{self.source}: {self.throughput.shape} throughputs for {self.radii.size} radii and {n[0]} "
                     "wavelengths; two radii at least."
                 )
-            if self.radius_unit not in _RADIUS_UNITS:
+            if self.radius_unit not in ("mm", "pixel"):
                 raise InvalidInputError(
                     f"{self.source}: radii in {self.radius_unit!r}; give them in mm or pixel."
                 )
+
+
+def _radius_unit(table: Table, source: str) -> str:
+    """Return the unit of the radii of a table."""
+    unit = str(table["radius"].unit or "")
+    if unit in ("pix", "pixel"):
+        return "pixel"
+    if unit != "mm":
+        raise InvalidInputError(f"{source}: radii in {unit or 'no unit'!r}; give them in mm or pixel.")
+    return unit
 
 
 def _angstroms(unit: str, source: str) -> float:

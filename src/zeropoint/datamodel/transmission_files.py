@@ -282,9 +282,7 @@ class _Archive:
         )
 
     def _identity(self, row: Any) -> TransmissionCurve:
-        return TransmissionCurve(
-            np.array([1000.0, 30000.0]), np.ones(2), below=1.0, above=1.0, source=self.source
-        )
+        return TransmissionCurve.constant(1.0, source=self.source)
 
 
 def _native(values: Any) -> FloatArray:

@@ -100,6 +100,10 @@ CARD_KEYS: dict[str, CardKey] = {
     "date": CardKey("when", "mapping", ("value", "format", "scale", "at", "utc_offset_hours"), ("value",)),
     "filter": CardKey("physical filter"),
     "bands": CardKey("physical filter -> band of the reference catalogue", "table"),
+    "passbands": CardKey(
+        "physical filter -> [first, last] wavelength in Angstrom, and perhaps throughput, where no curves are known",
+        "table",
+    ),
     "airmass": CardKey("airmass"),
     "object": CardKey("object name"),
     "visit": CardKey("visit number, or {date: seconds}; default: a hash of the pixels"),
@@ -216,6 +220,10 @@ def _check_details(data: dict[str, Any], source: str) -> None:
         _fail(source, f"detector.center_mm must be [x, y] in the focal plane, not {center!r}")
     for amplifier in _mapping(data, "detector").get("amplifiers") or ():
         _check_amplifier(amplifier, source)
+    for name, limits in _mapping(data, "passbands").items():
+        numbers = isinstance(limits, list) and all(isinstance(v, int | float) for v in limits)
+        if not (numbers and len(limits) in (2, 3) and limits[0] < limits[1]):
+            _fail(source, f"passbands.{name} must be [first, last] wavelength in Angstrom, not {limits!r}")
     for name, limit in _mapping(data, "ids").items():
         if not (isinstance(limit, int) and limit > 0):
             _fail(source, f"ids.{name} must be a positive integer, not {limit!r}")
