@@ -214,13 +214,13 @@ def _apply_areas(
 ) -> None:
     """Add the relative areas of pixels to the columns and, if wanted, correct magnitudes for them, in place."""
     area = focal_plane.relative_area(columns["ccd"], columns["x"], columns["y"])
-    if len(area) and not (area > 0).all():
-        detector = columns["ccd"][~(area > 0)][0]
-        raise InvalidInputError(
-            f"The relative pixel area of detector {detector} is not positive everywhere; set doApplyWcsJacobian=False, or "
-            "correct the camera model."
-        )
     if config.doApplyWcsJacobian:
+        if len(area) and not (area > 0).all():
+            detector = columns["ccd"][~(area > 0)][0]
+            raise InvalidInputError(
+                f"The relative pixel area of detector {detector} is not positive everywhere; set doApplyWcsJacobian=False, "
+                "or correct the camera model."
+            )
         columns["instMag"] = (columns["instMag"] + area_correction(area)).astype(np.float32)
     columns["jacobian"] = area.astype(np.float32)
 

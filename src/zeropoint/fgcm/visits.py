@@ -21,6 +21,7 @@ __all__ = [
     "NO_VALUE",
     "FoundVisits",
     "VisitCatalog",
+    "account_for",
     "describe_visits",
     "find_visits",
     "make_visit_catalog",
@@ -202,8 +203,47 @@ def _band(facts: VisitFacts, config: FgcmBuildStarsConfigBase) -> str:
     return str(mapped.get(facts.physical_filter, "")) if mapped else facts.band
 
 
+def account_for(found: FoundVisits) -> Accounting:
+    """Return the number of visits found, left out and used, and warn of those left out.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no visit that can be used.
+    """
+    reasons = Counter(found.rejected.values())
+    for reason in sorted(reasons):
+        visits = [visit for visit, why in found.rejected.items() if why == reason]
+        shown = ", ".join(map(str, visits[:8])) + (", ..." if len(visits) > 8 else "")
+        _log.warning("%d visits are left out (%s): %s.", len(visits), reason, shown)
+    facts = list(found.facts.values())
+    noted = {
+        "no_time": _unknown(facts, "mjd"),
+        "no_hour_angle": _unknown(facts, "hour_angle"),
+        "no_rotation": _unknown(facts, "rotation"),
+        "no_pressure": _unknown(facts, "pressure"),
+        "no_airmass": _unknown(facts, "airmass"),
+        "no_pointing": _unknown(facts, "ra"),
+        "pointing_from_detectors": sum(each.is_centered_on_detectors for each in facts),
+    }
+    accounting = Accounting()
+    accounting.add(
+        "visits", read=len(facts) + len(found.rejected), kept=len(facts), rejected=reasons, noted=noted
+    )
+    if not facts:
+        raise InvalidInputError(
+            f"No visit can be used: {accounting.lines()[0]}. "
+            + (
+                "Is physicalFilterMap that of this camera?"
+                if reasons["no_band"]
+                else "Are the visit summaries there?"
+            )
+        )
+    return accounting
+
+
 def make_visit_catalog(
-    found: FoundVisits, focal_plane: FocalPlane, config: FgcmBuildStarsConfigBase
+    found: FoundVisits, focal_plane: FocalPlane, config: FgcmBuildStarsConfigBase, accounting: Accounting
 ) -> VisitCatalog:
     """Return the table of the visits that can be used.
 
@@ -216,13 +256,14 @@ def make_visit_catalog(
         none.
     config
         Filters and bands.
+    accounting
+        Of the visits, from `account_for`.
 
     Raises
     ------
     InvalidInputError
-        If there is no visit that can be used, or a filter has different bands in different visits.
+        If a filter has different bands in different visits.
     """
-    accounting = _account(found)
     facts = list(found.facts.values())
     detectors = focal_plane.ids
     n, n_detectors = len(facts), len(detectors)
@@ -277,39 +318,6 @@ def describe_visits(values: Mapping[str, np.ndarray]) -> Table:
     return Table(
         [Column(values[name], name, unit=unit, description=text) for name, (unit, text) in _COLUMNS.items()]
     )
-
-
-def _account(found: FoundVisits) -> Accounting:
-    """Count the visits, and warn of those left out."""
-    reasons = Counter(found.rejected.values())
-    for reason in sorted(reasons):
-        visits = [visit for visit, why in found.rejected.items() if why == reason]
-        shown = ", ".join(map(str, visits[:8])) + (", ..." if len(visits) > 8 else "")
-        _log.warning("%d visits are left out (%s): %s.", len(visits), reason, shown)
-    facts = list(found.facts.values())
-    noted = {
-        "no_time": _unknown(facts, "mjd"),
-        "no_hour_angle": _unknown(facts, "hour_angle"),
-        "no_rotation": _unknown(facts, "rotation"),
-        "no_pressure": _unknown(facts, "pressure"),
-        "no_airmass": _unknown(facts, "airmass"),
-        "no_pointing": _unknown(facts, "ra"),
-        "pointing_from_detectors": sum(each.is_centered_on_detectors for each in facts),
-    }
-    accounting = Accounting()
-    accounting.add(
-        "visits", read=len(facts) + len(found.rejected), kept=len(facts), rejected=reasons, noted=noted
-    )
-    if not facts:
-        raise InvalidInputError(
-            f"No visit can be used: {accounting.lines()[0]}. "
-            + (
-                "Is physicalFilterMap that of this camera?"
-                if reasons["no_band"]
-                else "Are the visit summaries there?"
-            )
-        )
-    return accounting
 
 
 def _unknown(facts: Iterable[VisitFacts], name: str) -> int:
