@@ -15,7 +15,13 @@ from zeropoint.datamodel.arrow import arrow_to_table
 from zeropoint.datamodel.catalog import column
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["ConcatenatedStars", "concat_isolated_star_cats"]
+__all__ = [
+    "ConcatenatedStars",
+    "check_belong_together",
+    "check_unique_stars",
+    "concat_isolated_star_cats",
+    "read_tract_stars",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +114,7 @@ def concat_isolated_star_cats(
     without_band: list[int] = []
     n_stars = n_sources = 0
     for tract in sorted(star_cats):
-        stars = _stars(star_cats[tract], tract, sky_maps)
+        stars = read_tract_stars(star_cats[tract], tract, sky_maps)
         if not _has_band(stars, band, tract):
             without_band.append(tract)
             skipped[tract] = f"it was associated without the band {band} (band_order)"
@@ -129,15 +135,30 @@ def concat_isolated_star_cats(
     if not parts:
         return None
     stars, sources = (vstack([part[k] for part in parts], metadata_conflicts="silent") for k in (0, 1))
-    _unique_ids(stars)
+    check_unique_stars(stars)
     _log.info(
         "%d isolated stars and %d sources in %s from %d tracts.", len(stars), len(sources), band, len(tracts)
     )
     return ConcatenatedStars(stars, sources, tuple(tracts), skipped)
 
 
-def _stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
-    """Return a tract's stars as a table of its own, checked against the tract and the other tracts' sky map."""
+def read_tract_stars(table: AnyTable, tract: int, sky_maps: dict[str, int]) -> Table:
+    """Return a tract's stars as a table of its own, checked against the tract and the other tracts' sky map.
+
+    Parameters
+    ----------
+    table
+        The tract's stars, with all columns.
+    tract
+        Its number.
+    sky_maps
+        Sky map -> a tract associated with it; that of this tract is added, in place.
+
+    Raises
+    ------
+    InvalidInputError
+        If a column is missing, or the table is of another tract or sky map.
+    """
     origin = f"The table of isolated stars of tract {tract}"
     if not isinstance(table, Table):
         table = arrow_to_table(read_columns(table, table.column_names, origin))
@@ -214,7 +235,7 @@ def _one_tract(
     sources = Table({id_column: column(table, id_column)})
     for name, dtype in wanted.items():
         sources[name] = integer_column(table, name, dtype, origin)
-    _belong_together(stars, sources["obj_index"], tract)
+    check_belong_together(stars, sources["obj_index"], tract)
     if visit is not None:
         sources = sources[sources["visit"] == visit]
         if len(sources) == 0:
@@ -241,8 +262,23 @@ def _one_tract(
     return stars, sources
 
 
-def _belong_together(stars: Table, obj_index: np.ndarray, tract: int) -> None:
-    """Check that the sources point to the stars of the table beside them, as often as it says."""
+def check_belong_together(stars: Table, obj_index: np.ndarray, tract: int) -> None:
+    """Check that the sources point to the stars of the table beside them, as often as it says.
+
+    Parameters
+    ----------
+    stars
+        Stars of a tract, with ``nsource``.
+    obj_index : int, shape (n_sources,)
+        Row of each source's star.
+    tract
+        The tract, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If they do not.
+    """
     counts = np.asarray(stars["nsource"])
     fits = len(obj_index) == 0 or (obj_index.min() >= 0 and obj_index.max() < len(stars))
     if not fits or not np.array_equal(np.bincount(obj_index, minlength=len(stars)), counts):
@@ -275,8 +311,19 @@ def _set_index(stars: Table, obj_index: np.ndarray, old_first: np.ndarray, band:
         stars[name] = np.where(there, value, -1).astype(np.int32)
 
 
-def _unique_ids(stars: Table) -> None:
-    """Check that no star occurs in two tracts, as it does where their tables are from maps of different length."""
+def check_unique_stars(stars: Table) -> None:
+    """Check that no star occurs in two tracts, as it does where their tables are from maps of different length.
+
+    Parameters
+    ----------
+    stars
+        Stars of all tracts, with ``isolated_star_id``.
+
+    Raises
+    ------
+    InvalidInputError
+        If one does.
+    """
     ids, counts = np.unique(np.asarray(stars["isolated_star_id"]), return_counts=True)
     if len(ids) < len(stars):
         raise InvalidInputError(

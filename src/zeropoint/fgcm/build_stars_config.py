@@ -144,7 +144,7 @@ class FgcmBuildStarsConfigBase(StarMatchingConfig):
         if self.physicalFilterMap:
             known = sorted(set(self.physicalFilterMap.values()))
             for field, bands in (
-                (cls.primaryBands, self.primaryBands),
+                (cls.primaryBands, self.primaryBands or ()),
                 (cls.requiredBands, self.requiredBands),
             ):
                 unknown = sorted(set(bands) - set(known))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import lsst.pex.config as pexConfig
 
 __all__ = ["StarMatchingConfig"]
@@ -13,6 +15,9 @@ def _is_nside(value: int) -> bool:
 
 class StarMatchingConfig(pexConfig.Config):
     """Which observations are one star, and which stars are kept."""
+
+    #: Whether stars are sought, for which there must be primary bands; False where they are known.
+    seeks_stars: ClassVar[bool] = True
 
     primaryBands = pexConfig.ListField[str](
         default=None,
@@ -61,7 +66,7 @@ class StarMatchingConfig(pexConfig.Config):
     coarseNside = pexConfig.Field[int](
         default=8,
         check=_is_nside,
-        doc="HEALPix nside (RING) of the pixels in which the matcher fgcm works; the other one needs none.",
+        doc="HEALPix nside of the pixels in which reference stars are loaded, and (RING) in which the matcher fgcm works.",
     )
     matchNside = pexConfig.Field[int](
         default=4096,
@@ -94,13 +99,16 @@ class StarMatchingConfig(pexConfig.Config):
             If not; the message names the field.
         """
         cls = type(self)
-        if not self.primaryBands:
+        if self.seeks_stars and not self.primaryBands:
             raise pexConfig.FieldValidationError(
                 cls.primaryBands,
                 self,
                 "no band is given; name those in which stars are sought, the best first.",
             )
-        for field, names in ((cls.primaryBands, self.primaryBands), (cls.requiredBands, self.requiredBands)):
+        for field, names in (
+            (cls.primaryBands, self.primaryBands or ()),
+            (cls.requiredBands, self.requiredBands),
+        ):
             if len(set(names)) < len(names):
                 raise pexConfig.FieldValidationError(field, self, "a band is listed twice.")
         if self.isolationRadius < self.matchRadius:

@@ -130,6 +130,6 @@ def survey_references(name: str, shards: Sequence[Any]) -> ReferenceObjectLoader
             n_objects=0,
             n_with_flux=0,
         )
-    regions = [getattr(shard.dataId, "region", None) for shard in shards]
+    regions: list[Any] = [getattr(shard.dataId, "region", None) for shard in shards]
     known = None if any(region is None for region in regions) else regions
     return ReferenceObjectLoader(ReferenceShards(name, shards, known))
