@@ -6,6 +6,7 @@ expect it, and its header says what the filters' standard passbands are.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -79,6 +80,8 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
         "Table, flattened: filter, water vapor, ozone, aerosol depth, slope, zenith distance, detector",
     ),
 }
+#: Header card that holds what the layout has no column for, as JSON.
+_FITS_META = "ZPMETA"
 _HEADER = tuple(name for name in COLUMNS if name not in ("luttype", "lut"))
 
 
@@ -258,6 +261,7 @@ class LookUpTable:
         try:
             if Path(path).suffix in (".fits", ".fit"):
                 table = Table.read(path)
+                table.meta = json.loads(table.meta.get(_FITS_META, "{}"))
                 return cls.from_table(table[[*_HEADER, "luttype"]] if header_only else table)
             return cls.from_arrow(pq.read_table(path, columns=[*_HEADER, "luttype"] if header_only else None))
         except (OSError, KeyError, pa.ArrowException) as error:
@@ -268,7 +272,9 @@ class LookUpTable:
         import pyarrow.parquet as pq
 
         if Path(path).suffix in (".fits", ".fit"):
-            self.to_table().write(path, overwrite=True)
+            table = self.to_table()
+            table.meta = {_FITS_META: json.dumps(table.meta)}
+            table.write(path, overwrite=True)
         else:
             pq.write_table(self.to_arrow(), path, row_group_size=1, compression="none", use_dictionary=False)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.lut import LUT_TYPES
@@ -72,7 +73,9 @@ def fill_tables(
         before: FloatArray | None = None
         for i_pwv, ln_pwv in enumerate(grid.extended().ln_pwv):
             slab = _Slab(grid, is_last=i_pwv == grid.shape[0])
-            values = _integrate(slab, moments, atmosphere, ln_pwv, pmb)
+            # the products are too small for threads to help
+            with threadpool_limits(limits=1, user_api="blas"):
+                values = _integrate(slab, moments, atmosphere, ln_pwv, pmb)
             inner = values[(slice(None),) * 2 + slab.inner]
             if before is not None:
                 _write(out, "D_LNPWV", filters, i_pwv - 1, (inner - before) / grid.steps["ln_pwv"])
