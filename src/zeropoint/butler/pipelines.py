@@ -13,6 +13,7 @@ import yaml
 from lsst.pipe.base import LabelSpecifier, Pipeline
 
 from zeropoint.association.config import IsolatedStarAssociationConfig
+from zeropoint.butler.fgcm_settings import fgcm_lines
 from zeropoint.butler.instruments import check_instrument_name, class_name
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CALIBRATE_IMAGE, CameraCard
@@ -24,13 +25,15 @@ from zeropoint.recipes.legacy_names import CALIBRATE, CHARACTERIZE, legacy_field
 from zeropoint.recipes.overrides import apply_override
 from zeropoint.recipes.session import build_config
 
-__all__ = ["legacy_pipeline_text", "pipeline_text", "recalibrate_text", "write_pipeline"]
+__all__ = ["fgcm_text", "legacy_pipeline_text", "pipeline_text", "recalibrate_text", "write_pipeline"]
 
 _FOLDER = "resource://zeropoint.tasks/pipelines"
 #: One step of a path to a field.
 _PART = re.compile(r"""(?P<name>[A-Za-z_]\w*)|\[\s*(['"])(?P<key>.*?)\2\s*\]""")
 _LABEL = CALIBRATE_IMAGE
 _RECALIBRATE = "recalibrate.yaml"
+#: Pipelines of the global calibration: on what recalibrate.yaml makes, and under the class defaults of dataset names.
+_FGCM = ("fgcm.yaml", "fgcm_legacy.yaml")
 #: Task that has to know a camera's bands.
 _ASSOCIATE = "associateIsolatedStar"
 _CLASSES = {
@@ -70,16 +73,13 @@ def recalibrate_text(card: CameraCard) -> str:
     InvalidInputError
         If an override of the card does not fit, or is addressed to a task that is not in the pipeline.
     """
-    others = {label: dict(fields) for label, fields in card.task_overrides.items() if label != _LABEL}
+    others, _ = _task_overrides(card)
     if bands := _band_order(card):
         others[_ASSOCIATE] = {"band_order": bands} | others.get(_ASSOCIATE, {})
-    classes = _task_classes(others, card.source)
-    tasks = {_LABEL: _calibrate_image(card)}
-    for label, fields in others.items():
-        lines = tasks[label] = _Lines()
-        lines.add_import("from zeropoint.recipes.overrides import apply_override")
-        for field, value in fields.items():
-            lines.add(f"apply_override(config, {field!r}, {value!r}, origin='camera card {card.name}')")
+    classes = _classes_of(_RECALIBRATE) if others else {}
+    tasks = {_LABEL: _calibrate_image(card)} | {
+        label: _applied(card, fields) for label, fields in others.items()
+    }
     description = (
         "Calibrate post-ISR images of {}, find the same stars in all visits, and fit PSFs with these again."
     )
@@ -110,19 +110,66 @@ def _calibrate_image(card: CameraCard) -> _Lines:
     return lines
 
 
-def _task_classes(labels: Iterable[str], source: str) -> dict[str, str]:
-    """Return the classes of tasks of the shipped pipeline by their labels."""
-    if not labels:
-        return {}
-    tasks = yaml.safe_load(str(Pipeline.from_uri(f"{_FOLDER}/{_RECALIBRATE}")))["tasks"]
-    for label in labels:
-        if label not in tasks:
-            close = difflib.get_close_matches(label, tasks, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Labels: {', '.join(tasks)}."
+def fgcm_text(card: CameraCard, imported: str = _FGCM[0]) -> str:
+    """Return the YAML of a camera's pipeline of the global calibration: its filters, bands and site.
+
+    Parameters
+    ----------
+    card
+        The camera card; its instrument needs a fixed name.
+    imported
+        The shipped pipeline: ``fgcm.yaml`` or ``fgcm_legacy.yaml``.
+
+    Raises
+    ------
+    InvalidInputError
+        If an override of the card does not fit, or is addressed to a task that is in no pipeline.
+    """
+    _, overrides = _task_overrides(card)
+    classes = _classes_of(imported)
+    tasks = {label: _applied(card, overrides.get(label, {}), fgcm_lines(card, label)) for label in classes}
+    text = _text(
+        card, "Look-up table and star list of the global calibration of {}.", imported, tasks, classes=classes
+    )
+    if overrides:
+        _check(text, list(overrides), card.source)
+    return text
+
+
+def _applied(card: CameraCard, fields: Mapping[str, Any], before: Iterable[str] = ()) -> _Lines:
+    """Return lines, and after them those that apply overrides of a card."""
+    lines = _Lines()
+    for line in before:
+        lines.add(line)
+    for field, value in fields.items():
+        lines.add_import("from zeropoint.recipes.overrides import apply_override")
+        lines.add(f"apply_override(config, {field!r}, {value!r}, origin='camera card {card.name}')")
+    return lines
+
+
+def _task_overrides(card: CameraCard) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return what a card says of the tasks of recalibrate beyond CalibrateImage, and of those of the global calibration."""
+    others = {label: dict(fields) for label, fields in card.task_overrides.items() if label != _LABEL}
+    if not others:
+        return {}, {}
+    labels, later = _classes_of(_RECALIBRATE), _classes_of(_FGCM[0])
+    for label in others:
+        if label not in labels and label not in later:
+            close = difflib.get_close_matches(label, [*labels, *later], 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Labels: {', '.join([*labels, *later])}."
             raise InvalidInputError(
-                f"Camera card {source}: config: the pipeline has no task {label!r}. {hint}"
+                f"Camera card {card.source}: config: the pipeline has no task {label!r}. {hint}"
             )
-    return {label: tasks[label]["class"] for label in labels}
+    return (
+        {label: fields for label, fields in others.items() if label in labels},
+        {label: fields for label, fields in others.items() if label in later},
+    )
+
+
+def _classes_of(pipeline: str) -> dict[str, str]:
+    """Return the classes of the tasks of a shipped pipeline by their labels."""
+    tasks = yaml.safe_load(str(Pipeline.from_uri(f"{_FOLDER}/{pipeline}")))["tasks"]
+    return {label: task["class"] for label, task in tasks.items()}
 
 
 def _check(text: str, labels: list[str], source: str) -> None:
@@ -164,7 +211,7 @@ def legacy_pipeline_text(card: CameraCard) -> str:
 def write_pipeline(root: Path, card: CameraCard) -> Path:
     """Write the pipelines of a camera into a repository's folder ``pipelines/<INSTRUMENT>``.
 
-    They are ``calibrate.yaml``, ``recalibrate.yaml`` and ``legacy.yaml``.
+    They are ``calibrate.yaml``, ``recalibrate.yaml``, ``legacy.yaml``, ``fgcm.yaml`` and ``fgcm_legacy.yaml``.
 
     Parameters
     ----------
@@ -187,6 +234,7 @@ def write_pipeline(root: Path, card: CameraCard) -> Path:
         "calibrate.yaml": pipeline_text(card),
         _RECALIBRATE: recalibrate_text(card),
         "legacy.yaml": legacy_pipeline_text(card),
+        **{name: fgcm_text(card, name) for name in _FGCM},
     }
     folder = root / "pipelines" / str(card.get("instrument"))
     for name, text in texts.items():
