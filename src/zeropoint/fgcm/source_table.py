@@ -149,8 +149,8 @@ class SourceReader:
         background = np.zeros(len(flux))
         if config.doSubtractLocalBackground:
             local = _floats(rows, config.localBackgroundFluxField, origin)
-            sieve.require("local_background", flux - config.local_background_area * local > 0)
-            background = local
+            background = magnitudes.background_difference(flux, local, config.local_background_area)
+            sieve.require("local_background", np.isfinite(background))
 
         keep = np.flatnonzero(sieve.kept)
         flux, error, detector = flux[keep], error[keep], detector[keep]
@@ -162,7 +162,6 @@ class SourceReader:
         )
         factor = np.array([scaling[number] for number in detector.tolist()], np.float64)
         delta, median = self._aperture_differences(rows, keep, origin)
-        area = config.local_background_area if config.doSubtractLocalBackground else 0.0
         columns = {
             "ra": np.deg2rad(ra[keep]),
             "dec": np.deg2rad(dec[keep]),
@@ -173,7 +172,7 @@ class SourceReader:
             "ccd": detector,
             "instMag": magnitudes.instrumental_magnitude(flux, exposure_time, factor).astype(np.float32),
             "instMagErr": magnitudes.magnitude_error(flux, error).astype(np.float32),
-            "deltaMagBkg": magnitudes.background_difference(flux, background[keep], area).astype(np.float32),
+            "deltaMagBkg": background[keep].astype(np.float32),
             "deltaMagAper": delta.astype(np.float32),
         }
         return VisitSources(columns, len(sieve.kept), sieve.rejected, median, has_candidates)

@@ -97,7 +97,7 @@ class VisitCatalog:
     table
         ``fgcmVisitCatalog``, by visit; columns of arrays have one value for each of ``detectors``.
     bands
-        Physical filter -> band, of all filters that are used.
+        Physical filter -> band; filters without visits may be among them.
     detectors : int64, shape (n,)
         Detectors of the camera, ascending.
     accounting
@@ -262,7 +262,7 @@ def make_visit_catalog(
     Raises
     ------
     InvalidInputError
-        If a filter has different bands in different visits.
+        If a filter has different bands in different visits, or no visit is in a primary band, or in a required one.
     """
     facts = list(found.facts.values())
     detectors = focal_plane.ids
@@ -347,17 +347,33 @@ def _typical(values: FloatArray, default: float) -> float:
 
 
 def _bands(facts: Iterable[VisitFacts], config: FgcmBuildStarsConfigBase) -> dict[str, str]:
-    """Return the bands of the filters, in the order of the map or of the visits."""
-    used: dict[str, str] = {}
+    """Return the bands of the filters: the map, or what the visits say; those that are needed must be seen."""
+    seen: dict[str, str] = {}
     for each in facts:
         band = _band(each, config)
-        if used.setdefault(each.physical_filter, band) != band:
+        if seen.setdefault(each.physical_filter, band) != band:
             raise InvalidInputError(
                 f"The filter {each.physical_filter} is of the band {band} in visit {each.visit}, and of "
-                f"{used[each.physical_filter]} before; say in physicalFilterMap which it is."
+                f"{seen[each.physical_filter]} before; say in physicalFilterMap which it is."
             )
-    order = [name for name in config.physicalFilterMap if name in used] or sorted(used)
-    return {name: used[name] for name in order}
+    bands = sorted(set(seen.values()))
+    missing = sorted(set(config.requiredBands) - set(bands))
+    if missing:
+        raise InvalidInputError(
+            f"requiredBands names {', '.join(missing)}, but visits are in {', '.join(bands)} only: no star could be kept."
+        )
+    if not set(config.primaryBands or ()) & set(bands):
+        raise InvalidInputError(
+            f"primaryBands names {', '.join(config.primaryBands or ())}, but visits are in {', '.join(bands)} only: no star "
+            "could be found."
+        )
+    unknown = sorted(set(config.primaryBands or ()) - set(bands))
+    if unknown and not config.physicalFilterMap:
+        raise InvalidInputError(
+            f"primaryBands names {', '.join(unknown)}, but visits are in {', '.join(bands)} only; without them in primaryBands, "
+            "or with a physicalFilterMap that has filters of these bands, the others are enough."
+        )
+    return dict(config.physicalFilterMap) or dict(sorted(seen.items()))
 
 
 def _site(facts: Iterable[VisitFacts]) -> dict[str, float]:

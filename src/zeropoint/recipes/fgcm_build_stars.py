@@ -14,21 +14,19 @@ from astropy.table import Table
 
 import zeropoint
 from zeropoint.association.tables import AnyTable
-from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase, FgcmBuildStarsTableConfig
 from zeropoint.fgcm.checkpoints import Checkpoints, default_directory
-from zeropoint.fgcm.lut import LookUpTable
 from zeropoint.fgcm.observations import Observations, gather_observations
-from zeropoint.fgcm.references import match_references, reference_filters
+from zeropoint.fgcm.references import References, match_survey
 from zeropoint.fgcm.source_table import SourceReader
 from zeropoint.fgcm.stars import band_codes, match_stars
 from zeropoint.fgcm.visit_facts import VisitSummaries, pairs, read_summary
 from zeropoint.fgcm.visits import FoundVisits, VisitCatalog, account_for, find_visits, make_visit_catalog
 
-__all__ = ["FgcmBuildStars", "References", "SurveyStars"]
+__all__ = ["FgcmBuildStars", "References", "SurveyStars", "visible_focal_plane"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,23 +37,6 @@ _CHECKPOINT_VERSION = 1
 
 #: Title, done, total.
 type OnProgress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class References:
-    """Where reference stars come from.
-
-    Parameters
-    ----------
-    loader, name
-        Loader of the reference catalogue, and its name, by which colour terms are looked up.
-    look_up_table
-        Says which standard filter each filter belongs to, and its wavelength; the header is enough.
-    """
-
-    loader: ReferenceObjectLoader
-    name: str
-    look_up_table: LookUpTable
 
 
 @dataclass(frozen=True)
@@ -146,7 +127,7 @@ class FgcmBuildStars:
         found = found.without(_without_columns(found, tables, reader))
         accounting = account_for(found)
         if focal_plane is None:
-            focal_plane = _focal_plane(found, summaries)
+            focal_plane = visible_focal_plane(found, summaries)
         visits = make_visit_catalog(found, focal_plane, config, accounting)
         checkpoints = self._checkpoints(tables, visits, focal_plane)
         observations = gather_observations(
@@ -205,34 +186,12 @@ class FgcmBuildStars:
         accounting.merge(stars.accounting)
         matched = None
         if references is not None:
-            matched = self._match_references(stars.ids, visits, references, accounting, on_progress)
+            matches = match_survey(stars.ids, visits.table, references, config, on_progress=on_progress)
+            accounting.merge(matches.accounting)
+            matched = matches.table
         visit_table = visits.table.copy()
         visit_table.meta[META_KEY] = accounting.to_meta()
         return SurveyStars(visit_table, table, stars.ids, stars.indices, matched, accounting, checkpoints)
-
-    def _match_references(
-        self,
-        ids: Table,
-        visits: VisitCatalog,
-        references: References,
-        accounting: Accounting,
-        on_progress: OnProgress | None,
-    ) -> Table:
-        """Return the reference stars, and add to the accounting what became of the references."""
-        lut = references.look_up_table
-        filters = reference_filters(
-            visits.bands, lut.std_filter_of, dict(zip(lut.physical_filters, lut.lambda_std_filter.tolist()))
-        )
-        dates = np.asarray(visits.table["mjd"])
-        known = dates[np.isfinite(dates)]
-        step = self.config.fgcmLoadReferenceCatalog.apply(
-            refObjLoader=references.loader,
-            refCatName=references.name,
-            mjd_tai=float(np.median(known)) if len(known) else float("nan"),
-        )
-        matches = match_references(ids, step, filters, self.config, on_progress=on_progress)
-        accounting.merge(matches.accounting)
-        return matches.table
 
     def _checkpoints(
         self, tables: Mapping[int, AnyTable], visits: VisitCatalog, focal_plane: FocalPlane
@@ -287,8 +246,21 @@ def _without_columns(
     return dict.fromkeys(lacking, "missing_columns")
 
 
-def _focal_plane(found: FoundVisits, summaries: Mapping[int, Any]) -> FocalPlane:
-    """Return the camera as the WCSs of some visits show it: enough to see each detector, and some more."""
+def visible_focal_plane(found: FoundVisits, summaries: Mapping[int, Any]) -> FocalPlane:
+    """Return the camera as the WCSs of some visits show it: enough to see each detector, and some more.
+
+    Parameters
+    ----------
+    found
+        The visits.
+    summaries
+        Visit -> summary.
+
+    Raises
+    ------
+    InvalidInputError
+        If no detector has a WCS.
+    """
     seen: set[int] = set()
     chosen = []
     for visit in found.facts:

@@ -33,6 +33,11 @@ class HandleTable:
         self._handle = handle
 
     @property
+    def identity(self) -> str | None:
+        """What tells the dataset from any other, also from one with other content; None of a table in memory."""
+        return str(self._handle.ref.id) if isinstance(self._handle, DeferredDatasetHandle) else None
+
+    @property
     def column_names(self) -> Sequence[str]:
         """Names of its columns."""
         return column_names(self._handle)
