@@ -14,9 +14,12 @@ import numpy.typing as npt
 from astropy.table import Column, Table
 from scipy.spatial import cKDTree
 
+from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
+from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
+from zeropoint.fgcm.lut import LookUpTable
 from zeropoint.fgcm.reference_loading import (
     NO_MAGNITUDE,
     FgcmLoadReferenceCatalog,
@@ -31,7 +34,9 @@ __all__ = [
     "FgcmLoadReferenceCatalogConfig",
     "ReferenceMatches",
     "ReferenceStars",
+    "References",
     "match_references",
+    "match_survey",
     "reference_filters",
 ]
 
@@ -55,6 +60,23 @@ class MatchSettings(Protocol):
     matchRadius: float
     #: HEALPix nside of the pixels in which references are loaded.
     coarseNside: int
+
+
+@dataclass(frozen=True)
+class References:
+    """Where reference stars come from.
+
+    Parameters
+    ----------
+    loader, name
+        Loader of the reference catalogue, and its name, by which colour terms are looked up.
+    look_up_table
+        Says which standard filter each filter belongs to, and its wavelength; the header is enough.
+    """
+
+    loader: ReferenceObjectLoader
+    name: str
+    look_up_table: LookUpTable
 
 
 @dataclass(frozen=True)
@@ -98,18 +120,64 @@ def reference_filters(
     Raises
     ------
     InvalidInputError
-        If the look-up table does not know a filter of the visits.
+        If the look-up table does not know a filter of the visits, or a standard filter.
     """
     wanted = sorted(set(physical_filters))
+    wanted_standard = {standard_filters[name] for name in wanted if name in standard_filters}
     unknown = [name for name in wanted if name not in standard_filters]
+    unknown += sorted(name for name in wanted_standard if name not in standard_wavelengths)
     if unknown:
         raise InvalidInputError(
-            f"The look-up table has no filter {', '.join(unknown)}, which visits were taken through; it has "
-            f"{', '.join(sorted(standard_filters))}. Make the table with these filters (physicalFilters), or leave them "
+            f"The look-up table has no filter {', '.join(unknown)}, which visits were taken through or which is the "
+            f"standard filter of one of theirs; it has {', '.join(sorted(standard_wavelengths))}. Make the table with these filters (physicalFilters), or leave them "
             "out of physicalFilterMap."
         )
-    standard = {standard_filters[name] for name in wanted}
-    return sorted(standard, key=lambda name: (standard_wavelengths[name], name))
+    return sorted(wanted_standard, key=lambda name: (standard_wavelengths[name], name))
+
+
+def match_survey(
+    stars: Table,
+    visits: Table,
+    references: References,
+    config: FgcmBuildStarsConfigBase,
+    *,
+    id_dtype: type[np.integer] = np.int32,
+    on_progress: OnProgress | None = None,
+) -> ReferenceMatches:
+    """Find the stars of a survey in a reference catalogue, in the standard filters of its visits and at their epoch.
+
+    Parameters
+    ----------
+    stars
+        As for `match_references`.
+    visits
+        ``fgcmVisitCatalog``: the filters, and the times, to whose median references are moved.
+    references
+        The catalogue.
+    config
+        Settings; ``fgcmLoadReferenceCatalog`` must be complete.
+    id_dtype, on_progress
+        As for `match_references`.
+
+    Raises
+    ------
+    InvalidInputError, ColortermNotFoundError, lsst.pex.config.FieldValidationError
+        As for `reference_filters`, `match_references` and `FgcmLoadReferenceCatalog`.
+    """
+    lut = references.look_up_table
+    filters = reference_filters(
+        np.unique(visits["physicalFilter"]).tolist(),
+        lut.std_filter_of,
+        dict(zip(lut.physical_filters, lut.lambda_std_filter.tolist(), strict=True)),
+    )
+    dates = np.asarray(visits["mjd"])
+    known = dates[np.isfinite(dates)]
+    step = config.fgcmLoadReferenceCatalog.apply(
+        refObjLoader=references.loader,
+        refCatName=references.name,
+        mjd_tai=float(np.median(known)) if len(known) else float("nan"),
+    )
+    return match_references(stars, step, filters, config, id_dtype=id_dtype, on_progress=on_progress)
 
 
 def match_references(
