@@ -14,7 +14,7 @@ from zeropoint.fgcm.atmosphere._growth import growth_basis
 from zeropoint.fgcm.atmosphere._resampling import Resampling
 from zeropoint.fgcm.atmosphere.parameters import AtmosphereParameters
 
-__all__ = ["Absorber", "Aerosols", "MixedGases", "Ozone", "Scattering", "WaterVapor"]
+__all__ = ["Absorber", "Aerosols", "CollisionBands", "MixedGases", "Ozone", "Scattering", "WaterVapor"]
 
 FloatArray = npt.NDArray[np.float64]
 Depth = tuple[FloatArray, Mapping[str, FloatArray]]
@@ -78,6 +78,32 @@ class Scattering:
     def resampled(self, resampling: Resampling) -> Scattering:
         """Give the absorber on other wavelengths, see `Absorber`."""
         return Scattering(resampling(self.per_mb))
+
+
+@dataclass(frozen=True)
+class CollisionBands:
+    """Pairs of oxygen molecules, proportional to the square of pressure."""
+
+    zenith_depth: FloatArray
+    """Depth towards the zenith at the pressure of the site, (n_lambda,)."""
+    pmb: float
+    """That pressure, mb."""
+
+    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
+        """Compute the depth along the line of sight, see `Absorber`."""
+        airmass, slope = molecular_airmass(parameters.airmass)
+        square = (parameters.pmb / self.pmb) ** 2
+        depth = np.outer(square * airmass, self.zenith_depth)
+        if not derivatives:
+            return depth, {}
+        return depth, {
+            "pmb": depth * (2.0 / parameters.pmb)[:, None],
+            "airmass": np.outer(square * slope, self.zenith_depth),
+        }
+
+    def resampled(self, resampling: Resampling) -> CollisionBands:
+        """Give the absorber on other wavelengths, see `Absorber`."""
+        return CollisionBands(resampling(self.zenith_depth), self.pmb)
 
 
 @dataclass(frozen=True)

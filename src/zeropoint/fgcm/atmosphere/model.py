@@ -13,7 +13,16 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.atmosphere import _coefficients, table_files
 from zeropoint.fgcm.atmosphere._growth import growth_coefficients
 from zeropoint.fgcm.atmosphere._resampling import Resampling
-from zeropoint.fgcm.atmosphere.absorbers import Absorber, Aerosols, MixedGases, Ozone, Scattering, WaterVapor
+from zeropoint.fgcm.atmosphere.absorbers import (
+    Absorber,
+    Aerosols,
+    CollisionBands,
+    MixedGases,
+    Ozone,
+    Scattering,
+    WaterVapor,
+)
+from zeropoint.fgcm.atmosphere.collision_bands import collision_band_depth
 from zeropoint.fgcm.atmosphere.parameters import DERIVATIVES, AtmosphereParameters
 from zeropoint.fgcm.atmosphere.scattering import pressure_at, rayleigh_depth
 from zeropoint.fgcm.atmosphere.table_axes import TableAxes
@@ -42,7 +51,7 @@ class Atmosphere:
     wavelength
         In Angstrom, shape (n_lambda,).
     absorbers
-        On these wavelengths, by name: scattering, gases, ozone, water, aerosols.
+        On these wavelengths, by name: scattering, gases, pairs, ozone, water, aerosols.
     pmb_elevation
         Pressure that belongs to the elevation, mb; None for that of the standard atmosphere.
     name
@@ -117,6 +126,7 @@ class Atmosphere:
             "gases": MixedGases(
                 resampling(laws.gas_curve), resampling(laws.gas_exponent), _coefficients.REFERENCE_PMB
             ),
+            "pairs": CollisionBands(collision_band_depth(grid, elevation=elevation), pressure_at(elevation)),
             "ozone": Ozone(resampling(laws.ozone_depth), elevation),
             "water": WaterVapor(resampling(water)),
             "aerosols": Aerosols(np.log(grid / lambda_norm)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pressure_at", "rayleigh_depth"]
+__all__ = ["pressure_at", "rayleigh_depth", "temperature_at"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -15,6 +15,22 @@ _LAPSE_K_PER_M = 0.0065
 _GRAVITY = 9.80665
 _MOLAR_MASS_AIR = 0.0289644
 _GAS_CONSTANT = 8.31447
+
+
+def temperature_at(elevation: float) -> float:
+    """Compute the temperature of the standard atmosphere.
+
+    Parameters
+    ----------
+    elevation
+        Height above the sea in m.
+
+    Returns
+    -------
+    temperature
+        In K: ``288.15 - 0.0065 h``.
+    """
+    return float(_SEA_LEVEL_K - _LAPSE_K_PER_M * elevation)
 
 
 def pressure_at(elevation: float) -> float:
@@ -31,7 +47,7 @@ def pressure_at(elevation: float) -> float:
         In mb: ``1013.25 (1 - 0.0065 h / 288.15)^(g M / (R L))``; 731.66 mb at 2663 m.
     """
     exponent = _GRAVITY * _MOLAR_MASS_AIR / (_GAS_CONSTANT * _LAPSE_K_PER_M)
-    return float(_SEA_LEVEL_MB * (1.0 - _LAPSE_K_PER_M * elevation / _SEA_LEVEL_K) ** exponent)
+    return float(_SEA_LEVEL_MB * (temperature_at(elevation) / _SEA_LEVEL_K) ** exponent)
 
 
 def rayleigh_depth(wavelength: npt.ArrayLike, *, elevation: float = 0.0) -> FloatArray:
