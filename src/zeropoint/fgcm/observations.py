@@ -203,9 +203,9 @@ def _read_part(
         report(done + number + 1)
     for name, (dtype, _, _) in _COLUMNS.items():
         if name != "jacobian":
-            values = gathered.pop(name)
+            whole = np.concatenate(gathered.pop(name))
             # bits of booleans cannot be viewed in a file
-            part.columns[name] = np.concatenate(values).astype("u1" if dtype == "?" else dtype, copy=False)
+            part.columns[name] = whole.astype("u1" if dtype == "?" else dtype, copy=False)
     return part
 
 

@@ -1,0 +1,238 @@
+"""FgcmBuildStarsTableTask: tables of sources and visit summaries of a survey in; its star list out.
+
+The work is done by `zeropoint.recipes.fgcm_build_stars`; ``docs/datasets.md`` lists the datasets, ``docs/star_list.md`` the
+columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import lsst.pipe.base as pipeBase
+import lsst.pipe.base.connectionTypes as cT
+from lsst.images.cameras import CameraFrameSet
+from lsst.utils.timer import timeMethod
+
+from zeropoint.association.tables import AnyTable
+from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
+from zeropoint.datamodel.focal_plane import FocalPlane
+from zeropoint.errors import CalibrationFailure
+from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig as StepConfig
+from zeropoint.fgcm.lut import LookUpTable
+from zeropoint.fgcm.observations import BYTES_PER_OBSERVATION
+from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, References, SurveyStars
+from zeropoint.tasks._calibrations import unbounded_calibration
+from zeropoint.tasks._errors import algorithm_error
+from zeropoint.tasks._progress import step_progress
+from zeropoint.tasks._references import ReferenceInput, reference_catalog
+from zeropoint.tasks._tables import HandleTable, is_handle, stored
+
+__all__ = ["FgcmBuildStarsTableConfig", "FgcmBuildStarsTableConnections", "FgcmBuildStarsTableTask"]
+
+_INSTRUMENT = ("instrument",)
+_VISIT = ("instrument", "visit")
+
+
+def _output(name: str, doc: str) -> cT.Output:
+    return cT.Output(doc=doc, name=name, storageClass="ArrowAstropy", dimensions=_INSTRUMENT)
+
+
+class FgcmBuildStarsTableConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
+    pipeBase.PipelineTaskConnections, dimensions=_INSTRUMENT
+):
+    """Datasets of FgcmBuildStarsTableTask, under Rubin's names."""
+
+    camera = cT.PrerequisiteInput(
+        doc="Camera model, from which the relative areas of pixels come.",
+        name="camera",
+        storageClass="ZpCamera",
+        dimensions=_INSTRUMENT,
+        isCalibration=True,
+        lookupFunction=unbounded_calibration,
+        # most cameras have a card and no model: WCSs of the visits then show where detectors lie
+        minimum=0,
+    )
+    fgcmLookUpTable = cT.PrerequisiteInput(
+        doc="Look-up table, whose header says which filter is the standard one of each band.",
+        name="fgcmLookUpTable",
+        storageClass="ArrowAstropy",
+        dimensions=_INSTRUMENT,
+        deferLoad=True,
+    )
+    sourceSchema = cT.InitInput(
+        doc="Schema of the sources; not read, as the tables themselves say which columns they have.",
+        name="src_schema",
+        storageClass="ArrowSchema",
+    )
+    refCat = reference_catalog("Reference catalogue.", "cal_ref_cat")
+    sourceTable_visit = cT.Input(
+        doc="Standardised table of each visit's sources.",
+        name="sourceTable_visit",
+        storageClass="ArrowAstropy",
+        dimensions=_VISIT,
+        deferLoad=True,
+        multiple=True,
+    )
+    visitSummary = cT.Input(
+        doc="Summary of each visit.",
+        name="visitSummary",
+        storageClass="ArrowTable",
+        dimensions=_VISIT,
+        deferLoad=True,
+        multiple=True,
+        # a visit without one is left out by the task, which says so
+        deferGraphConstraint=True,
+    )
+    fgcmVisitCatalog = _output("fgcmVisitCatalog", "Visits.")
+    fgcmStarObservations = _output("fgcmStarObservations", "Observations of all visits.")
+    fgcmStarIds = _output("fgcmStarIds", "Unique stars.")
+    fgcmStarIndices = _output("fgcmStarIndices", "Rows of each star's observations.")
+    fgcmReferenceStars = _output("fgcmReferenceStars", "Reference magnitudes of the stars that have some.")
+
+    def __init__(self, *, config: pipeBase.PipelineTaskConfig | None = None) -> None:
+        super().__init__(config=config)
+        del self.sourceSchema
+        if not config.doReferenceMatches:  # type: ignore[union-attr]
+            del self.refCat
+            del self.fgcmLookUpTable
+            del self.fgcmReferenceStars
+
+    def getSpatialBoundsConnections(self) -> Iterable[str]:
+        """Return the connections whose regions bound the reference catalogue."""
+        return ("sourceTable_visit",)
+
+
+class FgcmBuildStarsTableConfig(  # type: ignore[call-arg]  # a metaclass takes the connections
+    pipeBase.PipelineTaskConfig, StepConfig, pipelineConnections=FgcmBuildStarsTableConnections
+):
+    """Configuration of `FgcmBuildStarsTableTask`: that of the recipe."""
+
+
+class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
+    """Build the star list of a survey from the source tables of its visits."""
+
+    ConfigClass = FgcmBuildStarsTableConfig
+    _DefaultName = "fgcmBuildStarsTable"
+    config: FgcmBuildStarsTableConfig
+    #: One quantum sees all visits.
+    canMultiprocess = False
+
+    def __init__(self, initInputs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(initInputs=initInputs, **kwargs)
+
+    def runQuantum(
+        self,
+        butlerQC: pipeBase.QuantumContext,
+        inputRefs: pipeBase.InputQuantizedConnection,
+        outputRefs: pipeBase.OutputQuantizedConnection,
+    ) -> None:
+        """Build the star list of the visits of a quantum, and write the tables."""
+        inputs = butlerQC.get(inputRefs)
+        for name in ("sourceTable_visit", "visitSummary"):
+            inputs[name] = {int(handle.dataId["visit"]): handle for handle in inputs[name]}
+        result = self._build(**inputs)
+        butlerQC.put(stored(_struct(result)), outputRefs)
+        if result.checkpoints is not None:
+            result.checkpoints.remove()
+
+    @timeMethod
+    def run(self, **kwargs: Any) -> pipeBase.Struct:
+        """Build the star list of a survey.
+
+        Parameters
+        ----------
+        sourceTable_visit, visitSummary : mapping of int
+            Visit -> table of its sources and its summary: a handle, or what is behind it. One is read at a time, and of it
+            only what is needed.
+        camera : lsst.images.cameras.CameraFrameSet, optional
+            Camera model; by default the WCSs of the visits show where the detectors lie.
+        fgcmLookUpTable : handle or zeropoint.fgcm.lut.LookUpTable
+            Needed with ``doReferenceMatches``.
+        refCat : sequence of handles
+            Shards of the reference catalogue; needed with ``doReferenceMatches``.
+
+        Returns
+        -------
+        result : lsst.pipe.base.Struct
+            ``fgcmVisitCatalog``, ``fgcmStarObservations``, ``fgcmStarIds``, ``fgcmStarIndices``, and with
+            ``doReferenceMatches`` ``fgcmReferenceStars``.
+
+        Raises
+        ------
+        lsst.pipe.base.NoWorkFound
+            If there is no table.
+        zeropoint.errors.InvalidInputError
+            If a table cannot be used, or no visit or source is left.
+        lsst.pipe.base.AlgorithmError
+            If no star is left.
+        """
+        result = self._build(**kwargs)
+        if result.checkpoints is not None:
+            result.checkpoints.remove()
+        return _struct(result)
+
+    def _build(
+        self,
+        *,
+        sourceTable_visit: Mapping[int, Any],
+        visitSummary: Mapping[int, Any],
+        camera: CameraFrameSet | None = None,
+        fgcmLookUpTable: Any = None,
+        refCat: Sequence[Any] = (),
+    ) -> SurveyStars:
+        if not sourceTable_visit:
+            raise pipeBase.NoWorkFound("No visit has a table of sources.")
+        notes = self.config.retired_fields()
+        references = None
+        if self.config.doReferenceMatches and fgcmLookUpTable is not None:
+            references = self._references(fgcmLookUpTable, refCat)
+        try:
+            with step_progress(self.log.name) as report:
+                result = FgcmBuildStars(self.config).run(
+                    {visit: _table(table) for visit, table in sourceTable_visit.items()},
+                    {visit: _table(table) for visit, table in visitSummary.items()},
+                    focal_plane=None if camera is None else FocalPlane.from_camera(camera),
+                    references=references,
+                    on_progress=report,
+                )
+        except CalibrationFailure as failure:
+            raise algorithm_error(failure) from failure
+        for line in result.accounting.lines():
+            self.log.info("%s", line)
+        rejected = result.accounting["visits"].rejected
+        notes += [f"{number} visits are left out ({reason})." for reason, number in sorted(rejected.items())]
+        for note in notes:
+            self.log.warning("%s", note)
+        self.metadata["accounting"] = result.accounting.to_meta()
+        self.metadata["bytes_per_observation"] = BYTES_PER_OBSERVATION
+        if notes:
+            self.metadata["note"] = " ".join(notes)  # `zeropoint run` shows it in its report
+        return result
+
+    def _references(self, look_up_table: Any, shards: Sequence[Any]) -> References:
+        name = self.config.connections.refCat
+        config = LoadReferenceObjectsConfig()
+        config.filterMap = dict(self.config.fgcmLoadReferenceCatalog.filterMap)
+        loader: ReferenceObjectLoader = ReferenceInput().loader(name, shards, config)
+        if is_handle(look_up_table):
+            header = HandleTable(look_up_table)
+            columns = [column for column in header.column_names if column != "lut"]
+            look_up_table = LookUpTable.from_arrow(header.read(columns))
+        return References(loader, name, look_up_table)
+
+
+def _table(table: Any) -> AnyTable:
+    return HandleTable(table) if is_handle(table) else table
+
+
+def _struct(result: SurveyStars) -> pipeBase.Struct:
+    """Return the tables under the names of the connections."""
+    tables = {
+        "fgcmVisitCatalog": result.visits,
+        "fgcmStarObservations": result.observations,
+        "fgcmStarIds": result.star_ids,
+        "fgcmStarIndices": result.star_indices,
+        "fgcmReferenceStars": result.reference_stars,
+    }
+    return pipeBase.Struct(**{name: table for name, table in tables.items() if table is not None})
