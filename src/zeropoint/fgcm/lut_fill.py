@@ -147,7 +147,7 @@ def _integrate(
         transmission = atmosphere.transmission(block)
         where = tuple(index[rows] for index in slab.nodes)
         for k, moment in enumerate(moments):
-            values[(slice(None), k, *where)] = moment.integrate(transmission[:, moment.support])[
+            values[:, k][(slice(None), *where)] = moment.integrate(transmission[:, moment.support])[
                 :, : rows.stop - rows.start
             ]
     return values

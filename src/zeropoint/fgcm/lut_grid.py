@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,17 +65,17 @@ class LutGrid:
     def from_parameters(cls, config: FgcmMakeLutParametersConfig) -> LutGrid:
         """Return the grid of a configuration."""
 
-        def log(limits: Sequence[float]) -> list[float]:
-            return [math.log(limit) for limit in limits]
+        def nodes(name: str, change: Callable[[float], float] = float) -> FloatArray:
+            first, last = getattr(config, f"{name}Range")
+            return np.linspace(change(first), change(last), getattr(config, f"{name}Steps"))
 
-        zenith = [1.0 / math.cos(math.radians(angle)) for angle in config.zenithRange]
         return cls(
-            np.linspace(*config.pmbRange, config.pmbSteps),
-            np.linspace(*log(config.pwvRange), config.pwvSteps),
-            np.linspace(*config.o3Range, config.o3Steps),
-            np.linspace(*log(config.tauRange), config.tauSteps),
-            np.linspace(*config.alphaRange, config.alphaSteps),
-            np.linspace(*zenith, config.zenithSteps),
+            nodes("pmb"),
+            nodes("pwv", math.log),
+            nodes("o3"),
+            nodes("tau", math.log),
+            nodes("alpha"),
+            nodes("zenith", lambda angle: 1.0 / math.cos(math.radians(angle))),
         )
 
     @cached_property
