@@ -84,7 +84,12 @@ class Atmosphere:
 
     @classmethod
     def for_site(
-        cls, elevation: float, *, wavelength: npt.ArrayLike | None = None, lambda_norm: float = 7750.0
+        cls,
+        elevation: float,
+        *,
+        wavelength: npt.ArrayLike | None = None,
+        lambda_norm: float = 7750.0,
+        collision_bands: bool = True,
     ) -> Self:
         """Make the open model of a site.
 
@@ -97,6 +102,8 @@ class Atmosphere:
             laws are interpolated.
         lambda_norm
             Wavelength in Angstrom to which the depth of aerosols refers.
+        collision_bands
+            Include the absorption by pairs of oxygen molecules; without it the model is that of the MODTRAN tables.
 
         Returns
         -------
@@ -126,11 +133,13 @@ class Atmosphere:
             "gases": MixedGases(
                 resampling(laws.gas_curve), resampling(laws.gas_exponent), _coefficients.REFERENCE_PMB
             ),
-            "pairs": CollisionBands(collision_band_depth(grid, elevation=elevation), pressure_at(elevation)),
             "ozone": Ozone(resampling(laws.ozone_depth), elevation),
             "water": WaterVapor(resampling(water)),
             "aerosols": Aerosols(np.log(grid / lambda_norm)),
         }
+        if collision_bands:
+            depth = collision_band_depth(grid, elevation=elevation)
+            absorbers["pairs"] = CollisionBands(depth, pressure_at(elevation))
         return cls(
             elevation=elevation,
             lambda_norm=lambda_norm,
