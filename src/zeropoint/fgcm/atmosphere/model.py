@@ -285,19 +285,22 @@ class Atmosphere:
     ) -> tuple[FloatArray, Mapping[str, FloatArray]]:
         shape = (len(parameters), self.wavelength.size)
         transmission = np.empty(shape)
-        slopes: dict[str, FloatArray] = {name: np.zeros(shape) for name in DERIVATIVES} if derivatives else {}
+        slopes = {name: np.empty(shape) for name in DERIVATIVES} if derivatives else {}
         # few rows at a time, so that what is in between stays in the processor's cache
         step = max(1, _BLOCK // shape[1])
         for start in range(0, shape[0], step):
             rows = slice(start, start + step)
             block = parameters.rows(rows)
             total = np.zeros((len(block), shape[1]))
+            changes = {name: np.zeros_like(total) for name in slopes}
             for absorber in self.absorbers.values():
-                depth, changes = absorber.depth(block, derivatives=derivatives)
+                depth, parts = absorber.depth(block, derivatives=derivatives)
                 total -= depth
-                for name, change in changes.items():
-                    slopes[name][rows] -= change
+                for name, part in parts.items():
+                    changes[name] -= part
             np.exp(total, out=transmission[rows])
+            for name, change in changes.items():
+                slopes[name][rows] = change
         return transmission, slopes
 
 
