@@ -1,0 +1,11 @@
+# ruff: noqa: F821
+# Matching of wide-field exposures: a pixel is 14 arcsec, and positions are good to a quarter of it.
+config.primaryBands = ["r"]
+config.requiredBands = ["r"]
+config.minPerBand = 2
+config.matchRadius = 14.0
+config.isolationRadius = 42.0
+# the brightest stars are limited by the sampling of their images, none by saturation
+config.sourceSelector["science"].signalToNoise.minimum = 5.0
+config.sourceSelector["science"].signalToNoise.maximum = None
+config.fgcmLoadReferenceCatalog.filterMap = {"R1": "r"}

@@ -1,0 +1,434 @@
+"""The visits and observations of a survey from tables of any origin, and what these tables do not say."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import erfa
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table
+
+from zeropoint.catalogs.reference_raw import RawTable
+from zeropoint.catalogs.selectors import ScienceSourceSelectorConfig
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm import magnitudes
+from zeropoint.fgcm.accounting import META_KEY, Accounting
+from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
+from zeropoint.fgcm.column_map import OBSERVATION_FIELDS, VISIT_FIELDS, Columns, SurveyColumns
+from zeropoint.fgcm.observations import describe_observations
+from zeropoint.fgcm.visits import NO_VALUE, describe_visits
+
+__all__ = ["StarsFromTablesConfig", "SurveyTables", "read_survey_tables"]
+
+_log = logging.getLogger(__name__)
+
+#: Rows of the table of observations in memory besides those that are kept.
+_PIECE = 1_000_000
+#: Longest name of a filter in the table of visits, unless one is longer.
+_NAME_LENGTH = 30
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+type OnProgress = Callable[[str, int, int], None]
+
+
+class StarsFromTablesConfig(FgcmBuildStarsConfigBase):
+    """Which observations of tables are used, and how they are matched.
+
+    Column names come from a column map; of ``sourceSelector`` the limits of signal-to-noise of the science selector count.
+    """
+
+    def setDefaults(self) -> None:
+        """No references unless some are given, and these without colour terms."""
+        super().setDefaults()
+        self.doReferenceMatches = False
+        self.fgcmLoadReferenceCatalog.applyColorTerms = False
+
+    @property
+    def signal_to_noise_limits(self) -> tuple[float, float]:
+        """Signal-to-noise between which observations are used."""
+        science: ScienceSourceSelectorConfig = self.sourceSelector["science"]
+        if not science.doSignalToNoise:
+            return -np.inf, np.inf
+        limits = science.signalToNoise
+        low = -np.inf if limits.minimum is None else limits.minimum
+        return low, np.inf if limits.maximum is None else limits.maximum
+
+
+@dataclass(frozen=True)
+class SurveyTables:
+    """The visits and observations of a survey.
+
+    Parameters
+    ----------
+    visits
+        ``fgcmVisitCatalog``, by visit. The metadata say what is not known (``ABSENT``), and for how many visits the
+        secant of the zenith distance is taken as 1 (``SECANT_ONE``).
+    observations
+        ``fgcmStarObservations``: by visit, detector, declination and right ascension.
+    bands
+        Physical filter -> band, of the filters used.
+    accounting
+        Stages ``visits`` and ``sources``.
+    """
+
+    visits: Table
+    observations: Table
+    bands: Mapping[str, str]
+    accounting: Accounting
+
+
+@dataclass
+class _Visits:
+    """Visits as read, by visit, and what became of those left out."""
+
+    values: dict[str, np.ndarray]
+    bands: dict[str, str]
+    absent: list[str]
+    n_read: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+    def only(self, keep: BoolArray, reason: str) -> None:
+        """Leave visits out, in place."""
+        lost = np.asarray(self["visit"])[~keep]
+        if len(lost):
+            self.rejected[reason] += len(lost)
+            shown = ", ".join(map(str, lost[:8].tolist())) + (", ..." if len(lost) > 8 else "")
+            _log.warning("%d visits are left out (%s): %s.", len(lost), reason, shown)
+            self.values = {name: values[keep] for name, values in self.values.items()}
+
+
+def read_survey_tables(
+    observations: RawTable,
+    visits: RawTable,
+    columns: SurveyColumns,
+    config: StarsFromTablesConfig,
+    *,
+    on_progress: OnProgress | None = None,
+) -> SurveyTables:
+    """Read a survey.
+
+    Parameters
+    ----------
+    observations, visits
+        Tables in any format (`zeropoint.catalogs.reference_formats.open_table`).
+    columns
+        Which column is what.
+    config
+        Which observations are used.
+    on_progress
+        Called with a title, the rows read, and those there are.
+
+    Raises
+    ------
+    InvalidInputError
+        If a column is missing or does not hold what it should, a visit has two rows, or nothing is left.
+
+    Notes
+    -----
+    Needed are visit, ra, dec, and either instFlux and instFluxErr (counts) or instMag and instMagErr (for one second) of
+    each observation, and the filter of each visit.  An observation is left out, with a reason that is counted, if it has a
+    flag (``flagged``), its visit is not there or left out (``no_visit``), or its position (``position``), flux (``flux``)
+    or error (``flux_error``) is not finite, the latter not positive either, or for its signal-to-noise.  A visit is left
+    out if its filter has no band (``no_band``), its exposure time is given and not positive (``no_exposure_time``), or it
+    has no observation (``no_sources``).
+
+    Of what else is absent: detector is 0; exposure time is 1 s; x, y and what is not known of visits are NaN; the
+    relative pixel area is 1; the secant is 1 where neither the hour angle (or time, longitude and pointing) and latitude
+    nor the airmass are known.
+    """
+    found = _read_visits(visits, columns, config)
+    reader = Columns(observations, OBSERVATION_FIELDS, columns.observations)
+    parts, accounting = _read_observations(observations, reader, columns, config, found, on_progress)
+    values = _in_order(parts)
+    seen = np.unique(values["visit"])
+    found.only(np.isin(found["visit"], seen), "no_sources")
+    used = np.unique(found["physicalFilter"]).tolist()
+    bands = {name: band for name, band in found.bands.items() if name in used}
+    absent = [f"visits.{name}" for name in found.absent]
+    absent += [f"observations.{name}" for name in _missing_of_observations(reader)]
+    table = _visit_table(found, np.unique(values["ccd"]).astype(np.int64), bands, columns.site or {}, absent)
+    all_stages = Accounting()
+    n_visits = len(table)
+    noted = {**_unknown(table), "secant_one": table.meta["SECANT_ONE"]}
+    all_stages.add("visits", read=found.n_read, kept=n_visits, rejected=found.rejected, noted=noted)
+    all_stages.merge(accounting)
+    if absent:
+        _log.warning("Not in the tables: %s.", ", ".join(absent))
+    for line in all_stages.lines():
+        _log.info("%s", line)
+    if table.meta["SECANT_ONE"]:
+        _log.warning(
+            "Neither hour angle and site nor airmass are known of %d of %d visits: their secant is 1.",
+            table.meta["SECANT_ONE"],
+            n_visits,
+        )
+    sources = describe_observations(values)
+    table.meta[META_KEY] = sources.meta[META_KEY] = all_stages.to_meta()
+    sources.meta["ABSENT"] = absent
+    return SurveyTables(table, sources, bands, all_stages)
+
+
+def _read_visits(table: RawTable, columns: SurveyColumns, config: StarsFromTablesConfig) -> _Visits:
+    """Return the visits that can be used."""
+    reader = Columns(table, VISIT_FIELDS, columns.visits)
+    reader.require("visit", "physicalFilter")
+    n = len(table.get(reader.names[0]))
+    values = {spec.name: reader.get(table, spec.name, n) for spec in VISIT_FIELDS if spec.name in reader}
+    order = np.argsort(values["visit"], kind="stable")
+    values = {name: each[order] for name, each in values.items()}
+    visit = values["visit"]
+    twice = np.unique(visit[1:][visit[1:] == visit[:-1]])
+    if len(twice):
+        raise InvalidInputError(
+            f"{table.path}: {len(twice)} visits have more than one row ({', '.join(map(str, twice[:8].tolist()))}); give "
+            "each visit once."
+        )
+    absent = [name for name in reader.absent if not (name == "airmass" and "telha" in reader)]
+    for spec in VISIT_FIELDS:
+        if spec.name not in values:
+            values[spec.name] = np.ones(n) if spec.name == "exptime" else np.full(n, np.nan)
+    mapped = dict(config.physicalFilterMap) or dict(columns.filters or {})
+    names = np.unique(values["physicalFilter"]).tolist()
+    bands = mapped or {name: name for name in names if name}
+    found = _Visits(values, bands, absent, n)
+    found.only(np.isin(values["physicalFilter"], list(bands)), "no_band")
+    with np.errstate(invalid="ignore"):
+        found.only(np.isfinite(found["exptime"]) & (found["exptime"] > 0), "no_exposure_time")
+    if len(found["visit"]) == 0:
+        why = ", ".join(f"{reason} {number}" for reason, number in found.rejected.items()) or "it has no rows"
+        raise InvalidInputError(
+            f"{table.path}: no visit can be used: {why}. Filters there: {', '.join(names)}; with a band: "
+            f"{', '.join(bands)}."
+        )
+    return found
+
+
+def _missing_of_observations(reader: Columns) -> list[str]:
+    """Return what the table of observations does not say, leaving out what other columns make up for."""
+    instead = {
+        "instFlux": "instMag",
+        "instFluxErr": "instMagErr",
+        "instMag": "instFlux",
+        "instMagErr": "instFluxErr",
+        "innerFlux": "deltaMagAper",
+        "outerFlux": "deltaMagAper",
+    }
+    missing = [name for name in reader.absent if instead.get(name, "") not in reader]
+    if "innerFlux" in reader and "outerFlux" in reader:
+        missing = [name for name in missing if name != "deltaMagAper"]
+    return [name for name in missing if name not in ("innerFlux", "outerFlux")]
+
+
+def _read_observations(
+    table: RawTable,
+    reader: Columns,
+    columns: SurveyColumns,
+    config: StarsFromTablesConfig,
+    visits: _Visits,
+    on_progress: OnProgress | None,
+) -> tuple[dict[str, list[np.ndarray]], Accounting]:
+    """Return the observations that are used, in pieces, and what became of the others."""
+    has_flux = "instFlux" in reader
+    reader.require("visit", "ra", "dec", *(["instFlux", "instFluxErr"] if has_flux else []))
+    if not has_flux:
+        reader.require("instMag", "instMagErr")
+    lacking = [name for name in columns.flags if name not in table.columns]
+    if lacking:
+        raise InvalidInputError(
+            f"{table.path}: no column {', '.join(lacking)}, which the map gives as flags."
+        )
+    names = [*reader.names, *columns.flags]
+    total, done = table.n_rows or 0, 0
+    accounting = Accounting()
+    parts: dict[str, list[np.ndarray]] = {}
+    for piece in table.pieces(names, _PIECE):
+        n = len(piece.get(names[0]))
+        values, reasons = _observations_of(piece, n, reader, columns.flags, config, visits)
+        kept = len(values["ra"])
+        accounting.add("sources", read=n, kept=kept, rejected=reasons, noted=_noted(values, reader, kept))
+        for name, each in values.items():
+            parts.setdefault(name, []).append(each)
+        done += n
+        if on_progress is not None:
+            on_progress("observations read", done, total)
+    if "sources" not in accounting or accounting["sources"].kept == 0:
+        told = accounting.lines()[0] if len(accounting) else "it has no rows"
+        raise InvalidInputError(f"{table.path}: no observation can be used: {told}.")
+    return parts, accounting
+
+
+def _noted(values: Mapping[str, np.ndarray], reader: Columns, kept: int) -> dict[str, int]:
+    unknown = int(np.count_nonzero(values["deltaMagAper"] == np.float32(magnitudes.NO_DELTA)))
+    return {
+        "no_aperture_difference": unknown,
+        "no_psf_candidate_flag": 0 if "psf_candidate" in reader else kept,
+        "no_centroid": int(np.count_nonzero(~np.isfinite(values["x"] + values["y"]))),
+    }
+
+
+def _observations_of(
+    piece: RawTable,
+    n: int,
+    reader: Columns,
+    flags: tuple[str, ...],
+    config: StarsFromTablesConfig,
+    visits: _Visits,
+) -> tuple[dict[str, np.ndarray], Counter[str]]:
+    """Return the observations of a piece that are used, and the reasons why others are not."""
+
+    def get(name: str, default: float = np.nan) -> Any:
+        return reader.get(piece, name, n) if name in reader else np.full(n, default)
+
+    lowest, highest = config.signal_to_noise_limits
+    kept = np.ones(n, np.bool_)
+    reasons: Counter[str] = Counter()
+
+    def require(reason: str, passed: BoolArray) -> None:
+        reasons[reason] += int(np.count_nonzero(kept & ~passed))
+        kept[:] &= passed
+
+    for name in flags:
+        require("flagged", np.nan_to_num(np.asarray(piece.get(name), np.float64)) == 0)
+    visit, known = get("visit"), visits["visit"]
+    place = np.minimum(np.searchsorted(known, visit), len(known) - 1)
+    require("no_visit", known[place] == visit)
+    ra, dec = get("ra"), get("dec")
+    require("position", np.isfinite(ra) & (np.abs(dec) <= 90.0))
+    jacobian = get("jacobian", 1.0)
+    mag, err = _magnitudes(get, reader, jacobian, visits["exptime"][place], config, require)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signal_to_noise = magnitudes.MAG_PER_LN / err
+        require("low_signal_to_noise", signal_to_noise > lowest)
+        require("high_signal_to_noise", signal_to_noise < highest)
+    delta = get("deltaMagAper", magnitudes.NO_DELTA)
+    if "deltaMagAper" not in reader:
+        delta = magnitudes.aperture_difference(get("innerFlux"), get("outerFlux"))
+    values = {
+        "ra": np.deg2rad(ra % 360.0),
+        "dec": np.deg2rad(dec),
+        "x": get("x"),
+        "y": get("y"),
+        "psf_candidate": get("psf_candidate", 0).astype(np.bool_),
+        "visit": visit,
+        "ccd": get("detector", 0).astype(np.int32),
+        "instMag": mag.astype(np.float32),
+        "instMagErr": err.astype(np.float32),
+        "jacobian": jacobian.astype(np.float32),
+        "deltaMagBkg": get("deltaMagBkg", 0.0).astype(np.float32),
+        "deltaMagAper": np.where(np.isfinite(delta), delta, magnitudes.NO_DELTA).astype(np.float32),
+    }
+    return {name: each[kept] for name, each in values.items()}, reasons
+
+
+def _magnitudes(
+    get: Callable[[str], FloatArray],
+    reader: Columns,
+    jacobian: FloatArray,
+    exptime: FloatArray,
+    config: StarsFromTablesConfig,
+    require: Callable[[str, BoolArray], None],
+) -> tuple[FloatArray, FloatArray]:
+    """Return magnitudes for one second, and their errors."""
+    if "instFlux" not in reader:
+        mag, err = get("instMag"), get("instMagErr")
+        require("flux", np.isfinite(mag))
+        require("flux_error", np.isfinite(err) & (err > 0))
+        return mag, err
+    flux, error = get("instFlux"), get("instFluxErr")
+    require("flux", np.isfinite(flux) & (flux > 0))
+    require("flux_error", np.isfinite(error) & (error > 0))
+    mag = magnitudes.instrumental_magnitude(flux, exptime)
+    if config.doApplyWcsJacobian and "jacobian" in reader:
+        require("pixel_area", np.isfinite(jacobian) & (jacobian > 0))
+        mag = mag + magnitudes.area_correction(jacobian)
+    return mag, magnitudes.magnitude_error(flux, error)
+
+
+def _in_order(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return all observations in an order that does not depend on that of the table; the parts are let go."""
+    values = {}
+    for name in list(parts):
+        values[name] = np.concatenate(parts.pop(name))
+    order = np.lexsort([values[name] for name in ("instMag", "ra", "dec", "ccd", "visit")])
+    for name in values:
+        values[name] = values[name][order]
+    return values
+
+
+def _visit_table(
+    found: _Visits,
+    detectors: npt.NDArray[np.int64],
+    bands: Mapping[str, str],
+    site: Mapping[str, float],
+    absent: list[str],
+) -> Table:
+    """Return the table of visits."""
+    n, shape = len(found["visit"]), (len(found["visit"]), len(detectors))
+    telha = _hour_angles(found, site)
+    airmass = found["airmass"].copy()
+    no_secant = ~np.isfinite(airmass) & (~np.isfinite(telha) | ("latitude" not in site))
+    airmass[no_secant] = 1.0
+    names = np.asarray(found["physicalFilter"])
+    fwhm, sigma = found["psfFwhm"], found["psfSigma"]
+    values = {
+        "visit": found["visit"],
+        "physicalFilter": names.astype(f"U{max(_NAME_LENGTH, names.dtype.itemsize // 4)}"),
+        **{name: found[name] for name in ("telra", "teldec", "telrot", "mjd")},
+        "telha": telha,
+        "exptime": found["exptime"].astype(np.float32),
+        "pmb": found["pmb"].astype(np.float32),
+        "psfSigma": np.nan_to_num(sigma).astype(np.float32),
+        "psfFwhm": np.nan_to_num(fwhm).astype(np.float32),
+        "psfFwhmDetector": np.full(shape, NO_VALUE, np.float32),
+        "deltaAper": np.zeros(n, np.float32),
+        "deltaAperDetector": np.full(shape, NO_VALUE, np.float32),
+        "skyBackground": np.nan_to_num(found["skyBackground"], nan=-1.0).astype(np.float32),
+        "deepFlag": np.zeros(n, np.int32),
+        "scaling": np.ones(shape),
+        "used": np.ones(n, np.int32),
+        "sources_read": np.ones(n, np.bool_),
+        "airmass": airmass.astype(np.float32),
+    }
+    table = describe_visits(values)
+    table.meta |= {
+        "BANDS": dict(sorted(bands.items())),
+        "DETECTORS": detectors.tolist(),
+        **{name.upper(): value for name, value in sorted(site.items())},
+        "ABSENT": absent,
+        "SECANT_ONE": int(np.count_nonzero(no_secant)),
+    }
+    return table
+
+
+def _hour_angles(found: _Visits, site: Mapping[str, float]) -> FloatArray:
+    """Return hour angles of the boresight in (-180, 180], from time and longitude where the table has none."""
+    telha: FloatArray = found["telha"].copy()
+    needed = found["mjd"], found["telra"]
+    rows = np.flatnonzero(~np.isfinite(telha) & np.isfinite(needed[0]) & np.isfinite(needed[1]))
+    if "longitude" in site and len(rows):
+        angle = np.rad2deg(erfa.era00(2400000.5, needed[0][rows])) + site["longitude"] - needed[1][rows]
+        telha[rows] = 180.0 - (180.0 - angle) % 360.0
+    return telha
+
+
+def _unknown(table: Table) -> dict[str, int]:
+    """Return of how many visits something is not known."""
+    names = {
+        "no_time": "mjd",
+        "no_hour_angle": "telha",
+        "no_rotation": "telrot",
+        "no_pressure": "pmb",
+        "no_pointing": "telra",
+    }
+    noted = {key: int(np.count_nonzero(~np.isfinite(table[name]))) for key, name in names.items()}
+    noted["no_psf_size"] = int(np.count_nonzero(table["psfFwhm"] == 0))
+    return noted
