@@ -362,13 +362,13 @@ def _bands(facts: Iterable[VisitFacts], config: FgcmBuildStarsConfigBase) -> dic
         raise InvalidInputError(
             f"requiredBands names {', '.join(missing)}, but visits are in {', '.join(bands)} only: no star could be kept."
         )
-    if not set(config.primaryBands or ()) & set(bands):
+    if config.seeks_stars and not set(config.primaryBands or ()) & set(bands):
         raise InvalidInputError(
             f"primaryBands names {', '.join(config.primaryBands or ())}, but visits are in {', '.join(bands)} only: no star "
             "could be found."
         )
     unknown = sorted(set(config.primaryBands or ()) - set(bands))
-    if unknown and not config.physicalFilterMap:
+    if config.seeks_stars and unknown and not config.physicalFilterMap:
         raise InvalidInputError(
             f"primaryBands names {', '.join(unknown)}, but visits are in {', '.join(bands)} only; without them in primaryBands, "
             "or with a physicalFilterMap that has filters of these bands, the others are enough."
