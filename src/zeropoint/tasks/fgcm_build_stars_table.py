@@ -14,19 +14,17 @@ import lsst.pipe.base.connectionTypes as cT
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
-from zeropoint.association.tables import AnyTable
-from zeropoint.catalogs.references import LoadReferenceObjectsConfig, ReferenceObjectLoader
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig as StepConfig
-from zeropoint.fgcm.lut import LookUpTable
 from zeropoint.fgcm.observations import BYTES_PER_OBSERVATION
-from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, References, SurveyStars
+from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, SurveyStars
 from zeropoint.tasks._calibrations import unbounded_calibration
 from zeropoint.tasks._errors import algorithm_error
+from zeropoint.tasks._fgcm import handle_table, reference_input
 from zeropoint.tasks._progress import step_progress
-from zeropoint.tasks._references import ReferenceInput, reference_catalog
-from zeropoint.tasks._tables import HandleTable, is_handle, stored
+from zeropoint.tasks._references import reference_catalog
+from zeropoint.tasks._tables import stored
 
 __all__ = ["FgcmBuildStarsTableConfig", "FgcmBuildStarsTableConnections", "FgcmBuildStarsTableTask"]
 
@@ -185,13 +183,13 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
             raise pipeBase.NoWorkFound("No visit has a table of sources.")
         notes = self.config.retired_fields()
         references = None
-        if self.config.doReferenceMatches and fgcmLookUpTable is not None:
-            references = self._references(fgcmLookUpTable, refCat)
         try:
+            if self.config.doReferenceMatches and fgcmLookUpTable is not None:
+                references = reference_input(self.config.connections.refCat, refCat, fgcmLookUpTable)
             with step_progress(self.log.name) as report:
                 result = FgcmBuildStars(self.config).run(
-                    {visit: _table(table) for visit, table in sourceTable_visit.items()},
-                    {visit: _table(table) for visit, table in visitSummary.items()},
+                    {visit: handle_table(table) for visit, table in sourceTable_visit.items()},
+                    {visit: handle_table(table) for visit, table in visitSummary.items()},
                     focal_plane=None if camera is None else FocalPlane.from_camera(camera),
                     references=references,
                     on_progress=report,
@@ -209,21 +207,6 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
         if notes:
             self.metadata["note"] = " ".join(notes)  # `zeropoint run` shows it in its report
         return result
-
-    def _references(self, look_up_table: Any, shards: Sequence[Any]) -> References:
-        name = self.config.connections.refCat
-        config = LoadReferenceObjectsConfig()
-        config.filterMap = dict(self.config.fgcmLoadReferenceCatalog.filterMap)
-        loader: ReferenceObjectLoader = ReferenceInput().loader(name, shards, config)
-        if is_handle(look_up_table):
-            header = HandleTable(look_up_table)
-            columns = [column for column in header.column_names if column != "lut"]
-            look_up_table = LookUpTable.from_arrow(header.read(columns))
-        return References(loader, name, look_up_table)
-
-
-def _table(table: Any) -> AnyTable:
-    return HandleTable(table) if is_handle(table) else table
 
 
 def _struct(result: SurveyStars) -> pipeBase.Struct:
