@@ -10,7 +10,7 @@ from astropy.table import Column, Table
 from zeropoint.simulation.fgcm_physics import FloatArray
 from zeropoint.simulation.fgcm_settings import FgcmSurveySettings
 
-__all__ = ["PRIOR_SIGMA", "draw_nights", "draw_visits", "secant", "sidereal_time"]
+__all__ = ["PRIOR_SIGMA", "draw_nights", "draw_visits", "local_rotation", "secant"]
 
 #: Widths of the priors of a fit: of ln PWV, ozone (DU), ln tau, alpha.
 PRIOR_SIGMA = {"ln_pwv": 0.6, "ozone": 15.0, "ln_tau": 0.6, "alpha": 0.25}
@@ -29,9 +29,9 @@ _SKY = {"g": 22.0, "r": 21.0, "i": 20.2, "z": 19.3}
 _FWHM, _FWHM_BAND, _FWHM_NIGHT, _FWHM_VISIT = 1.15, 0.04, 0.12, 0.06
 
 
-def sidereal_time(mjd: FloatArray, longitude: float) -> FloatArray:
-    """Return the local mean sidereal time, degrees, of a UTC date (UT1 is taken to be the same)."""
-    return np.mod(280.46061837 + 360.98564736629 * (mjd - 51544.5) + longitude, 360.0)
+def local_rotation(mjd: FloatArray, longitude: float) -> FloatArray:
+    """Return the right ascension that culminates, degrees: Earth rotation angle and longitude; UT1 is taken for UTC."""
+    return np.mod(360.0 * (0.7790572732640 + 1.00273781191135448 * (mjd - 51544.5)) + longitude, 360.0)
 
 
 def secant(ra: Any, dec: Any, hour_angle: Any, ra_boresight: Any, latitude: float) -> FloatArray:
@@ -135,7 +135,7 @@ def _pointings(settings: FgcmSurveySettings, nights: Table, rng: np.random.Gener
     ra = centers[field, 0] + rng.uniform(-1.0, 1.0, n) * settings.dither / np.cos(np.deg2rad(dec))
     night = np.asarray(nights["night"])[index]
     midnight = night + 0.5 - site.ut_boundary
-    ahead = np.mod(ra + hour_angle - sidereal_time(midnight, site.longitude) + 180.0, 360.0) - 180.0
+    ahead = np.mod(ra + hour_angle - local_rotation(midnight, site.longitude) + 180.0, 360.0) - 180.0
     a, d, h = np.deg2rad(ra), np.deg2rad(dec), np.deg2rad(hour_angle)
     x = secant(a, d, h, a, np.deg2rad(site.latitude))
     return Table(
@@ -148,7 +148,7 @@ def _pointings(settings: FgcmSurveySettings, nights: Table, rng: np.random.Gener
             "dec": Column(dec, unit="deg"),
             "rotation": Column(rng.uniform(-90.0, 90.0, n), unit="deg"),
             "hour_angle": Column(hour_angle, unit="deg"),
-            "mjd": Column(midnight + ahead / 360.98564736629, unit="d"),
+            "mjd": Column(midnight + ahead / (360.0 * 1.00273781191135448), unit="d"),
             "airmass": x,
         }
     )

@@ -100,13 +100,13 @@ class FgcmSurveySettings:
     bands: tuple[str, ...] = ("g", "r", "i", "z")
     physics: str = "measured"
     n_side: int = 3
-    detector_size: int = 2048
+    detector_size: int = 4096
     pixel_scale: float = 0.4
     gap: int = 40
     n_stars: int = 20_000
     fields: tuple[int, int] = (1, 1)
-    field_spacing: float = 0.6
-    dither: float = 0.3125
+    field_spacing: float = 1.25
+    dither: float = 0.64
     ra: float = 150.0
     dec: float = -20.0
     magnitude_bright: float = 13.0
@@ -157,35 +157,36 @@ def small_survey(*, seed: int = 1, physics: str = "simple") -> FgcmSurveySetting
 
 
 def wide_survey(*, seed: int = 1) -> FgcmSurveySettings:
-    """Return a survey of 24 overlapping fields on 43 square degrees under clouds that change across a field."""
+    """Return a survey of 24 overlapping fields on 36 square degrees under clouds that change across a field."""
     return FgcmSurveySettings(
         n_visits=480,
         n_nights=24,
-        detector_size=4096,
-        pixel_scale=0.44,
         n_stars=42_000,
         fields=(6, 4),
-        field_spacing=1.3,
+        field_spacing=1.2,
         dither=0.08,
         cloud_gradient=0.4,
         seed=seed,
     )
 
 
-def large_survey(n_observations: float, *, seed: int = 1) -> FgcmSurveySettings:
-    """Return a survey of about so many observations: as the default, with more nights and more stars on the same sky.
+def large_survey(side: int, *, seed: int = 1) -> FgcmSurveySettings:
+    """Return ``side**2`` neighboring surveys like the default in one: 1.13 million observations each.
 
     Parameters
     ----------
-    n_observations
-        Wanted; at least those of the default, 1.13 million.
+    side
+        Fields along a side: 3 for 10 million observations, 7 for 55 million.
+    seed
+        Random seed.
     """
     base = FgcmSurveySettings(seed=seed)
-    factor = max(n_observations / 1.13e6, 1.0)
-    nights = round(base.n_nights * factor**0.5)
+    nights = base.n_nights * side
     return replace(
         base,
+        n_visits=base.n_visits * side**2,
         n_nights=nights,
-        n_visits=nights * (base.n_visits // base.n_nights),
-        n_stars=round(base.n_stars * factor * base.n_nights / nights),
+        night_spacing=max(base.n_nights * base.night_spacing // nights, 1),
+        n_stars=base.n_stars * side**2,
+        fields=(side, side),
     )

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from zeropoint.simulation.fgcm_camera import flat_field
 from zeropoint.simulation.fgcm_conditions import secant
-from zeropoint.simulation.fgcm_photometry import photon_constant
 from zeropoint.simulation.fgcm_physics import FloatArray
 from zeropoint.simulation.fgcm_settings import FgcmSurveySettings
 
@@ -103,7 +102,7 @@ def measure_visit(survey: FgcmSurvey, row: int) -> VisitSources:
     """Return the sources of a visit; it does not matter which others were measured before."""
     s, visit = survey.settings, survey.visits[row]
     rng = np.random.default_rng([s.seed, 0xF6C, 3, row])
-    fwhm, sky = float(visit["fwhm"]), _sky_electrons(survey, row)
+    fwhm, sky = float(visit["fwhm"]), survey.sky_electrons(row)
     scene = _with_artifacts(survey, rng, _merged(survey, _scene(survey, row), fwhm))
     # the flat field has divided out how much sky a pixel sees
     jacobian = survey.camera.relative_area(scene.u, scene.v)
@@ -226,13 +225,6 @@ def _with_artifacts(survey: FgcmSurvey, rng: np.random.Generator, scene: _Scene)
 def _peak(fwhm: float) -> float:
     """Return the part of a star's light in its brightest pixel, from the FWHM in pixels."""
     return float((_BETA - 1.0) * (2.0 ** (1.0 / _BETA) - 1.0) / np.pi * (2.0 / fwhm) ** 2)
-
-
-def _sky_electrons(survey: FgcmSurvey, row: int) -> float:
-    """Return the sky of a visit, electrons per pixel."""
-    s, visit = survey.settings, survey.visits[row]
-    rate = photon_constant(s) * survey.passband_sums[visit["band"]] * 10.0 ** (-0.4 * float(visit["sky"]))
-    return float(rate * s.exposure_time * s.pixel_scale**2)
 
 
 def _bad_columns(settings: FgcmSurveySettings) -> FloatArray:

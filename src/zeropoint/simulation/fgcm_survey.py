@@ -17,6 +17,7 @@ from zeropoint.simulation.fgcm_conditions import draw_nights, draw_visits
 from zeropoint.simulation.fgcm_photometry import (
     PhotometryTables,
     integrate,
+    photon_constant,
     standard_colors,
     standard_passbands,
 )
@@ -92,6 +93,12 @@ class FgcmSurvey:
         if not visit["photometric"]:
             cloud = np.maximum(cloud, 0.0)
         return np.asarray(cloud + float(visit["wash_loss"]))
+
+    def sky_electrons(self, row: int) -> float:
+        """Return the sky of a visit, electrons per pixel."""
+        s, visit = self.settings, self.visits[row]
+        rate = photon_constant(s) * self.passband_sums[visit["band"]] * 10.0 ** (-0.4 * float(visit["sky"]))
+        return float(rate * s.exposure_time * s.pixel_scale**2)
 
     def sources(self, row: int) -> VisitSources:
         """Return what a visit (a row of ``visits``) measured; the same at every call."""
