@@ -130,6 +130,12 @@ def survey_references(name: str, shards: Sequence[Any]) -> ReferenceObjectLoader
             n_objects=0,
             n_with_flux=0,
         )
-    regions: list[Any] = [getattr(shard.dataId, "region", None) for shard in shards]
-    known = None if any(region is None for region in regions) else regions
-    return ReferenceObjectLoader(ReferenceShards(name, shards, known))
+    regions = [_region(shard) for shard in shards]
+    known = [region for region in regions if region is not None]
+    return ReferenceObjectLoader(ReferenceShards(name, shards, known if len(known) == len(shards) else None))
+
+
+def _region(shard: Any) -> Any:
+    """Return where a shard lies, if its data id is one that knows."""
+    data_id = getattr(shard, "dataId", None)
+    return data_id.region if data_id is not None and data_id.hasRecords() else None
