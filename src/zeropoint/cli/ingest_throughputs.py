@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.throughput_options import given_throughputs, throughput_options
 
 if TYPE_CHECKING:
     from zeropoint.butler.throughputs import IngestedThroughputs, Throughputs
-    from zeropoint.datamodel.transmission_curve import TransmissionCurve
 
 _NOUNS = {
     "transmission_optics": "optics",
@@ -24,47 +23,12 @@ _NOUNS = {
 @click.command(name="ingest-throughputs")
 @click.argument("repo")
 @click.argument("instrument")
-@click.option(
-    "--optics",
-    multiple=True,
-    metavar="FILE",
-    help="Curve of the optics; repeat it for each mirror and lens, which are multiplied.",
-)
-@click.option(
-    "--sensor",
-    "sensors",
-    multiple=True,
-    metavar="[ID=]FILE",
-    help="Quantum efficiency of detector ID (or FIRST..LAST); without ID of all that are not named.",
-)
-@click.option(
-    "--filter", "filters", multiple=True, metavar="NAME=FILE", help="Curve of physical filter NAME."
-)
-@click.option(
-    "--filter-detector",
-    "filter_detectors",
-    multiple=True,
-    metavar="NAME=FILE",
-    help="FITS table with the curve of NAME before each detector (column throughput_ccd); or one file each, as ID:NAME=FILE.",
-)
-@click.option(
-    "--wavelength-unit",
-    type=click.Choice(("nm", "um", "Angstrom")),
-    default=None,
-    help="Unit of wavelengths in files that do not say; without it their range decides.",
-)
-@click.option("--percent", is_flag=True, help="Throughputs are in percent.")
-@click.option(
-    "--clip", is_flag=True, help="Make throughputs below 0 and above 1, as noise makes them, 0 and 1."
-)
+@throughput_options
 @clear_errors
 def ingest_throughputs(
     repo: str,
     instrument: str,
-    wavelength_unit: str | None,
-    percent: bool,
-    clip: bool,
-    **given: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Certify transmission curves of INSTRUMENT in REPO, valid for ever.
 
@@ -80,81 +44,12 @@ def ingest_throughputs(
     """
     from zeropoint.butler.repository import open_repository
     from zeropoint.butler.throughputs import ingest_throughputs as ingest
-    from zeropoint.datamodel.transmission_curve import TransmissionCurve
-
-    def read(path: str, **more: Any) -> TransmissionCurve:
-        try:
-            value = float(path)
-        except ValueError:
-            return TransmissionCurve.read(
-                path, wavelength_unit=wavelength_unit or "", percent=percent, clip=clip, **more
-            )
-        return TransmissionCurve.constant(value / 100.0 if percent else value)
-
-    def read_all(path: str) -> dict[int, TransmissionCurve]:
-        from zeropoint.datamodel.transmission_files import read_detector_curves
-
-        return read_detector_curves(path, wavelength_unit=wavelength_unit or "", percent=percent, clip=clip)
 
     butler = open_repository(repo, writeable=True)
-    curves = _curves(given, read, read_all)
-    curves = _with_passbands(curves, butler, instrument)
+    curves = _with_passbands(given_throughputs(**given), butler, instrument)
     done = ingest(butler, instrument, curves)
     for line in _lines(done):
         click.echo(f"{instrument}: {line}")
-
-
-def _curves(
-    given: Mapping[str, tuple[str, ...]],
-    read: Callable[..., TransmissionCurve],
-    read_all: Callable[[str], dict[int, TransmissionCurve]],
-) -> Throughputs:
-    """Return the curves that the command line names."""
-    from zeropoint.butler.throughputs import Throughputs
-    from zeropoint.datamodel.transmission_curve import TransmissionCurve
-
-    optics = [read(path) for path in given["optics"]]
-    sensors: dict[int, TransmissionCurve] = {}
-    every = None
-    for text in given["sensors"]:
-        numbers, equals, path = text.partition("=")
-        if not equals:
-            every = read(text)
-            continue
-        curve = read(path)
-        sensors.update(dict.fromkeys(_detectors(numbers, f"--sensor {text}"), curve))
-    before: dict[str, dict[int, TransmissionCurve]] = {}
-    for text in given["filter_detectors"]:
-        name, path = _named(text, "--filter-detector")
-        number, colon, rest = name.partition(":")
-        if not (colon and number.replace("..", "").isdigit()):
-            before.setdefault(name, {}).update(read_all(path))
-            continue
-        chosen = dict.fromkeys(_detectors(number, f"--filter-detector {text}"), read(path))
-        before.setdefault(rest, {}).update(chosen)
-    return Throughputs(
-        optics=TransmissionCurve.product(optics) if optics else None,
-        sensors=sensors,
-        every_sensor=every,
-        filters={name: read(path) for name, path in (_named(text, "--filter") for text in given["filters"])},
-        filter_detectors=before,
-    )
-
-
-def _named(text: str, option: str) -> tuple[str, str]:
-    # names of filters may hold '=', paths seldom do
-    name, equals, path = text.rpartition("=")
-    if not (equals and name and path):
-        raise click.UsageError(f"{option} {text}: write NAME=FILE.")
-    return name, path
-
-
-def _detectors(text: str, where: str) -> list[int]:
-    first, _, last = text.partition("..")
-    try:
-        return list(range(int(first), int(last or first) + 1))
-    except ValueError:
-        raise click.UsageError(f"{where}: {text!r} is no detector; write a number, or FIRST..LAST.") from None
 
 
 def _with_passbands(curves: Throughputs, butler: Any, instrument: str) -> Throughputs:
