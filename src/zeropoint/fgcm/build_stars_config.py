@@ -85,6 +85,11 @@ class FgcmBuildStarsConfigBase(StarMatchingConfig):
         default=40,
         doc="Detector whose record tells of the observation; where a visit lacks it, its first detector's does.",
     )
+    detectors = pexConfig.ListField[int](
+        default=[],
+        doc="Detectors whose sources are used; empty: all. Quantities of a whole visit, such as its seeing, remain those of all "
+        "its detectors.",
+    )
     nVisitsPerCheckpoint = pexConfig.RangeField[int](
         default=500, min=1, doc="Number of visits read between checkpoints."
     )

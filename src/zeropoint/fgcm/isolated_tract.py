@@ -266,6 +266,8 @@ def _usable(
         ),
         "no_flux": (flux > 0) & (error > 0) & np.isfinite(flux) & np.isfinite(error),
     }
+    if config.detectors:
+        passed["detector_not_chosen"] = np.isin(column(table, "detector"), list(config.detectors))
     if config.doSubtractLocalBackground:
         local = config.local_background_area * column(table, config.localBackgroundFluxField)
         flagged = column(table, _background_flag(config)).astype(np.bool_)

@@ -69,9 +69,9 @@ class SourceReader:
     Notes
     -----
     Sources that the selector leaves out count under its criteria, each under the first it fails; of the others those
-    with the flag of the flux set (``flux_flag``), on a detector that the camera does not have (``detector``), without
-    finite position (``position``, ``centroid``), without positive finite flux (``flux``) or error (``flux_error``), or with
-    nothing left without the local background (``local_background``).
+    with the flag of the flux set (``flux_flag``), on a detector that the camera does not have (``detector``) or that is not
+    wanted (``detector_not_chosen``), without finite position (``position``, ``centroid``), without positive finite flux
+    (``flux``) or error (``flux_error``), or with nothing left without the local background (``local_background``).
     """
 
     def __init__(self, config: FgcmBuildStarsConfigBase, selector: SourceSelector | None = None) -> None:
@@ -140,6 +140,8 @@ class SourceReader:
             sieve.require("local_background", ~flux_flagged(rows, config.localBackgroundFluxField))
         detector = integer_column(rows, "detector", np.int32, origin)
         sieve.require("detector", np.isin(detector, list(scaling)))
+        if config.detectors:
+            sieve.require("detector_not_chosen", np.isin(detector, list(config.detectors)))
         ra, dec, x, y = (_floats(rows, name, origin) for name in ("ra", "dec", "x", "y"))
         sieve.require("position", np.isfinite(ra) & np.isfinite(dec))
         sieve.require("centroid", np.isfinite(x) & np.isfinite(y))
