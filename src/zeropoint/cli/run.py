@@ -6,11 +6,14 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zeropoint.cli.errors import clear_errors
+
+if TYPE_CHECKING:
+    from zeropoint.butler.execution.graph import RunRequest
 
 
 class _OrderedOptions(click.Command):
@@ -128,11 +131,7 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     ):
         raise click.UsageError("--qgraph takes the place of -p, -i, -d, -c and -C.")
     overrides = _overrides(ctx.meta[__name__], options["fields"], options["files"])
-    import logging
-
     from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
-    from zeropoint.butler.execution.runner import run_pipeline
-    from zeropoint.cli.run_progress import RunProgress
 
     request = RunRequest(
         repository=options["repository"],
@@ -154,6 +153,24 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         block_on_failure=options["block_on_failure"],
         log_level=options["log_level"].upper(),
     )
+    sys.exit(execute(request, as_json=as_json))
+
+
+def execute(request: RunRequest, *, as_json: bool = False) -> int:
+    """Run a request, show how it goes, print the report, and return the exit code.
+
+    Parameters
+    ----------
+    request
+        What to run.
+    as_json
+        Print one line of JSON in place of the table.
+    """
+    import logging
+
+    from zeropoint.butler.execution.runner import run_pipeline
+    from zeropoint.cli.run_progress import RunProgress
+
     # they miss what is not needed: eups, a tool of the compiled stack, and pandas, one of the forms of tables
     for name in ("lsst.utils.packages", "lsst.daf.butler._storage_class"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -166,7 +183,7 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
             click.echo(line)
     if report.error:
         click.echo(f"error: {report.error}", err=True)
-    sys.exit(report.exit_code)
+    return int(report.exit_code)
 
 
 def _names(values: tuple[str, ...]) -> tuple[str, ...]:

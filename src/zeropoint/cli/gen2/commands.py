@@ -1,0 +1,91 @@
+"""The scripts ``fgcmMakeLut.py`` and ``fgcmBuildStarsTable.py``, with the command line that they had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.gen2.arguments import OldCommandLine, parse
+from zeropoint.cli.gen2.translate import OldTask, Translation, find_repository, selected_visits, translate
+
+__all__ = ["BUILD_STARS_TABLE", "MAKE_LUT", "build_stars_table", "make_lut", "run_old_command"]
+
+MAKE_LUT = OldTask(
+    "fgcmMakeLut.py",
+    "fgcmMakeLut",
+    "Make the look-up table of the global calibration on a Butler repository.",
+)
+BUILD_STARS_TABLE = OldTask(
+    "fgcmBuildStarsTable.py",
+    "fgcmBuildStarsTable",
+    "Build the star list of the global calibration from the sourceTable_visit tables of a Butler repository.",
+    reads="sourceTable_visit",
+    detectors_field="detectors",
+)
+
+
+def make_lut() -> None:
+    """Run ``fgcmMakeLut.py``."""
+    sys.exit(run_old_command(MAKE_LUT, sys.argv[1:]))
+
+
+def build_stars_table() -> None:
+    """Run ``fgcmBuildStarsTable.py``."""
+    sys.exit(run_old_command(BUILD_STARS_TABLE, sys.argv[1:]))
+
+
+@clear_errors
+def run_old_command(task: OldTask, arguments: Sequence[str]) -> int:
+    """Run a task as its old command line asks, and return the exit code.
+
+    Parameters
+    ----------
+    task
+        Which task.
+    arguments
+        What follows the script's name.
+    """
+    command = parse(task.program, arguments, task.description, has_ids=bool(task.reads))
+    from zeropoint.butler.repository import open_repository
+
+    repository, _ = find_repository(command.repopath)
+    butler = open_repository(repository)
+    try:
+        translation = translate(butler, repository, command, task)
+        visits = selected_visits(butler, translation, task, command) if task.reads else []
+    finally:
+        butler.close()
+    for note in translation.notes:
+        click.echo(f"note: {note}", err=True)
+    if command.show:
+        _show(command, translation, task, visits)
+        if ("run", "") not in command.show:
+            return 0
+    from zeropoint.cli.run import execute
+
+    return execute(translation.request)
+
+
+def _show(command: OldCommandLine, translation: Translation, task: OldTask, visits: Sequence[int]) -> None:
+    from zeropoint.butler.execution.graph import load_pipeline
+    from zeropoint.cli.gen2 import show
+
+    kinds = {kind for kind, _ in command.show}
+    if kinds & {"config", "tasks", "history"}:
+        config = load_pipeline(translation.request).tasks[task.label].config
+    for kind, pattern in command.show:
+        if kind == "data":
+            lines = show.data_lines(translation, task, visits)
+        elif kind == "config":
+            lines = show.config_lines(config, pattern)
+        elif kind == "tasks":
+            lines = show.subtask_lines(config)
+        elif kind == "history":
+            lines = show.history_lines(config, pattern)
+        else:
+            continue
+        for line in lines:
+            click.echo(line)

@@ -1,0 +1,266 @@
+"""What an old command line means on a repository of the third generation: a request to our executor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeropoint.cli.gen2.arguments import OldCommandLine
+from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids
+from zeropoint.errors import InvalidInputError, OptionError
+
+if TYPE_CHECKING:
+    from lsst.daf.butler import Butler, DatasetRef
+
+    from zeropoint.butler.execution.graph import RunRequest
+
+__all__ = ["OldTask", "Translation", "as_command", "find_repository", "selected_visits", "translate"]
+
+_PIPELINE = "fgcm_legacy.yaml"
+#: Old fields that name the keys of data ids -> the key that is meant.
+_KEY_FIELDS = {"visitDataRefName": "visit", "ccdDataRefName": "ccd"}
+
+
+@dataclass(frozen=True)
+class OldTask:
+    """A task that had a script.
+
+    Parameters
+    ----------
+    program
+        Name of the script.
+    label
+        Label in the pipeline.
+    description
+        For ``--help``.
+    reads
+        Dataset type that it runs on; empty: calibrations only, so that it takes no ``--id``.
+    detectors_field
+        Field that chooses detectors.
+    """
+
+    program: str
+    label: str
+    description: str
+    reads: str = ""
+    detectors_field: str = ""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """An old command line in today's words.
+
+    Parameters
+    ----------
+    request
+        What our executor does.
+    detectors
+        Detectors that the data ids name; none: all.
+    inputs
+        Collections that inputs are looked for in.
+    notes
+        Sentences on what has no effect.
+    """
+
+    request: RunRequest
+    detectors: tuple[int, ...]
+    inputs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_repository(repopath: str) -> tuple[str, str]:
+    """Return repository and, where the path goes on to an output of old (``REPO/rerun/NAME``), the collection NAME."""
+    path, slash, name = repopath.rstrip("/").partition("/rerun/")
+    if slash and not (Path(repopath) / "butler.yaml").exists():
+        return path, name
+    return repopath, ""
+
+
+def translate(butler: Butler, repository: str, command: OldCommandLine, task: OldTask) -> Translation:
+    """Return what an old command line means.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    repository
+        Where it is.
+    command
+        Parsed command line.
+    task
+        Which task.
+
+    Raises
+    ------
+    OptionError
+        If options are missing, or a data id cannot be used.
+    InvalidInputError
+        If the camera is not clear, or the inputs do not hold what the task reads.
+    """
+    from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
+
+    aliases = {value: _KEY_FIELDS[name] for name, value in command.overrides if name in _KEY_FIELDS}
+    instrument = _instrument(butler, command)
+    filters = butler.query_dimension_records("physical_filter", instrument=instrument, explain=False)
+    query = data_query(
+        command.ids,
+        physical_filters={record.name for record in filters},
+        bands={record.band for record in filters},
+        aliases=aliases,
+    )
+    of_camera = f"instrument = '{instrument}'"
+    detectors = detectors_of_ids(command.ids, aliases=aliases)
+    output, named = _output(command, repository)
+    inputs = _inputs(butler, command, instrument, output, named)
+    overrides = [ConfigOverride(task.label, name, value) for name, value in command.overrides]
+    if detectors:
+        overrides.append(ConfigOverride(task.label, task.detectors_field, repr(list(detectors))))
+    if task.reads:
+        _require_inputs(butler, task, command, output, inputs)
+    notes = list(command.notes)
+    if command.processes > 1:
+        notes.append(f"-j {command.processes} has no effect: the task is one process's work.")
+    request = RunRequest(
+        repository=repository,
+        pipeline=f"{_pipeline(repository, instrument)}#{task.label}",
+        inputs=inputs,
+        output=output,
+        data_query=f"{of_camera} AND ({query})" if query else of_camera,
+        overrides=tuple(overrides),
+        redo=command.redo,
+        timeout_s=command.timeout_s,
+        log_level=command.log_level,
+    )
+    return Translation(request, detectors, inputs, tuple(notes))
+
+
+def _instrument(butler: Butler, command: OldCommandLine) -> str:
+    """Return the camera: that of the data ids, else the only one."""
+    known = sorted(record.name for record in butler.query_dimension_records("instrument", explain=False))
+    named = {value for choice in command.ids for value in choice.values.get("instrument", ())}
+    if len(named) > 1:
+        raise OptionError(f"--id: one camera at a time, not {' and '.join(sorted(named))}.")
+    for name in named:
+        if name not in known:
+            raise OptionError(f"--id instrument={name}: there is {', '.join(known) or 'none'}.")
+        return name
+    if len(known) != 1:
+        raise InvalidInputError(
+            f"{command.repopath}: has the cameras {', '.join(known)}; say which: --id instrument={known[0]}"
+            if known
+            else f"{command.repopath}: has no camera; `zeropoint register-camera` registers one."
+        )
+    return known[0]
+
+
+def _output(command: OldCommandLine, repository: str) -> tuple[str, tuple[str, ...]]:
+    """Return the output collection, and the input collections that the options name."""
+    before, colon, after = command.rerun.rpartition(":")
+    output = after or command.output
+    if not output:
+        raise OptionError("--output or --rerun is needed: the collection for the outputs.")
+    if command.rerun and colon and not before:
+        raise OptionError(f"--rerun {command.rerun}: write [INPUT:]OUTPUT.")
+    _, of_path = find_repository(command.repopath)
+    names = [name.strip() for name in f"{before},{of_path},{command.calib}".split(",") if name.strip()]
+    return _collection(output, repository), tuple(_collection(name, repository) for name in names)
+
+
+def _collection(name: str, repository: str) -> str:
+    """Return the collection that stands for a directory of old: without the repository's path and ``rerun/``."""
+    for prefix in (str(Path(repository).absolute()), repository.rstrip("/")):
+        if name.startswith(f"{prefix}/"):
+            name = name[len(prefix) + 1 :]
+    return name.strip("/").removeprefix("rerun/")
+
+
+def _inputs(
+    butler: Butler, command: OldCommandLine, instrument: str, output: str, named: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the input collections: those named, and those of the camera; none for an output that has its own."""
+    from zeropoint.butler.collection_chains import defaults_chain
+
+    there = set(butler.collections.query("*"))
+    for name in named:
+        if name not in there:
+            raise OptionError(f"{name}: no such collection, of which inputs could be read.")
+    if output in there and not named:
+        return ()
+    defaults = defaults_chain(instrument)
+    return (*named, *((defaults,) if defaults in there and defaults not in named else ()))
+
+
+def _require_inputs(
+    butler: Butler, task: OldTask, command: OldCommandLine, output: str, inputs: tuple[str, ...]
+) -> None:
+    """Raise if what the task runs on is not in the inputs, and say where it is."""
+    name = _dataset_type(task, command)
+    places = sorted({ref.run for ref in _refs(butler, name, "*")})
+    if _refs(butler, name, inputs or (output,), 1):
+        return
+    if not places:
+        raise InvalidInputError(
+            f"{command.repopath}: has no {name}; run the task that makes it first, or name another dataset type: "
+            f"-c connections.{task.reads}=NAME."
+        )
+    raise InvalidInputError(
+        f"there is no {name} in {', '.join(inputs) or output}; say where it is: --rerun {places[0]}:{output}"
+        + (f" (or {', '.join(places[1:4])})." if places[1:] else ".")
+    )
+
+
+def _refs(
+    butler: Butler, name: str, places: str | tuple[str, ...], limit: int | None = None
+) -> list[DatasetRef]:
+    from lsst.daf.butler import MissingDatasetTypeError
+
+    try:
+        return list(
+            butler.query_datasets(name, places, find_first=False, limit=limit, explain=False)  # type: ignore[arg-type]
+        )
+    except MissingDatasetTypeError:
+        return []
+
+
+def _pipeline(repository: str, instrument: str) -> str:
+    """Return the camera's pipeline, else the shipped one."""
+    own = Path(repository) / "pipelines" / instrument / _PIPELINE
+    return str(own if own.is_file() else resources.files("zeropoint.tasks") / "pipelines" / _PIPELINE)
+
+
+def as_command(request: RunRequest) -> str:
+    """Return the ``zeropoint run`` that does the same."""
+    import shlex
+
+    words = ["zeropoint", "run", "-b", request.repository, "-p", request.pipeline]
+    words += ["-i", ",".join(request.inputs)] if request.inputs else []
+    words += ["-o", request.output]
+    words += ["-d", request.data_query] if request.data_query else []
+    for override in request.overrides:
+        option, _, text = override.text.partition(" ")
+        words += [option, text]
+    words += ["--redo"] if request.redo else []
+    return shlex.join(words)
+
+
+def selected_visits(
+    butler: Butler, translation: Translation, task: OldTask, command: OldCommandLine
+) -> list[int]:
+    """Return the visits that the inputs hold and the data query selects, ascending."""
+    request = translation.request
+    refs = butler.query_datasets(
+        _dataset_type(task, command),
+        request.inputs or (request.output,),
+        where=request.data_query,
+        find_first=True,
+        limit=None,
+        explain=False,
+    )
+    return sorted({int(ref.dataId["visit"]) for ref in refs})
+
+
+def _dataset_type(task: OldTask, command: OldCommandLine) -> str:
+    """Return the name of the datasets that the task runs on."""
+    return dict(command.overrides).get(f"connections.{task.reads}", task.reads)
