@@ -30,8 +30,8 @@ __all__ = ["FgcmBuildStars", "References", "SurveyStars", "visible_focal_plane"]
 
 _log = logging.getLogger(__name__)
 
-#: Most visits whose WCSs show how the camera's detectors lie.
-_MAX_GEOMETRY_VISITS = 16
+#: Images whose WCSs show how the camera's detectors lie, and the least and most visits that these make.
+_GEOMETRY_IMAGES, _MIN_GEOMETRY_VISITS, _MAX_GEOMETRY_VISITS = 300, 3, 16
 #: Changes whenever what is read from a visit's table changes, so that checkpoints of before are not used.
 _CHECKPOINT_VERSION = 1
 
@@ -268,7 +268,8 @@ def visible_focal_plane(found: FoundVisits, summaries: Mapping[int, Any]) -> Foc
         if detectors - seen:
             chosen.append(visit)
             seen |= detectors
-    spare = max(0, _MAX_GEOMETRY_VISITS - len(chosen))
+    enough = np.clip(_GEOMETRY_IMAGES // max(1, len(seen)), _MIN_GEOMETRY_VISITS, _MAX_GEOMETRY_VISITS)
+    spare = max(0, int(enough) - len(chosen))
     others = [visit for visit in found.facts if visit not in chosen]
     chosen += others[:: max(1, -(-len(others) // spare))] if spare and others else []
     return FocalPlane.from_summaries(
