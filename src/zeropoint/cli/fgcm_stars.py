@@ -83,6 +83,7 @@ def stars(
     from zeropoint.cli.logs import start_logging
     from zeropoint.errors import InvalidInputError
     from zeropoint.fgcm.column_map import SurveyColumns
+    from zeropoint.recipes.config_files import reason
     from zeropoint.recipes.fgcm_stars_from_tables import FgcmStarsFromTables, write_star_list
 
     start_logging(log_level.upper())
@@ -104,7 +105,7 @@ def stars(
                 *tables, columns, references=loader, reference_name=name, on_progress=report
             )
         except FieldValidationError as error:
-            raise InvalidInputError(f"configuration: {error.msg} (field {error.fullname})") from error
+            raise InvalidInputError(f"configuration: {reason(error)}") from error
     write_star_list(result, out)
     if as_json:
         click.echo(json.dumps(result.accounting.to_meta()))

@@ -156,6 +156,7 @@ def read_survey_tables(
     absent = [f"visits.{name}" for name in found.absent]
     absent += [f"observations.{name}" for name in _missing_of_observations(reader)]
     table = _visit_table(found, np.unique(values["ccd"]).astype(np.int64), bands, columns.site or {}, absent)
+    table["deltaAper"] = _aperture_differences(values).astype(np.float32)
     all_stages = Accounting()
     n_visits = len(table)
     noted = {**_unknown(table), "secant_one": table.meta["SECANT_ONE"]}
@@ -237,17 +238,16 @@ def _read_observations(
     on_progress: OnProgress | None,
 ) -> tuple[dict[str, list[np.ndarray]], Accounting]:
     """Return the observations that are used, in pieces, and what became of the others."""
-    has_flux = "instFlux" in reader
-    reader.require("visit", "ra", "dec", *(["instFlux", "instFluxErr"] if has_flux else []))
-    if not has_flux:
-        reader.require("instMag", "instMagErr")
+    has_magnitudes = "instMag" in reader and "instFlux" not in reader
+    brightness = ("instMag", "instMagErr") if has_magnitudes else ("instFlux", "instFluxErr")
+    reader.require("visit", "ra", "dec", *brightness)
     lacking = [name for name in columns.flags if name not in table.columns]
     if lacking:
         raise InvalidInputError(
             f"{table.path}: no column {', '.join(lacking)}, which the map gives as flags."
         )
     names = [*reader.names, *columns.flags]
-    total, done = table.n_rows or 0, 0
+    total, done = table.n_rows or 0, 0  # only reading tells of some
     accounting = Accounting()
     parts: dict[str, list[np.ndarray]] = {}
     for piece in table.pieces(names, _PIECE):
@@ -259,7 +259,7 @@ def _read_observations(
             parts.setdefault(name, []).append(each)
         done += n
         if on_progress is not None:
-            on_progress("observations read", done, total)
+            on_progress("observations read", done, max(done, total))
     if "sources" not in accounting or accounting["sources"].kept == 0:
         told = accounting.lines()[0] if len(accounting) else "it has no rows"
         raise InvalidInputError(f"{table.path}: no observation can be used: {told}.")
@@ -313,8 +313,8 @@ def _observations_of(
     if "deltaMagAper" not in reader:
         delta = magnitudes.aperture_difference(get("innerFlux"), get("outerFlux"))
     values = {
-        "ra": np.deg2rad(ra % 360.0),
-        "dec": np.deg2rad(dec),
+        "ra": ra,
+        "dec": dec,
         "x": get("x"),
         "y": get("y"),
         "psf_candidate": get("psf_candidate", 0).astype(np.bool_),
@@ -326,7 +326,9 @@ def _observations_of(
         "deltaMagBkg": get("deltaMagBkg", 0.0).astype(np.float32),
         "deltaMagAper": np.where(np.isfinite(delta), delta, magnitudes.NO_DELTA).astype(np.float32),
     }
-    return {name: each[kept] for name, each in values.items()}, reasons
+    values = {name: each[kept] for name, each in values.items()}
+    values["ra"], values["dec"] = np.deg2rad(values["ra"] % 360.0), np.deg2rad(values["dec"])
+    return values, reasons
 
 
 def _magnitudes(
@@ -418,6 +420,16 @@ def _hour_angles(found: _Visits, site: Mapping[str, float]) -> FloatArray:
         angle = np.rad2deg(erfa.era00(2400000.5, needed[0][rows])) + site["longitude"] - needed[1][rows]
         telha[rows] = 180.0 - (180.0 - angle) % 360.0
     return telha
+
+
+def _aperture_differences(observations: Mapping[str, np.ndarray]) -> FloatArray:
+    """Return the median difference of aperture magnitudes of each visit that has observations; NaN if none has one."""
+    starts = np.flatnonzero(np.diff(observations["visit"], prepend=-1))
+    known = [
+        each[each != np.float32(magnitudes.NO_DELTA)]
+        for each in np.split(observations["deltaMagAper"], starts[1:])
+    ]
+    return np.array([np.median(each) if len(each) else np.nan for each in known])
 
 
 def _unknown(table: Table) -> dict[str, int]:

@@ -102,6 +102,8 @@ class FgcmStarsFromTables:
         lsst.pex.config.FieldValidationError
             If the configuration contradicts itself or is not complete.
         """
+        if self.config.primaryBands:
+            self.config.validate()
         found = read_survey_tables(observations, visits, columns, self.config, on_progress=on_progress)
         table, accounting = found.observations, found.accounting
         band, names = band_codes(np.asarray(table["visit"]), found.visits, found.bands)
