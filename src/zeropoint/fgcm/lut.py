@@ -22,7 +22,7 @@ from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.lut_grid import LutGrid, StandardAtmosphere
 
-__all__ = ["COLUMNS", "LUT_TYPES", "LookUpTable"]
+__all__ = ["COLUMNS", "FITS_SUFFIXES", "LUT_TYPES", "LookUpTable"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -80,6 +80,8 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
         "Table, flattened: filter, water vapor, ozone, aerosol depth, slope, zenith distance, detector",
     ),
 }
+#: Files that are FITS; others are parquet.
+FITS_SUFFIXES = (".fits", ".fit")
 #: Header card that holds what the layout has no column for, as JSON.
 _FITS_META = "ZPMETA"
 _HEADER = tuple(name for name in COLUMNS if name not in ("luttype", "lut"))
@@ -259,7 +261,7 @@ class LookUpTable:
         import pyarrow.parquet as pq
 
         try:
-            if Path(path).suffix in (".fits", ".fit"):
+            if Path(path).suffix in FITS_SUFFIXES:
                 table = Table.read(path)
                 table.meta = json.loads(table.meta.get(_FITS_META, "{}"))
                 return cls.from_table(table[[*_HEADER, "luttype"]] if header_only else table)
@@ -271,7 +273,7 @@ class LookUpTable:
         """Write the fourteen rows to parquet or FITS, by the path's suffix; parquet row by row."""
         import pyarrow.parquet as pq
 
-        if Path(path).suffix in (".fits", ".fit"):
+        if Path(path).suffix in FITS_SUFFIXES:
             table = self.to_table()
             table.meta = {_FITS_META: json.dumps(table.meta)}
             table.write(path, overwrite=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,9 +146,9 @@ def _integrate(
     values = np.empty((2, len(moments), *slab.shape, moments[0].n_detectors))
     for rows, block in parameter_blocks(parameters):
         transmission = atmosphere.transmission(block)
-        where = tuple(index[rows] for index in slab.nodes)
+        where: tuple[Any, ...] = (slice(None), *(index[rows] for index in slab.nodes))
         for k, moment in enumerate(moments):
-            values[:, k][(slice(None), *where)] = moment.integrate(transmission[:, moment.support])[
+            values[:, k][where] = moment.integrate(transmission[:, moment.support])[
                 :, : rows.stop - rows.start
             ]
     return values

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 from astropy.table import Table
 
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
-from zeropoint.fgcm.lut import LUT_TYPES, LookUpTable
+from zeropoint.fgcm.lut import FITS_SUFFIXES, LUT_TYPES, LookUpTable
 from zeropoint.fgcm.lut_fill import fill_tables, table_shape
 from zeropoint.fgcm.lut_grid import TABLE_NAMES, LutGrid, StandardAtmosphere, named_parameters, read_grid
 from zeropoint.fgcm.lut_interpolation import interpolation_error
@@ -119,6 +121,29 @@ class MadeLookUpTable:
     def band_passbands(self, bands: Mapping[str, str]) -> dict[str, Table]:
         """Return band -> passband in nm and percent, of filters that are their own standard; see `passband_tables`."""
         return passband_tables(self.passbands, bands)
+
+    def write_passbands(self, path: Path) -> None:
+        """Write all curves to one table, parquet or FITS by the path's suffix.
+
+        Parameters
+        ----------
+        path
+            File. Columns: ``wavelength`` (Angstrom), ``atmosphere`` (standard), and for each filter ``NAME_passband`` (mean
+            over the focal plane with the standard atmosphere) and ``NAME_throughput`` (one number for each detector and,
+            last, the mean, without atmosphere).
+        """
+        table = Table(
+            {"wavelength": self.passbands.passbands[0].wavelength, "atmosphere": self.std_transmission}
+        )
+        table["wavelength"].unit = "Angstrom"
+        for each in self.passbands.passbands:
+            table[f"{each.physical_filter}_passband"] = each.throughput
+            table[f"{each.physical_filter}_throughput"] = each.detector_throughput.T
+        table.meta["DETECTOR"] = ",".join(str(each) for each in self.passbands.detectors)
+        if path.suffix in FITS_SUFFIXES:
+            table.write(path, overwrite=True)
+        else:
+            pq.write_table(table_to_arrow(table), path)
 
 
 class MakeLookUpTable:
