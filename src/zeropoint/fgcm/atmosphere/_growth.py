@@ -16,6 +16,8 @@ _N_INTERVALS = 6
 N_COEFFICIENTS = _N_INTERVALS + 3
 _LOW, _HIGH = np.log(WATER_RANGE_MM)
 KNOT_STEP = float(_HIGH - _LOW) / _N_INTERVALS
+#: Coefficient that stays where slopes are held: near 4 mm.
+_ANCHOR = 5
 #: Slopes d ln(depth) / d ln(amount) allowed beyond the fitted range: isolated saturated lines, and weak ones.
 _STRONG, _WEAK = 0.5, 1.0
 
@@ -61,7 +63,7 @@ def growth_basis(log_amount: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def growth_coefficients(coefficients: FloatArray) -> FloatArray:
-    """Append the slopes beyond both ends to the coefficients of curves.
+    """Hold curves to slopes that can be, and append the slopes beyond both ends.
 
     Parameters
     ----------
@@ -71,9 +73,12 @@ def growth_coefficients(coefficients: FloatArray) -> FloatArray:
     Returns
     -------
     extended
-        Shape (N_COEFFICIENTS + 2, n_wavelength): with the slope at each end, held between 1/2 (isolated saturated
-        lines) and 1 (weak lines).
+        Shape (N_COEFFICIENTS + 2, n_wavelength): no curve grows faster than weak lines do (the law in pressure alone
+        would let some, by 8 % at sea level), and beyond the fitted range the slope lies between 1/2 (isolated
+        saturated lines) and 1 (weak lines).
     """
-    lower = (coefficients[2] - coefficients[0]) / (2 * KNOT_STEP)
-    upper = (coefficients[-1] - coefficients[-3]) / (2 * KNOT_STEP)
-    return np.vstack([coefficients, np.clip([lower, upper], _STRONG, _WEAK)])
+    slopes = np.minimum(np.diff(coefficients, axis=0) / KNOT_STEP, _WEAK)
+    rising = np.vstack([np.zeros_like(coefficients[:1]), np.cumsum(slopes * KNOT_STEP, axis=0)])
+    held = rising + coefficients[_ANCHOR] - rising[_ANCHOR]
+    ends = (slopes[:2].mean(axis=0), slopes[-2:].mean(axis=0))
+    return np.vstack([held, np.clip(ends, _STRONG, _WEAK)])

@@ -20,6 +20,11 @@ FloatArray = npt.NDArray[np.float64]
 Depth = tuple[FloatArray, Mapping[str, FloatArray]]
 
 
+def _combine(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    """Multiply matrices (n, k) and (k, n_lambda), each row alike whatever the others are, which BLAS does not promise."""
+    return np.asarray(np.einsum("nk,kl->nl", weights, rows))
+
+
 class Absorber(Protocol):
     """One absorber at one site, on given wavelengths."""
 
@@ -172,10 +177,10 @@ class MixedGases:
         airmass, slope = molecular_airmass(parameters.airmass)
         log = np.log(airmass)
         basis = np.column_stack([np.ones_like(log), log, log**2, np.log(parameters.pmb / self.reference_pmb)])
-        depth = np.exp(basis @ np.vstack([self.curve, self.exponent]))
+        depth = np.exp(_combine(basis, np.vstack([self.curve, self.exponent])))
         if not derivatives:
             return depth, {}
-        growth = np.column_stack([np.ones_like(log), 2.0 * log]) @ self.curve[1:]
+        growth = self.curve[1] + (2.0 * log)[:, None] * self.curve[2]
         return depth, {
             "pmb": depth * self.exponent / parameters.pmb[:, None],
             "airmass": depth * growth * (slope / airmass)[:, None],
@@ -197,10 +202,10 @@ class WaterVapor:
         """Compute the depth along the line of sight, see `Absorber`."""
         airmass, slope = water_airmass(parameters.airmass)
         value, growth = growth_basis(np.log(parameters.pwv * airmass))
-        depth = np.exp(value @ self.curve)
+        depth = np.exp(_combine(value, self.curve))
         if not derivatives:
             return depth, {}
-        by_amount = depth * (growth @ self.curve)
+        by_amount = depth * _combine(growth, self.curve)
         return depth, {"ln_pwv": by_amount, "airmass": by_amount * (slope / airmass)[:, None]}
 
     def resampled(self, resampling: Resampling) -> WaterVapor:
