@@ -18,9 +18,9 @@ FLAGS = (
 
 
 def config(**fields) -> FgcmBuildStarsTableConfig:
-    """Return settings for stars sought in r, then g, without references."""
+    """Return settings for stars sought in r, without references."""
     result = FgcmBuildStarsTableConfig()
-    result.update(primaryBands=["r", "g"], doReferenceMatches=False, **fields)
+    result.update(**{"primaryBands": ["r"], "doReferenceMatches": False, **fields})
     return result
 
 
