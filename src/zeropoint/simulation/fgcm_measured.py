@@ -24,27 +24,24 @@ __all__ = ["MeasuredAtmosphere", "measured_physics"]
 
 #: Wavelengths, Angstrom: neither the step of the sources nor that of the fit.
 _FIRST, _LAST, _STEP = 3500.0, 11000.0, 4.0
-#: Pressure of the grids, mb: their Rayleigh depth against the closed form; and how oxygen's saturated bands follow it.
-_PRESSURE, _OXYGEN_POWER = 731.0, 0.6
+#: Pressure of the grids, mb: their Rayleigh depth against the closed form. Depths are proportional to it, those of saturated
+#: lines too, as these get broader.
+_PRESSURE = 731.0
 #: Ozone of the LSST project's atmospheres is found with this much from the grids, DU.
 _OZONE_NODE = 300.0
 #: Water in the LSST project's atmosphere at airmass 1, mm: where bands between 800 and 1000 nm are as deep as in the
 #: MODTRAN tables for the same site whose water is known. It is the unit of the simulated PWV and nothing else.
-_WATER_MM = 4.3
-#: Wavelengths, Angstrom, of water bands; between them there is none.
-_WATER_BANDS = (
-    (5860.0, 6040.0),
-    (6350.0, 6650.0),
-    (6970.0, 7450.0),
-    (7800.0, 8500.0),
-    (8850.0, 10050.0),
-    (10700.0, 11000.0),
-)
-#: Wavelengths, Angstrom, without bands, where Rayleigh scattering and ozone are fitted.
-_CONTINUUM = ((4200.0, 5000.0), (5150.0, 5600.0), (6050.0, 6200.0), (6650.0, 6850.0), (7400.0, 7570.0), (7760.0, 7820.0),
-              (8500.0, 8850.0), (10150.0, 10600.0))  # fmt: skip
+_WATER_MM = 3.84
+#: Wavelengths, Angstrom, where there is water: between the bands of oxygen, and not where the air is dry.
+_WATER_BANDS = ((5860.0, 6040.0), (6350.0, 6650.0), (6970.0, 7560.0), (7740.0, 10450.0), (10700.0, 11000.0))
+#: Wavelengths, Angstrom, without any bands, where Rayleigh scattering and ozone are fitted.
+_CONTINUUM = ((4200.0, 5000.0), (5150.0, 5600.0), (6050.0, 6200.0), (6650.0, 6800.0))
+#: The law of water is a quadratic so far beyond the amounts that the tables have, in the logarithm.
+_BEYOND = 0.7
+#: Where the band of water at 720 nm ends, Angstrom.
+_RED_WATER = 7600.0
 #: Smallest depth of a water band at airmass 1 that is kept.
-_WATER_FLOOR = 1e-3
+_WATER_FLOOR = 2e-4
 #: Spectra and how frequent they are in a field of moderate galactic latitude, in any unit: dwarfs, then giants and
 #: metal-poor stars.
 _STARS = {
@@ -65,6 +62,8 @@ class MeasuredAtmosphere:
         ``throughputs`` in the test data.
     wavelength : float64, shape (n_lam,)
         Angstrom, within 3000 to 11000.
+    water_720
+        Factor on the depth of water below 7600 Angstrom, which is in the bands r and i.
 
     Raises
     ------
@@ -72,7 +71,7 @@ class MeasuredAtmosphere:
         If a table is missing.
     """
 
-    def __init__(self, folder: Path, wavelength: FloatArray) -> None:
+    def __init__(self, folder: Path, wavelength: FloatArray, water_720: float = 1.0) -> None:
         grids = folder / "getobsatmo-lsst"
         stem = "LSST_atmospherictransparencygrid"
         axes = json.loads(_bytes(grids / f"{stem}_params.json"))
@@ -87,6 +86,7 @@ class MeasuredAtmosphere:
         # the depth of ozone is proportional to its column to 1e-6
         self._ozone = _resample(own, ozone / _OZONE_NODE, wavelength)
         self._water, self._water_range = _water_law(folder, own, depths["rayleigh"], ozone, wavelength)
+        self._water[0, wavelength < _RED_WATER] += np.log(water_720)
 
     def transmission(
         self,
@@ -116,7 +116,7 @@ class MeasuredAtmosphere:
         def between(table: FloatArray) -> FloatArray:
             return np.asarray(table[k] * (1.0 - t) + table[k + 1] * t)
 
-        depth = between(self._rayleigh) * share + between(self._oxygen) * share**_OXYGEN_POWER
+        depth = between(self._rayleigh) * share + between(self._oxygen) * share
         depth += between(self._ozone) * ozone[:, None]
         depth += aerosol_depth(self.wavelength, tau, alpha, secant)
         wet = np.isfinite(self._water[0])
@@ -129,17 +129,19 @@ class MeasuredAtmosphere:
         x = np.log(amount / _WATER_MM)[:, None]
         inside = np.clip(x, low, high)
         c0, c1, c2 = self._water[:, wet]
-        slope = np.clip(c1 + 2.0 * c2 * inside, 0.4, 1.0)
+        slope = c1 + 2.0 * c2 * inside
         return np.asarray(np.exp(c0 + c1 * inside + c2 * inside**2 + slope * (x - inside)))
 
 
-def measured_physics(data: str | Path | None = None) -> Physics:
+def measured_physics(data: str | Path | None = None, water_720: float = 1.0) -> Physics:
     """Return the physics of real tables.
 
     Parameters
     ----------
     data
         Folder of test data; default: the variable ``ZEROPOINT_TESTDATA``.
+    water_720
+        See `MeasuredAtmosphere`.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def measured_physics(data: str | Path | None = None) -> Physics:
     for band in ("g", "r", "i", "z"):
         nm, curve = _columns(folder / "lsst-throughputs" / "baseline" / f"hardware_{band}.dat.gz")
         throughput[band] = np.interp(wavelength, 10.0 * nm, curve)
-    atmosphere = MeasuredAtmosphere(folder, wavelength)
+    atmosphere = MeasuredAtmosphere(folder, wavelength, water_720)
     return Physics(
         wavelength, tuple(_STARS), weights / weights.sum(), spectra, atmosphere.transmission, throughput
     )
@@ -212,7 +214,7 @@ def _water_law(
     law : float64, shape (3, n_lam)
         Coefficients; NaN where there is no water.
     range : tuple of float
-        Logarithm of the amounts that the tables have.
+        Logarithm of the amounts within which the quadratic holds; beyond, the depth is a power of the amount.
     """
     airmass = np.arange(10, 26) / 10.0
     curves = [_columns(folder / "lsst-throughputs" / "atmos" / f"atmos_{10 * x:.0f}.dat.gz") for x in airmass]
@@ -228,6 +230,9 @@ def _water_law(
     wet = _within(here, _WATER_BANDS) & (left.min(axis=0) > _WATER_FLOOR)
     x = np.log(airmass)
     law = np.full((3, len(here)), np.nan)
-    law[:, wet] = polynomial.polyfit(x, np.log(left[:, wet]), 2)
+    quadratic = polynomial.polyfit(x, np.log(left[:, wet]), 2)
+    straight = np.vstack([polynomial.polyfit(x, np.log(left[:, wet]), 1), np.zeros(int(wet.sum()))])
+    # bands saturate; where they seem not to, the table's few digits are to blame
+    law[:, wet] = np.where(quadratic[2] < 0.0, quadratic, straight)
     nearest = np.abs(here[:, None] - wavelength).argmin(axis=0)
-    return law[:, nearest], (float(x[0]), float(x[-1]))
+    return law[:, nearest], (float(x[0]) - _BEYOND, float(x[-1]) + _BEYOND)

@@ -172,7 +172,7 @@ def _physics(settings: FgcmSurveySettings, data: str | Path | None) -> Physics:
     if settings.physics == "measured":
         from zeropoint.simulation.fgcm_measured import measured_physics
 
-        return measured_physics(data)
+        return measured_physics(data, settings.water_720)
     raise InvalidInputError(
         f"simulated survey: there is no physics {settings.physics!r}; there are 'measured' and 'simple'."
     )
