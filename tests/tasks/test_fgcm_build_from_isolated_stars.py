@@ -1,0 +1,97 @@
+import lsst.pipe.base as pipeBase
+import pytest
+from astropy.table import Table
+
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig as StepConfig
+from zeropoint.tasks._references import survey_references
+from zeropoint.tasks.fgcm_build_from_isolated_stars import (
+    FgcmBuildFromIsolatedStarsConfig,
+    FgcmBuildFromIsolatedStarsTask,
+)
+
+#: Connection -> dataset type, storage class, dimensions: fgcmcal's, with afw's catalogues as Arrow tables.
+CONNECTIONS = {
+    "camera": ("camera", "ZpCamera", {"instrument"}),
+    "fgcm_lookup_table": ("fgcmLookUpTable", "ArrowAstropy", {"instrument"}),
+    "ref_cat": ("cal_ref_cat", "ArrowAstropy", {"skypix"}),
+    "isolated_star_cats": (
+        "isolated_star_presource_associations", "ArrowAstropy", {"instrument", "tract", "skymap"},
+    ),
+    "isolated_star_sources": ("isolated_star_presources", "ArrowAstropy", {"instrument", "tract", "skymap"}),
+    "visit_summaries": ("visitSummary", "ArrowTable", {"instrument", "visit"}),
+    "fgcm_visit_catalog": ("fgcmVisitCatalog", "ArrowAstropy", {"instrument"}),
+    "fgcm_star_observations": ("fgcm_star_observations", "ArrowAstropy", {"instrument"}),
+    "fgcm_star_ids": ("fgcm_star_ids", "ArrowAstropy", {"instrument"}),
+    "fgcm_reference_stars": ("fgcm_reference_stars", "ArrowAstropy", {"instrument"}),
+}  # fmt: skip
+OF_REFERENCES = {"fgcm_lookup_table", "ref_cat", "fgcm_reference_stars"}
+
+
+def connections(config):
+    return config.connections.ConnectionsClass(config=config)
+
+
+def config(**settings):
+    made = FgcmBuildFromIsolatedStarsConfig()
+    made.update(**settings)
+    return made
+
+
+def test_the_datasets_are_those_of_the_reference():
+    found = connections(config())
+    assert {
+        name: (each.name, each.storageClass, set(each.dimensions))
+        for name, each in found.allConnections.items()
+    } == CONNECTIONS
+    assert set(found.prerequisiteInputs) == {"camera", "fgcm_lookup_table", "ref_cat"}
+    assert set(found.getSpatialBoundsConnections()) == {"isolated_star_cats", "visit_summaries"}
+    without = connections(config(doReferenceMatches=False))
+    assert set(without.allConnections) == set(CONNECTIONS) - OF_REFERENCES
+
+
+def test_the_task_has_the_fields_and_defaults_of_the_step():
+    assert FgcmBuildFromIsolatedStarsTask._DefaultName == "fgcmBuildFromIsolatedStars"
+    assert not FgcmBuildFromIsolatedStarsTask.canMultiprocess
+    task, step = config().toDict(), StepConfig().toDict()
+    for name in ("connections", "saveLogOutput"):
+        del task[name]
+    assert str(sorted(task.items())) == str(sorted(step.items()))
+
+
+def test_tracts_without_one_of_their_tables_are_named():
+    task = FgcmBuildFromIsolatedStarsTask(config=config(doReferenceMatches=False))
+    with pytest.raises(InvalidInputError, match="missing for tract 7, 9"):
+        task.run(
+            visit_summary_handle_dict={},
+            isolated_star_cat_handle_dict={7: Table(), 8: Table()},
+            isolated_star_source_handle_dict={8: Table(), 9: Table()},
+        )
+    with pytest.raises(pipeBase.NoWorkFound, match="No tract"):
+        task.run(
+            visit_summary_handle_dict={},
+            isolated_star_cat_handle_dict={},
+            isolated_star_source_handle_dict={},
+        )
+
+
+def test_a_reference_catalogue_elsewhere_is_an_error_of_the_algorithm():
+    settings = config()
+    settings.connections.ref_cat = "my_refs"
+    settings.fgcmLoadReferenceCatalog.filterMap = {"f": "r"}
+    settings.fgcmLoadReferenceCatalog.applyColorTerms = False
+    task = FgcmBuildFromIsolatedStarsTask(config=settings)
+    with pytest.raises(pipeBase.AlgorithmError, match="No shard of the reference catalogue my_refs"):
+        task.run(
+            visit_summary_handle_dict={},
+            isolated_star_cat_handle_dict={7: Table()},
+            isolated_star_source_handle_dict={7: Table()},
+            lookup_table_handle=object(),
+        )
+
+
+def test_shards_without_a_region_are_all_read():
+    table = Table({"coord_ra": [0.1, 0.2], "coord_dec": [0.0, 0.0], "id": [1, 2], "r_flux": [1.0, 2.0]})
+    table["coord_ra"].unit = table["coord_dec"].unit = "rad"
+    loader = survey_references("refs", [pipeBase.InMemoryDatasetHandle(table)])
+    assert loader.rows_in_circle(ra=0.2, dec=0.0, radius=0.01)["id"].tolist() == [2]
