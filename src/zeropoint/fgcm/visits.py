@@ -230,6 +230,7 @@ def account_for(found: FoundVisits) -> Accounting:
     accounting.add(
         "visits", read=len(facts) + len(found.rejected), kept=len(facts), rejected=reasons, noted=noted
     )
+    _log.info("%s", accounting.lines()[0])
     if not facts:
         raise InvalidInputError(
             f"No visit can be used: {accounting.lines()[0]}. "

@@ -14,12 +14,12 @@ import lsst.pipe.base.connectionTypes as cT
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
+from zeropoint.butler.throughputs import static_calibrations
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.fgcm.isolated import IsolatedTract
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig as StepConfig
 from zeropoint.recipes.fgcm_build_from_isolated_stars import IsolatedSurvey, build_from_isolated_stars
-from zeropoint.tasks._calibrations import unbounded_calibration
 from zeropoint.tasks._errors import algorithm_error
 from zeropoint.tasks._fgcm import handle_table, reference_input
 from zeropoint.tasks._progress import step_progress
@@ -57,7 +57,7 @@ class FgcmBuildFromIsolatedStarsConnections(  # type: ignore[call-arg]  # a meta
         storageClass="ZpCamera",
         dimensions=_INSTRUMENT,
         isCalibration=True,
-        lookupFunction=unbounded_calibration,
+        lookupFunction=static_calibrations,
         # most cameras have a card and no model: WCSs of the visits then show where detectors lie
         minimum=0,
     )

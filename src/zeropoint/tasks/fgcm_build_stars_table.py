@@ -14,12 +14,12 @@ import lsst.pipe.base.connectionTypes as cT
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
+from zeropoint.butler.throughputs import static_calibrations
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig as StepConfig
 from zeropoint.fgcm.observations import BYTES_PER_OBSERVATION
 from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, SurveyStars
-from zeropoint.tasks._calibrations import unbounded_calibration
 from zeropoint.tasks._errors import algorithm_error
 from zeropoint.tasks._fgcm import handle_table, reference_input
 from zeropoint.tasks._progress import step_progress
@@ -47,7 +47,7 @@ class FgcmBuildStarsTableConnections(  # type: ignore[call-arg]  # a metaclass t
         storageClass="ZpCamera",
         dimensions=_INSTRUMENT,
         isCalibration=True,
-        lookupFunction=unbounded_calibration,
+        lookupFunction=static_calibrations,
         # most cameras have a card and no model: WCSs of the visits then show where detectors lie
         minimum=0,
     )
@@ -134,7 +134,6 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
         if result.checkpoints is not None:
             result.checkpoints.remove()
 
-    @timeMethod
     def run(self, **kwargs: Any) -> pipeBase.Struct:
         """Build the star list of a survey.
 
@@ -170,6 +169,7 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
             result.checkpoints.remove()
         return _struct(result)
 
+    @timeMethod
     def _build(
         self,
         *,
@@ -196,8 +196,6 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
                 )
         except CalibrationFailure as failure:
             raise algorithm_error(failure) from failure
-        for line in result.accounting.lines():
-            self.log.info("%s", line)
         rejected = result.accounting["visits"].rejected
         notes += [f"{number} visits are left out ({reason})." for reason, number in sorted(rejected.items())]
         for note in notes:
