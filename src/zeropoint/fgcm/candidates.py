@@ -82,7 +82,7 @@ def compact_candidates(
     *,
     radius: float,
     min_per_band: int,
-    on_band: Callable[[int], None],
+    on_step: Callable[[int, int], None],
 ) -> Candidates:
     """Return the groups of observations all of which lie within a radius of their mean.
 
@@ -98,8 +98,8 @@ def compact_candidates(
         Radians.
     min_per_band
         Least number of observations of a group.
-    on_band
-        Called with the number of bands done.
+    on_step
+        Called with the number of steps (bands) done, and how many there are.
 
     Notes
     -----
@@ -109,13 +109,14 @@ def compact_candidates(
     """
     pool = _Pool.empty()
     for done, band in enumerate(primary):
-        on_band(done)
+        on_step(done, len(primary))
         in_band = positions[np.flatnonzero(bands == band)]
         centers, sizes = _compact_groups(in_band, radius, min_per_band)
         enough = sizes >= min_per_band
         pool.n_groups += len(sizes)
         pool.n_few += int(np.count_nonzero(~enough))
         pool.add(centers[enough], radius)
+    on_step(len(primary), len(primary))
     found = pool.positions
     return Candidates(found[sky_order(found)], pool.n_groups, pool.n_few, pool.n_known)
 
@@ -178,14 +179,14 @@ def fgcm_candidates(
     radius: float,
     min_per_band: int,
     coarse_nside: int,
-    on_band: Callable[[int], None],
+    on_step: Callable[[int, int], None],
 ) -> Candidates:
     """Return the candidates that the rule of the fgcm package (3.16) finds; arguments as for `compact_candidates`.
 
     Parameters
     ----------
     coarse_nside
-        HEALPix nside (RING) of the pixels in which the rule is applied, each for itself.
+        HEALPix nside (RING) of the pixels in which the rule is applied, each for itself: the steps.
 
     Notes
     -----
@@ -199,16 +200,17 @@ def fgcm_candidates(
     order = np.argsort(pixels, kind="stable")
     edges = np.flatnonzero(np.diff(pixels[order], prepend=-1, append=-1))
     found, counts = Positions(np.zeros(0), np.zeros(0)), np.zeros(3, np.int64)
-    for begin, end in itertools.pairwise(edges):
+    for done, (begin, end) in enumerate(itertools.pairwise(edges)):
+        on_step(done, len(edges) - 1)
         pool = _Pool.empty()
-        for done, band in enumerate(primary):
-            on_band(done)
-            rows = order[begin:end]
+        rows = order[begin:end]
+        for band in primary:
             in_band = positions[rows[bands[rows] == band]]
             groups = _founded_groups(in_band, radius, min_per_band)
             pool.n_groups += len(groups)
             pool.add(_plain_means(groups, in_band), radius)
         found = found.joined(pool.positions)
+        on_step(done + 1, len(edges) - 1)
         counts += (pool.n_groups, pool.n_few, pool.n_known)
     return Candidates(found, *counts.tolist())
 

@@ -229,8 +229,8 @@ def _find_candidates(
     """Return the candidates by the rule configured."""
     primary = [list(bands).index(name) for name in config.primaryBands]
 
-    def on_band(done: int) -> None:
-        report("find stars, by primary band", done, len(primary))
+    def on_step(done: int, total: int) -> None:
+        report("find stars", done, total)
 
     radius, least = config.matchRadius * _ARCSEC, config.minPerBand
     if config.matcher == "fgcm":
@@ -241,9 +241,9 @@ def _find_candidates(
             radius=radius,
             min_per_band=least,
             coarse_nside=config.coarseNside,
-            on_band=on_band,
+            on_step=on_step,
         )
-    return compact_candidates(positions, band, primary, radius=radius, min_per_band=least, on_band=on_band)
+    return compact_candidates(positions, band, primary, radius=radius, min_per_band=least, on_step=on_step)
 
 
 def _account_for_groups(accounting: Accounting, candidates: Candidates) -> None:
