@@ -56,6 +56,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/validate.py --markdown docs/validation.md
 	$(BIN)/python benchmarks/zeropoint_pulls.py --markdown docs/photometry.md
 	$(BIN)/python benchmarks/matcher_grid.py --markdown docs/astrometry.md
+	$(BIN)/python benchmarks/atmosphere.py
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/repositories.py
 	$(BIN)/python benchmarks/hatp32_survey.py
