@@ -68,6 +68,7 @@ bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingesti
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/refcats.py
 	$(BIN)/python benchmarks/association.py
+	$(BIN)/python benchmarks/fgcm_stars.py
 	$(BIN)/python benchmarks/finalize.py
 
 lock: ## Renew requirements.lock from pyproject.toml (needs uv)

@@ -3,7 +3,8 @@
 The survey of 240 visits with both matchers, a wide one, and one of ten million observations (``--large SIDE`` for SIDE**2 neighboring
 surveys; 0: none).  Exits with 1 if the matching of 1.13 million observations takes more than 3 CPU seconds, time or memory grow
 faster than the observations by more than a quarter, a shuffled table gives other stars, or an isolated star is lost or wrong.
-The measured physics of the simulation is read from ``ZEROPOINT_TESTDATA``; stars do not depend on it, so ``--physics simple`` will do.
+The measured physics of the simulation is read from ``ZEROPOINT_TESTDATA``, else ``../shared/data``; matching does not
+depend on it, so that ``--physics simple`` will do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from real_data import DATA
 
 from zeropoint.fgcm.match_config import StarMatchingConfig
 from zeropoint.fgcm.stars import UniqueStars, match_stars
@@ -71,7 +73,7 @@ def measure(kind: str, matcher: str, physics: str) -> dict[str, Any]:
     settings = KINDS[kind]() if kind in KINDS else large_survey(int(kind))
     warm = simulate_fgcm_survey(small_survey())
     match(warm, warm.observations(), matcher)  # loads the compiled kernels
-    survey = simulate_fgcm_survey(replace(settings, physics=physics))
+    survey = simulate_fgcm_survey(replace(settings, physics=physics), DATA)
     table = survey.observations()
     n = len(table)
     stars = match(survey, table, matcher)

@@ -23,7 +23,7 @@ from zeropoint.recipes.session import production_config
 def test_help_and_version_load_nothing_heavy() -> None:
     code = (
         "import sys, zeropoint.cli as c\n"
-        "for arguments in (['--help'], ['--version'], ['calibrate', '--help'], ['card', '--help']):\n"
+        "for arguments in (['--help'], ['--version'], ['calibrate', '--help'], ['card', '--help'], ['fgcm', 'stars', '--help']):\n"
         "    try:\n"
         "        c.main(arguments)\n"
         "    except SystemExit as stop:\n"
@@ -49,7 +49,9 @@ def test_the_package_of_the_command_runs_as_a_module() -> None:
     assert "Usage: zeropoint calibrate" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["card", "new"], ["card", "check"]])
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS), ["card", "new"], ["card", "check"], ["fgcm", "stars"]]
+)
 def test_every_command_has_help(run: Any, command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
