@@ -22,7 +22,12 @@ _SUFFIXES = (".parq", ".parquet", ".fits", ".fit")
 
 @click.command(name="lut")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--elevation", type=float, metavar="M", help="Site: elevation in m; the open atmosphere.")
+@click.option(
+    "--elevation",
+    type=click.FloatRange(-500, 6000),
+    metavar="M",
+    help="Site: elevation in m, -500 to 6000; the open atmosphere.",
+)
 @click.option(
     "--like",
     "table",
