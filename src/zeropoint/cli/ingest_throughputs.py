@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.logs import quiet_middleware
 from zeropoint.cli.throughput_options import given_throughputs, throughput_options
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def ingest_throughputs(
     from zeropoint.butler.repository import open_repository
     from zeropoint.butler.throughputs import ingest_throughputs as ingest
 
+    quiet_middleware()
     butler = open_repository(repo, writeable=True)
     curves = _with_passbands(given_throughputs(**given), butler, instrument)
     done = ingest(butler, instrument, curves)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["about_image", "start_logging"]
+__all__ = ["about_image", "quiet_middleware", "start_logging"]
 
 _IMAGE: ContextVar[str] = ContextVar("image", default="")
 
@@ -40,3 +40,9 @@ def start_logging(level: str) -> None:
     handler.setFormatter(_ImageFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("zeropoint").setLevel(level)
+
+
+def quiet_middleware() -> None:
+    """Keep the middleware from telling what it misses and nobody needs: a tool of the compiled stack, and pandas."""
+    for name in ("lsst.utils.packages", "lsst.daf.butler._storage_class"):
+        logging.getLogger(name).setLevel(logging.ERROR)

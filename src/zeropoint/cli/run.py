@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.logs import quiet_middleware
 
 if TYPE_CHECKING:
     from zeropoint.butler.execution.graph import RunRequest
@@ -166,14 +167,10 @@ def execute(request: RunRequest, *, as_json: bool = False) -> int:
     as_json
         Print one line of JSON in place of the table.
     """
-    import logging
-
     from zeropoint.butler.execution.runner import run_pipeline
     from zeropoint.cli.run_progress import RunProgress
 
-    # they miss what is not needed: eups, a tool of the compiled stack, and pandas, one of the forms of tables
-    for name in ("lsst.utils.packages", "lsst.daf.butler._storage_class"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_middleware()
     with RunProgress() as progress:
         report = run_pipeline(request, progress)
     if as_json:

@@ -10,6 +10,7 @@ import click
 from zeropoint.cli.errors import clear_errors
 from zeropoint.cli.gen2.arguments import OldCommandLine, parse
 from zeropoint.cli.gen2.translate import OldTask, Translation, find_repository, selected_visits, translate
+from zeropoint.cli.logs import quiet_middleware
 
 __all__ = ["BUILD_STARS_TABLE", "MAKE_LUT", "build_stars_table", "make_lut", "run_old_command"]
 
@@ -51,6 +52,7 @@ def run_old_command(task: OldTask, arguments: Sequence[str]) -> int:
     command = parse(task.program, arguments, task.description, has_ids=bool(task.reads))
     from zeropoint.butler.repository import open_repository
 
+    quiet_middleware()
     repository, _ = find_repository(command.repopath)
     butler = open_repository(repository)
     try:
