@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgcm.lut.conftest import CURVES, SENSORS, small_config
+from fgcm.lut.parts import CURVES, SENSORS, small_config
 from naive.passband_integrals import integrals as naive_integrals
 from naive.passband_integrals import interpolated
 from zeropoint.errors import InvalidInputError

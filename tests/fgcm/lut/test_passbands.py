@@ -8,7 +8,7 @@ import lsst.pex.config as pexConfig
 import numpy as np
 import pytest
 
-from fgcm.lut.conftest import small_config
+from fgcm.lut.parts import small_config
 from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.make_lut_config import (
