@@ -13,7 +13,7 @@ import numpy as np
 from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["OBSERVATION_FIELDS", "VISIT_FIELDS", "Columns", "FieldSpec", "SurveyColumns"]
+__all__ = ["OBSERVATION_FIELDS", "VISIT_FIELDS", "Columns", "FieldSpec", "SurveyColumns", "typed_column"]
 
 
 @dataclass(frozen=True)
@@ -234,15 +234,32 @@ class Columns:
             If the column does not hold what it should: text instead of numbers, or broken numbers.
         """
         entry, field = self._entries[name], self._fields[name]
-        values = piece.get(entry.column) if entry.column else np.full(n_rows, entry.value)
-        origin = (
-            f"{self._table.path}: column {entry.column}" if entry.column else f"Column map: value of {name}"
-        )
-        try:
-            return _typed(values, field.kind, self._factors[name])
-        except (TypeError, ValueError) as error:
-            wanted = {"f": "numbers", "i": "whole numbers", "b": "true or false", "U": "text"}[field.kind]
-            raise InvalidInputError(f"{origin} must hold {wanted}: {error}.") from None
+        if entry.column:
+            return typed_column(piece, entry.column, field.kind, self._factors[name])
+        values = np.full(n_rows, entry.value)
+        return _typed(values, field.kind, self._factors[name], f"Column map: the value of {name}")
+
+
+def typed_column(table: RawTable, name: str, kind: str, factor: float = 1.0) -> np.ndarray:
+    """Return a column as numbers, whole numbers, truth values or text.
+
+    Parameters
+    ----------
+    table
+        Table, or a piece of one.
+    name
+        Its column.
+    kind
+        As in `FieldSpec`.
+    factor
+        Numbers are multiplied by it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the column does not hold what it should; the message names the table and the column.
+    """
+    return _typed(table.get(name), kind, factor, f"{table.path}: column {name}")
 
 
 def _entry(table: RawTable, field: FieldSpec, given: Mapping[str, Any]) -> _Entry | None:
@@ -282,19 +299,25 @@ def _factor(table: RawTable, field: FieldSpec, entry: _Entry) -> float:
         ) from None
 
 
-def _typed(values: np.ndarray, kind: str, factor: float) -> np.ndarray:
+def _typed(values: np.ndarray, kind: str, factor: float, origin: str) -> np.ndarray:
     """Return values of the kind wanted."""
-    if kind == "U":
-        return np.char.strip(np.asarray(values).astype(str))
-    if values.dtype.kind in "SUO":
-        values = np.asarray(values, np.float64)
-    if kind == "b":
-        return np.nan_to_num(values).astype(np.bool_)
-    if kind == "f":
-        return np.asarray(values, np.float64) * factor
-    whole = np.asarray(values)
-    if whole.dtype.kind not in "iub":
-        if not np.all(np.isfinite(whole)) or np.any(whole != np.rint(whole)):
+    try:
+        if kind == "U":
+            return np.char.strip(np.asarray(values).astype(str))
+        if values.dtype.kind in "SUO":
+            values = np.asarray(values, np.float64)
+        if kind == "b":
+            return np.nan_to_num(values).astype(np.bool_)
+        return np.asarray(values, np.float64) * factor if kind == "f" else _whole(values)
+    except (TypeError, ValueError) as error:
+        wanted = {"f": "numbers", "i": "whole numbers", "b": "true or false", "U": "text"}[kind]
+        raise InvalidInputError(f"{origin} must hold {wanted}: {error}.") from None
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers as integers."""
+    if values.dtype.kind not in "iub":
+        if not np.all(np.isfinite(values)) or np.any(values != np.rint(values)):
             raise ValueError("some are missing or have decimals")
-        whole = np.rint(whole)
-    return whole.astype(np.int64)
+        values = np.rint(values)
+    return values.astype(np.int64)

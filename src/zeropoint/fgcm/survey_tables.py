@@ -19,7 +19,13 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm import magnitudes
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
-from zeropoint.fgcm.column_map import OBSERVATION_FIELDS, VISIT_FIELDS, Columns, SurveyColumns
+from zeropoint.fgcm.column_map import (
+    OBSERVATION_FIELDS,
+    VISIT_FIELDS,
+    Columns,
+    SurveyColumns,
+    typed_column,
+)
 from zeropoint.fgcm.observations import describe_observations
 from zeropoint.fgcm.visits import NO_VALUE, describe_visits
 
@@ -297,7 +303,7 @@ def _observations_of(
         kept[:] &= passed
 
     for name in flags:
-        require("flagged", np.nan_to_num(np.asarray(piece.get(name), np.float64)) == 0)
+        require("flagged", ~typed_column(piece, name, "b"))
     visit, known = get("visit"), visits["visit"]
     place = np.minimum(np.searchsorted(known, visit), len(known) - 1)
     require("no_visit", known[place] == visit)

@@ -194,6 +194,7 @@ def test_without_primary_bands_all_bands_are_searched():
         ({**MAP, "observations": {**MAP["observations"], "flags": ["worse"]}}, {}, "no column worse.*flags"),
         ({**MAP, "site": {"latitude": "south"}}, {}, "site must hold numbers"),
         (MAP, {"visit": np.full(20, 10.5)}, "column visit must hold whole numbers"),
+        (MAP, {"bad": np.full(20, "no")}, "column bad must hold true or false"),
         (MAP, {"F": np.full(20, "?")}, "column F must hold numbers"),
         (MAP, {"FILT": ["X"] * 4}, "no visit can be used: no_band 4. Filters there: X; with a band: R1, G1"),
         (MAP, {"exptime": [0.0, -1.0, np.nan, 0.0]}, "no visit can be used: no_exposure_time 4"),
