@@ -282,25 +282,33 @@ def line_by_line(photons: np.ndarray) -> list[str]:
     if found is None or not found.submodule_search_locations:
         return ["Water against line-by-line cross sections: left out, pwv-kpno is not installed.", ""]
     table = np.loadtxt(Path(found.submodule_search_locations[0]) / "default_atmosphere" / "h2ocs.txt")
-    fine, cross_section = table[:, 0] * 1e4, table[:, 4]
+    fine = table[:, 0] * 1e4
     per_mm = 6.02214e23 / 18.0152 / 10.0
     lines = [
-        "**Water against line-by-line cross sections** (pwv-kpno, fourth of its nine heights): ours minus theirs, G2V, mmag,"
-        " dimming by water alone; at 2663 m", "",
-        *head(["PWV × secant mm", *BANDS, "M − G, largest"]),
+        "**Water against line-by-line cross sections** (pwv-kpno, first and fourth of its nine heights): ours minus theirs,"
+        " G2V, mmag, of dimming by water alone", "",
+        *head(["elevation m", "PWV × secant mm", *BANDS, "M − G, largest"]),
     ]  # fmt: skip
-    atmosphere, bands = Atmosphere.for_site(2663.0), lsst_bands()
+    bands = lsst_bands()
     edges = np.searchsorted(fine, np.append(WAVELENGTH - 2.5, WAVELENGTH[-1] + 2.5))
     count = np.maximum(np.diff(edges), 1)
-    for amount in (1.0, 3.6, 10.0):
-        seen = np.exp(-cross_section * per_mm * amount)
-        total = np.concatenate([[0.0], np.cumsum(seen)])
-        theirs = (total[edges[1:]] - total[edges[:-1]]) / count
-        at = AtmosphereParameters(700.0, amount, 0.0, 0.0, 0.0, 1.0)
-        ours = np.exp(-atmosphere.absorbers["water"].depth(at, derivatives=False)[0][0])
-        left = [mmag(ours, theirs, bands[band], photons) for band in BANDS]
-        color = max((float(values[RED] - values[SUN]) for values in left), key=abs)
-        lines.append(row([f"{amount:g}", *(f"{values[SUN]:+.2f}" for values in left), f"{color:+.2f}"]))
+    for elevation, height in ((0.0, 1), (2663.0, 4)):
+        water = Atmosphere.for_site(elevation).absorbers["water"]
+        for amount in (1.0, 3.6, 10.0, 20.0, 60.0):
+            seen = np.exp(-table[:, height] * per_mm * amount)
+            total = np.concatenate([[0.0], np.cumsum(seen)])
+            theirs = (total[edges[1:]] - total[edges[:-1]]) / count
+            at = AtmosphereParameters(pressure_at(elevation), amount, 0.0, 0.0, 0.0, 1.0)
+            ours = np.exp(-water.depth(at, derivatives=False)[0][0])
+            left = [mmag(ours, theirs, bands[band], photons) for band in BANDS]
+            color = max((float(values[RED] - values[SUN]) for values in left), key=abs)
+            cells = [
+                f"{elevation:g}",
+                f"{amount:g}",
+                *(f"{values[SUN]:+.2f}" for values in left),
+                f"{color:+.2f}",
+            ]
+            lines.append(row(cells))
     return [*lines, ""]
 
 
@@ -341,6 +349,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--markdown", type=Path, help="file that has the marked block")
     options = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"{DATA} does not exist; set ZEROPOINT_TESTDATA to the folder of real data")
     photons = stars()
     sets = [
         lsst_throughputs(),

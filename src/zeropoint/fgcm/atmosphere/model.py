@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -291,17 +291,32 @@ class Atmosphere:
         for start in range(0, shape[0], step):
             rows = slice(start, start + step)
             block = parameters.rows(rows)
-            total = np.zeros((len(block), shape[1]))
-            changes = {name: np.zeros_like(total) for name in slopes}
-            for absorber in self.absorbers.values():
-                depth, parts = absorber.depth(block, derivatives=derivatives)
-                total -= depth
-                for name, part in parts.items():
-                    changes[name] -= part
-            np.exp(total, out=transmission[rows])
-            for name, change in changes.items():
-                slopes[name][rows] = change
+            outputs = {name: slope[rows] for name, slope in slopes.items()}
+            _sum_absorbers(self.absorbers.values(), block, transmission[rows], outputs)
         return transmission, slopes
+
+
+def _sum_absorbers(
+    absorbers: Iterable[Absorber],
+    parameters: AtmosphereParameters,
+    transmission: FloatArray,
+    slopes: Mapping[str, FloatArray],
+) -> None:
+    """Fill the transmission and the slopes that are asked for, by adding up what each absorber takes."""
+    transmission[:] = 0.0
+    untouched = set(slopes)
+    for absorber in absorbers:
+        depth, parts = absorber.depth(parameters, derivatives=bool(slopes))
+        transmission -= depth
+        for name, part in parts.items():
+            if name in untouched:
+                np.negative(part, out=slopes[name])
+                untouched.discard(name)
+            else:
+                np.subtract(slopes[name], part, out=slopes[name])
+    for name in untouched:
+        slopes[name][:] = 0.0
+    np.exp(transmission, out=transmission)
 
 
 def _positive(lambda_norm: float) -> float:
