@@ -1,14 +1,13 @@
-"""The visits and observations of a survey from tables of any origin, and what these tables do not say."""
+"""The observations of a survey from tables of any origin, and what these tables do not say."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import erfa
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
@@ -21,13 +20,12 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.column_map import (
     OBSERVATION_FIELDS,
-    VISIT_FIELDS,
     Columns,
     SurveyColumns,
     typed_column,
 )
 from zeropoint.fgcm.observations import describe_observations
-from zeropoint.fgcm.visits import NO_VALUE, describe_visits
+from zeropoint.fgcm.survey_visits import SurveyVisits, read_visits, unknown_of_visits
 
 __all__ = ["StarsFromTablesConfig", "SurveyTables", "read_survey_tables"]
 
@@ -35,8 +33,6 @@ _log = logging.getLogger(__name__)
 
 #: Rows of the table of observations in memory besides those that are kept.
 _PIECE = 1_000_000
-#: Longest name of a filter in the table of visits, unless one is longer.
-_NAME_LENGTH = 30
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -89,29 +85,6 @@ class SurveyTables:
     accounting: Accounting
 
 
-@dataclass
-class _Visits:
-    """Visits as read, by visit, and what became of those left out."""
-
-    values: dict[str, np.ndarray]
-    bands: dict[str, str]
-    absent: list[str]
-    n_read: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.values[name]
-
-    def only(self, keep: BoolArray, reason: str) -> None:
-        """Leave visits out, in place."""
-        lost = np.asarray(self["visit"])[~keep]
-        if len(lost):
-            self.rejected[reason] += len(lost)
-            shown = ", ".join(map(str, lost[:8].tolist())) + (", ..." if len(lost) > 8 else "")
-            _log.warning("%d visits are left out (%s): %s.", len(lost), reason, shown)
-            self.values = {name: values[keep] for name, values in self.values.items()}
-
-
 def read_survey_tables(
     observations: RawTable,
     visits: RawTable,
@@ -151,7 +124,7 @@ def read_survey_tables(
     relative pixel area is 1; the secant is 1 where neither the hour angle (or time, longitude and pointing) and latitude
     nor the airmass are known.
     """
-    found = _read_visits(visits, columns, config)
+    found = read_visits(visits, columns, config.physicalFilterMap)
     reader = Columns(observations, OBSERVATION_FIELDS, columns.observations)
     parts, accounting = _read_observations(observations, reader, columns, config, found, on_progress)
     values = _in_order(parts)
@@ -161,11 +134,11 @@ def read_survey_tables(
     bands = {name: band for name, band in found.bands.items() if name in used}
     absent = [f"visits.{name}" for name in found.absent]
     absent += [f"observations.{name}" for name in _missing_of_observations(reader)]
-    table = _visit_table(found, np.unique(values["ccd"]).astype(np.int64), bands, columns.site or {}, absent)
+    table = found.table(np.unique(values["ccd"]).astype(np.int64), bands, columns.site or {}, absent)
     table["deltaAper"] = _aperture_differences(values).astype(np.float32)
     all_stages = Accounting()
     n_visits = len(table)
-    noted = {**_unknown(table), "secant_one": table.meta["SECANT_ONE"]}
+    noted = {**unknown_of_visits(table), "secant_one": table.meta["SECANT_ONE"]}
     all_stages.add("visits", read=found.n_read, kept=n_visits, rejected=found.rejected, noted=noted)
     all_stages.merge(accounting)
     if absent:
@@ -182,41 +155,6 @@ def read_survey_tables(
     table.meta[META_KEY] = sources.meta[META_KEY] = all_stages.to_meta()
     sources.meta["ABSENT"] = absent
     return SurveyTables(table, sources, bands, all_stages)
-
-
-def _read_visits(table: RawTable, columns: SurveyColumns, config: StarsFromTablesConfig) -> _Visits:
-    """Return the visits that can be used."""
-    reader = Columns(table, VISIT_FIELDS, columns.visits)
-    reader.require("visit", "physicalFilter")
-    n = len(table.get(reader.names[0]))
-    values = {spec.name: reader.get(table, spec.name, n) for spec in VISIT_FIELDS if spec.name in reader}
-    order = np.argsort(values["visit"], kind="stable")
-    values = {name: each[order] for name, each in values.items()}
-    visit = values["visit"]
-    twice = np.unique(visit[1:][visit[1:] == visit[:-1]])
-    if len(twice):
-        raise InvalidInputError(
-            f"{table.path}: {len(twice)} visits have more than one row ({', '.join(map(str, twice[:8].tolist()))}); give "
-            "each visit once."
-        )
-    absent = [name for name in reader.absent if not (name == "airmass" and "telha" in reader)]
-    for spec in VISIT_FIELDS:
-        if spec.name not in values:
-            values[spec.name] = np.ones(n) if spec.name == "exptime" else np.full(n, np.nan)
-    mapped = dict(config.physicalFilterMap) or dict(columns.filters or {})
-    names = np.unique(values["physicalFilter"]).tolist()
-    bands = mapped or {name: name for name in names if name}
-    found = _Visits(values, bands, absent, n)
-    found.only(np.isin(values["physicalFilter"], list(bands)), "no_band")
-    with np.errstate(invalid="ignore"):
-        found.only(np.isfinite(found["exptime"]) & (found["exptime"] > 0), "no_exposure_time")
-    if len(found["visit"]) == 0:
-        why = ", ".join(f"{reason} {number}" for reason, number in found.rejected.items()) or "it has no rows"
-        raise InvalidInputError(
-            f"{table.path}: no visit can be used: {why}. Filters there: {', '.join(names)}; with a band: "
-            f"{', '.join(bands)}."
-        )
-    return found
 
 
 def _missing_of_observations(reader: Columns) -> list[str]:
@@ -240,7 +178,7 @@ def _read_observations(
     reader: Columns,
     columns: SurveyColumns,
     config: StarsFromTablesConfig,
-    visits: _Visits,
+    visits: SurveyVisits,
     on_progress: OnProgress | None,
 ) -> tuple[dict[str, list[np.ndarray]], Accounting]:
     """Return the observations that are used, in pieces, and what became of the others."""
@@ -287,7 +225,7 @@ def _observations_of(
     reader: Columns,
     flags: tuple[str, ...],
     config: StarsFromTablesConfig,
-    visits: _Visits,
+    visits: SurveyVisits,
 ) -> tuple[dict[str, np.ndarray], Counter[str]]:
     """Return the observations of a piece that are used, and the reasons why others are not."""
 
@@ -372,62 +310,6 @@ def _in_order(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
     return values
 
 
-def _visit_table(
-    found: _Visits,
-    detectors: npt.NDArray[np.int64],
-    bands: Mapping[str, str],
-    site: Mapping[str, float],
-    absent: list[str],
-) -> Table:
-    """Return the table of visits."""
-    n, shape = len(found["visit"]), (len(found["visit"]), len(detectors))
-    telha = _hour_angles(found, site)
-    airmass = found["airmass"].copy()
-    no_secant = ~np.isfinite(airmass) & (~np.isfinite(telha) | ("latitude" not in site))
-    airmass[no_secant] = 1.0
-    names = np.asarray(found["physicalFilter"])
-    fwhm, sigma = found["psfFwhm"], found["psfSigma"]
-    values = {
-        "visit": found["visit"],
-        "physicalFilter": names.astype(f"U{max(_NAME_LENGTH, names.dtype.itemsize // 4)}"),
-        **{name: found[name] for name in ("telra", "teldec", "telrot", "mjd")},
-        "telha": telha,
-        "exptime": found["exptime"].astype(np.float32),
-        "pmb": found["pmb"].astype(np.float32),
-        "psfSigma": np.nan_to_num(sigma).astype(np.float32),
-        "psfFwhm": np.nan_to_num(fwhm).astype(np.float32),
-        "psfFwhmDetector": np.full(shape, NO_VALUE, np.float32),
-        "deltaAper": np.zeros(n, np.float32),
-        "deltaAperDetector": np.full(shape, NO_VALUE, np.float32),
-        "skyBackground": np.nan_to_num(found["skyBackground"], nan=-1.0).astype(np.float32),
-        "deepFlag": np.zeros(n, np.int32),
-        "scaling": np.ones(shape),
-        "used": np.ones(n, np.int32),
-        "sources_read": np.ones(n, np.bool_),
-        "airmass": airmass.astype(np.float32),
-    }
-    table = describe_visits(values)
-    table.meta |= {
-        "BANDS": dict(sorted(bands.items())),
-        "DETECTORS": detectors.tolist(),
-        **{name.upper(): value for name, value in sorted(site.items())},
-        "ABSENT": absent,
-        "SECANT_ONE": int(np.count_nonzero(no_secant)),
-    }
-    return table
-
-
-def _hour_angles(found: _Visits, site: Mapping[str, float]) -> FloatArray:
-    """Return hour angles of the boresight in (-180, 180], from time and longitude where the table has none."""
-    telha: FloatArray = found["telha"].copy()
-    needed = found["mjd"], found["telra"]
-    rows = np.flatnonzero(~np.isfinite(telha) & np.isfinite(needed[0]) & np.isfinite(needed[1]))
-    if "longitude" in site and len(rows):
-        angle = np.rad2deg(erfa.era00(2400000.5, needed[0][rows])) + site["longitude"] - needed[1][rows]
-        telha[rows] = 180.0 - (180.0 - angle) % 360.0
-    return telha
-
-
 def _aperture_differences(observations: Mapping[str, np.ndarray]) -> FloatArray:
     """Return the median difference of aperture magnitudes of each visit that has observations; NaN if none has one."""
     starts = np.flatnonzero(np.diff(observations["visit"], prepend=-1))
@@ -436,17 +318,3 @@ def _aperture_differences(observations: Mapping[str, np.ndarray]) -> FloatArray:
         for each in np.split(observations["deltaMagAper"], starts[1:])
     ]
     return np.array([np.median(each) if len(each) else np.nan for each in known])
-
-
-def _unknown(table: Table) -> dict[str, int]:
-    """Return of how many visits something is not known."""
-    names = {
-        "no_time": "mjd",
-        "no_hour_angle": "telha",
-        "no_rotation": "telrot",
-        "no_pressure": "pmb",
-        "no_pointing": "telra",
-    }
-    noted = {key: int(np.count_nonzero(~np.isfinite(table[name]))) for key, name in names.items()}
-    noted["no_psf_size"] = int(np.count_nonzero(table["psfFwhm"] == 0))
-    return noted
