@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = [
     "cell_keys",
@@ -30,7 +30,7 @@ _HALF_PI = 0.5 * math.pi
 _LOW_BITS = 0xFFFFFFFF
 
 
-@kernel
+@helper
 def stripe_cells(stripe, height):  # type: ignore[no-untyped-def]
     """Return the number of cells of a stripe, and the least cosine of a declination in it."""
     south = stripe * height - _HALF_PI
@@ -54,7 +54,7 @@ def cell_keys(ra, dec, height, out):  # type: ignore[no-untyped-def]
         out[k] = (stripe << 32) + cell
 
 
-@kernel
+@helper
 def lower_bound(keys, value):  # type: ignore[no-untyped-def]
     """Return the first place in sorted keys whose key is not below the value."""
     low, high = 0, keys.shape[0]
@@ -67,7 +67,7 @@ def lower_bound(keys, value):  # type: ignore[no-untyped-def]
     return low
 
 
-@kernel
+@helper
 def cell_ranges(keys, stripe, west, east, reach, height):  # type: ignore[no-untyped-def]
     """Return two ranges (begin, end) of occupied cells of a stripe that reach the right ascensions west to east.
 
@@ -90,7 +90,7 @@ def cell_ranges(keys, stripe, west, east, reach, height):  # type: ignore[no-unt
     return begin, end, 0, 0
 
 
-@kernel
+@helper
 def ra_reach(half_chord, cosine_a, cosine_b):  # type: ignore[no-untyped-def]
     """Return the greatest difference in right ascension of points within a chord: ``sin^2(d/2) >= cos cos sin^2(a/2)``."""
     product = cosine_a * cosine_b
@@ -99,7 +99,7 @@ def ra_reach(half_chord, cosine_a, cosine_b):  # type: ignore[no-untyped-def]
     return 2.0 * math.asin(half_chord / math.sqrt(product))
 
 
-@kernel
+@helper
 def root_of(parent, k):  # type: ignore[no-untyped-def]
     """Return the root of an element, halving the path to it."""
     while parent[k] != k:
@@ -108,7 +108,7 @@ def root_of(parent, k):  # type: ignore[no-untyped-def]
     return k
 
 
-@kernel
+@helper
 def cells_touch(xyz, begin_a, end_a, begin_b, end_b, chord_squared):  # type: ignore[no-untyped-def]
     """Return whether a point of one cell lies within the chord of a point of another."""
     for i in range(begin_a, end_a):
@@ -201,7 +201,7 @@ def nearest_within(ra, dec, points, keys, starts, xyz, height, half_chord, out):
         out[k] = found
 
 
-@kernel
+@helper
 def neighbor_rows(k, ra, dec, keys, starts, xyz, order, height, half_chord, points, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` (int64) from its start with the rows of the points within the chord of point k, and return how many.
 

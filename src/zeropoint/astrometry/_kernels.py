@@ -11,12 +11,12 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["best_pair", "best_pair_any_rotation", "best_pattern", "count_hits", "nearest"]
 
 
-@kernel
+@helper
 def cell_range(x, y, radius, geometry):  # type: ignore[no-untyped-def]
     """Return the cells (i0, i1, j0, j1; half open) that a disc can touch."""
     x0, y0, inverse = geometry[0], geometry[1], geometry[2]
@@ -67,7 +67,7 @@ def count_hits(lead, n_verify, a, b, u, v, tolerance, needed, points, starts, ge
     return hits, tested
 
 
-@kernel
+@helper
 def _rigid(lead, rows, targets, n, points):  # type: ignore[no-untyped-def]
     """Return the rotation and shift (a, b, u, v; a^2 + b^2 = 1) that map ``n`` rows best (Kabsch in 2-d)."""
     mx, my, px, py = 0.0, 0.0, 0.0, 0.0
@@ -90,7 +90,7 @@ def _rigid(lead, rows, targets, n, points):  # type: ignore[no-untyped-def]
     return a, b, px - (a * mx - b * my), py - (b * mx + a * my)
 
 
-@kernel
+@helper
 def _complete_pattern(lead, members, spoke, c, e, limits, rows, targets, points, starts, geometry):  # type: ignore[no-untyped-def]
     """Look up every point of a pattern under the hypothesis (members[0] -> c, members[spoke] -> e).
 
@@ -125,7 +125,7 @@ def _complete_pattern(lead, members, spoke, c, e, limits, rows, targets, points,
     return n
 
 
-@kernel
+@helper
 def _n_within(lead, rows, targets, n, a, b, u, v, tolerance, points):  # type: ignore[no-untyped-def]
     """Count pattern points within the tolerance of their partners."""
     good = 0

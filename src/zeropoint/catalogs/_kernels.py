@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["trixel_indices"]
 
 
-@kernel
+@helper
 def midpoint(a, b):  # type: ignore[no-untyped-def]
     """Return the unit vector halfway between two."""
     x, y, z = a[0] + b[0], a[1] + b[1], a[2] + b[2]
@@ -17,7 +17,7 @@ def midpoint(a, b):  # type: ignore[no-untyped-def]
     return x / length, y / length, z / length
 
 
-@kernel
+@helper
 def is_left(p, a, b):  # type: ignore[no-untyped-def]
     """Return whether a point lies to the left of, or on, the great circle from a to b: ``p (a x b) >= 0``."""
     volume = (
@@ -28,7 +28,7 @@ def is_left(p, a, b):  # type: ignore[no-untyped-def]
     return volume >= 0.0
 
 
-@kernel
+@helper
 def root_trixel(x, y, z):  # type: ignore[no-untyped-def]
     """Return the root triangle (0 to 7: S0..S3, N0..N3) of a vector; meridians belong to the one East of them."""
     # quadrant of right ascension, counted from 0 at [0, 90) degrees

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.regions import find_regions, region_peaks
 
 __all__ = ["or_bits", "refind_peaks"]
 
 
-@kernel
+@helper
 def _holds(offsets, y, x0, x1, k, xx, yy):  # type: ignore[no-untyped-def]
     """Return whether pixel ``(xx, yy)`` lies in footprint ``k``."""
     low = offsets[k]
@@ -24,11 +24,12 @@ def _holds(offsets, y, x0, x1, k, xx, yy):  # type: ignore[no-untyped-def]
     return low < offsets[k + 1] and y[low] == yy and x0[low] <= xx
 
 
-@kernel
+@helper
 def _grown(array, size):  # type: ignore[no-untyped-def]
     """Return the array copied to at least twice its length."""
     out = np.empty(max(2 * array.size, size), array.dtype)
-    out[: array.size] = array
+    for i in range(array.size):
+        out[i] = array[i]
     return out
 
 

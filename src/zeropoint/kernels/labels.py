@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["count_region_pixels", "find_runs", "group_runs", "join_runs", "label_mask", "mark_above"]
 
@@ -31,7 +31,7 @@ def mark_above(values, noise, threshold, sign, out):  # type: ignore[no-untyped-
             o[x] = np.uint8(sign * v[x] >= threshold * s[x])
 
 
-@kernel
+@helper
 def _next_set(row, words, x):  # type: ignore[no-untyped-def]
     """Return the first column >= ``x`` whose pixel is set, or the width; skips eight empty pixels at once."""
     w = row.size
@@ -96,7 +96,7 @@ def find_runs(mask):  # type: ignore[no-untyped-def]
     return row_offsets, x0, x1
 
 
-@kernel
+@helper
 def _root(parent, i):  # type: ignore[no-untyped-def]
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -181,7 +181,7 @@ def group_runs(row_offsets, x0, x1, label, new_label, n):  # type: ignore[no-unt
     return offsets, out_y, out_x0, out_x1
 
 
-@kernel
+@helper
 def count_region_pixels(x0, x1, label, n):  # type: ignore[no-untyped-def]
     """Return the number of pixels of each region, int64, shape (n,)."""
     area = np.zeros(n, np.int64)

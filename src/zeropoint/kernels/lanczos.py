@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["lanczos_value", "lanczos_weights", "pixel_grid_stamps"]
 
 
-@kernel
+@helper
 def lanczos_value(u, n):  # type: ignore[no-untyped-def]
     """Return ``sinc(u) sinc(u/n)`` for ``|u| < n``, else 0."""
     a = abs(u)
@@ -23,7 +23,7 @@ def lanczos_value(u, n):  # type: ignore[no-untyped-def]
     return n * math.sin(p) * math.sin(p / n) / (p * p)
 
 
-@kernel
+@helper
 def lanczos_weights(first, step, n_out, n_in, order, out):  # type: ignore[no-untyped-def]
     """Fill ``out[i, k]``: weight of model pixel ``k`` at coordinate ``first + i * step``; rows sum to 1.
 

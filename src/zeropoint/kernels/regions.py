@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.labels import count_region_pixels, find_runs, group_runs, join_runs, mark_above
 
 __all__ = ["block_maxima", "count_boxes", "find_regions", "region_peaks"]
 
 
-@kernel
+@helper
 def _regions_reaching(values, noise, row_offsets, x0, x1, label, n, level, sign):  # type: ignore[no-untyped-def]
     """Return which regions hold a pixel with ``sign * value >= level * noise``, bool, shape (n,)."""
     reached = np.zeros(n, np.bool_)
@@ -68,7 +68,7 @@ def find_regions(values, noise, threshold, level, sign, min_area):  # type: igno
     return group_runs(row_offsets, x0, x1, label, new_label, n_kept)
 
 
-@kernel
+@helper
 def _is_peak(values, x, y, sign):  # type: ignore[no-untyped-def]
     """Return whether no neighbor is larger (a NaN neighbor is not)."""
     v = sign * values[y, x]

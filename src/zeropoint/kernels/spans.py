@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["gather_span_pixels", "paint_spans", "paste_source", "restore_source"]
 
 
-@kernel
+@helper
 def paste_source(work, span_offsets, span_y, span_x0, span_x1, i, pixel_offsets, pixels):  # type: ignore[no-untyped-def]
     """Write the own pixels of source ``i`` into ``work`` (float32 image), in span order.
 
@@ -32,7 +32,7 @@ def paste_source(work, span_offsets, span_y, span_x0, span_x1, i, pixel_offsets,
             p += 1
 
 
-@kernel
+@helper
 def restore_source(work, noise, span_offsets, span_y, span_x0, span_x1, i):  # type: ignore[no-untyped-def]
     """Write ``noise`` (float32 image) back over the spans of source ``i`` in ``work``."""
     for s in range(span_offsets[i], span_offsets[i + 1]):

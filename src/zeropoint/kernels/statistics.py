@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = [
     "IQR_TO_SIGMA",
@@ -46,19 +46,25 @@ _BLOCK = 2048
 _RUN = 64
 
 
-@kernel
+@helper
 def _interpolated(low, high, rank):  # type: ignore[no-untyped-def]
     """Return the value at a fractional rank between its two neighbors (which may both be infinite)."""
     fraction = rank - math.floor(rank)
     return float(low) + fraction * (float(high) - float(low)) if fraction > 0.0 else float(low)
 
 
-@kernel
+@helper
+def _sort(values):  # type: ignore[no-untyped-def]
+    """Sort in place; the one use of the sort, each of which takes a second to compile."""
+    values.sort()
+
+
+@helper
 def _sorted_quartiles(values):  # type: ignore[no-untyped-def]
     """Return the three quartiles by sorting, interpolated linearly at ``q (n - 1)``."""
     n = values.size
     ordered = values.copy()
-    ordered.sort()
+    _sort(ordered)
     if n == 0 or np.isnan(ordered[n - 1]):
         return np.nan, np.nan, np.nan
     q = np.empty(3)
@@ -70,7 +76,7 @@ def _sorted_quartiles(values):  # type: ignore[no-untyped-def]
 
 
 # reassociation lets the sum be vectorised; that is 0 or NaN, in any order
-@kernel(fastmath={"reassoc"})
+@helper(fastmath={"reassoc"})
 def _find_bins(values, low, scale, last, bins):  # type: ignore[no-untyped-def]
     """Fill ``bins`` (uint16) with histogram bins, and return whether all values are finite.
 
@@ -86,7 +92,16 @@ def _find_bins(values, low, scale, last, bins):  # type: ignore[no-untyped-def]
     return not np.isnan(zero)
 
 
-@kernel
+@helper
+def _holds_nan(values):  # type: ignore[no-untyped-def]
+    """Return whether a value is NaN (infinities alone are not)."""
+    found = False
+    for i in range(values.size):
+        found |= np.isnan(values[i])
+    return found
+
+
+@helper
 def _ranked(values, low, scale, counts, bins, ranks):  # type: ignore[no-untyped-def]
     """Return the order statistics of the given ranks, whose histogram bins are known.
 
@@ -113,7 +128,7 @@ def _ranked(values, low, scale, counts, bins, ranks):  # type: ignore[no-untyped
             if needed[found[i]]:
                 members[m] = block[i]
                 m += 1
-    members.sort()
+    _sort(members)
     result = np.empty(ranks.size)
     for j in range(ranks.size):
         result[j] = members[ranks[j] - before[bins[j]] + members_before[bins[j]]]
@@ -135,7 +150,7 @@ def quartiles(values):  # type: ignore[no-untyped-def]
     sample = np.empty(_N_SAMPLE, values.dtype)
     for i in range(_N_SAMPLE):
         sample[i] = values[(i * n) // _N_SAMPLE]
-    sample.sort()
+    _sort(sample)
     low, high = float(sample[_N_SAMPLE // 10]), float(sample[_N_SAMPLE - 1 - _N_SAMPLE // 10])
     n_bins = _N_BINS if n >= _FEW else _N_BINS_FEW
     scale = (n_bins - 2) / (high - low) if high > low else 0.0
@@ -146,7 +161,7 @@ def quartiles(values):  # type: ignore[no-untyped-def]
     # in blocks, so that finding bins is vectorised and only counting them is not
     for start in range(0, n, _BLOCK):
         block = values[start : start + _BLOCK]
-        if not _find_bins(block, low, scale, n_bins - 1, found) and np.isnan(block).any():
+        if not _find_bins(block, low, scale, n_bins - 1, found) and _holds_nan(block):
             return np.nan, np.nan, np.nan
         for i in range(block.size):
             counts[found[i]] += 1
@@ -191,7 +206,7 @@ def _moments_within(values, center, half_width):  # type: ignore[no-untyped-def]
     return n, center + shift, variance
 
 
-@kernel
+@helper
 def _clipped_moments(values, median, iqr, n_sigma, n_iter):  # type: ignore[no-untyped-def]
     """Return ``(n, mean, variance)`` after ``n_iter`` selections from the whole sample."""
     if not (iqr >= 0.0 and iqr < np.inf):
@@ -244,7 +259,7 @@ def clipped_stats(
 
 
 # reassociation lets the sum be vectorised; that is 0 or NaN, in any order
-@kernel(fastmath={"reassoc"})
+@helper(fastmath={"reassoc"})
 def _collect(values, mask, ignore, nan_safe, out):  # type: ignore[no-untyped-def]
     """Copy the values that are not masked (and are finite, if so wanted) to ``out``; return how many."""
     found = np.int32(0)

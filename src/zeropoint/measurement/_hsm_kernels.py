@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["cut_stamp", "fit_gaussian", "hsm_moments", "hsm_stack", "weighted_sums"]
 
@@ -29,7 +29,7 @@ PRECISION = 1e-6
 MIN_MOMENT = 1e-3
 
 
-@kernel
+@helper
 def cut_stamp(image, mask, bad_bits, x0, y0, x1, y1, out, good):  # type: ignore[no-untyped-def]
     """Copy the box ``[x0, x1] x [y0, y1]`` of a float32 image to ``out`` (float64, flat), 0 where masked.
 
@@ -98,12 +98,12 @@ def weighted_sums(image, cx, cy, mxx, myy, mxy, rho2_max, out):  # type: ignore[
     out[0], out[1], out[2], out[3], out[4], out[5] = amp, bx, by, cxx, cyy, cxy
 
 
-@kernel
+@helper
 def _clip(value, limit):  # type: ignore[no-untyped-def]
     return min(max(value, -limit), limit)
 
 
-@kernel
+@helper
 def hsm_moments(stamp, x_start, y_start, mxx, myy, mxy, round_weight, sums, out):  # type: ignore[no-untyped-def]
     """Find the elliptical Gaussian that matches its own weighted moments; return the status.
 
@@ -173,7 +173,7 @@ def hsm_moments(stamp, x_start, y_start, mxx, myy, mxy, round_weight, sums, out)
     return 1
 
 
-@kernel
+@helper
 def _gaussian_normal_equations(stamp, good, w, h, p, normal):  # type: ignore[no-untyped-def]
     """Fill the upper triangle and last column of ``normal`` (6, 7) and return the sum of squared residuals.
 
@@ -216,7 +216,7 @@ def _gaussian_normal_equations(stamp, good, w, h, p, normal):  # type: ignore[no
     return cost
 
 
-@kernel
+@helper
 def _solve_damped(normal, damping, work, step):  # type: ignore[no-untyped-def]
     """Solve ``(N + damping diag N) step = g`` by Cholesky; return False if N is not positive definite."""
     n = len(step)
@@ -310,7 +310,7 @@ def fit_gaussian(stamp, good, w, h, x_start, y_start, sigma_start, out):  # type
     return 0
 
 
-@kernel
+@helper
 def _undersampled(out, limit):  # type: ignore[no-untyped-def]
     """Say whether the moments belong to an object too small for sums over pixels."""
     return (out[2] * out[3] - out[4] * out[4]) < limit**4

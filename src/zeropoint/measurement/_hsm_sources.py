@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 from zeropoint.measurement._hsm_kernels import _undersampled, cut_stamp, fit_gaussian, hsm_moments
 
@@ -117,7 +117,7 @@ def hsm_sources(  # type: ignore[no-untyped-def]
             out[k, :] = math.nan
 
 
-@kernel
+@helper
 def _fill_scale(stamp, good, w, h, shape, axx, ayy, axy):  # type: ignore[no-untyped-def]
     """Return sum(pixels)/sum(weights) over pixels that count."""
     total = weights = 0.0

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.lanczos import lanczos_weights
 from zeropoint.kernels.spans import paste_source, restore_source
 
@@ -17,7 +17,7 @@ LANCZOS_ORDER = 5
 
 
 # reassociation lets sums of float32 runs be vectorised; they stay within a few double roundings of exact
-@kernel(fastmath={"reassoc"})
+@helper(fastmath={"reassoc"})
 def _run_sums(image, variance, y, first, last):  # type: ignore[no-untyped-def]
     """Return the sums of image and variance over columns first..last (inclusive) of row y."""
     a = image[y, first : last + 1]
@@ -30,7 +30,7 @@ def _run_sums(image, variance, y, first, last):  # type: ignore[no-untyped-def]
     return s, v
 
 
-@kernel
+@helper
 def _inside(xc, yc, radius, h, w):  # type: ignore[no-untyped-def]
     """Return True if all pixels whose centres lie in the circle are on the image."""
     return (
@@ -105,7 +105,7 @@ def plain_apertures(work, noise, variance, spans, pixel_offsets, pixels, x, y, r
 
 
 # reassociation as in `_run_sums`
-@kernel(fastmath={"reassoc"})
+@helper(fastmath={"reassoc"})
 def _weighted_run(c, image, variance):  # type: ignore[no-untyped-def]
     """Return ``sum(c I)`` and ``sum(c^2 V)`` along one row."""
     f = 0.0
@@ -116,7 +116,7 @@ def _weighted_run(c, image, variance):  # type: ignore[no-untyped-def]
     return f, v
 
 
-@kernel
+@helper
 def _eleven(t, n, a, b, c, d, e, f, g, h, i, j, k, out):  # type: ignore[no-untyped-def]
     """Fill ``out[:n]`` with the sum of eleven rows times eleven taps: one pass instead of eleven."""
     # taps in scalars: memory that `out` might alias would be read again for every element
@@ -127,7 +127,7 @@ def _eleven(t, n, a, b, c, d, e, f, g, h, i, j, k, out):  # type: ignore[no-unty
         out[m] = left + t6 * g[m] + t7 * h[m] + t8 * i[m] + t9 * j[m] + t10 * k[m]
 
 
-@kernel
+@helper
 def _shifted_sum(work, variance, padded, size, wx, wy, x0, y0, rows, line):  # type: ignore[no-untyped-def]
     """Return sums of ``c I`` and ``c^2 V`` for coefficients shifted by the taps, clipped to the image."""
     h, w = work.shape

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 
 __all__ = ["refine_centroids", "smoothed_peaks"]
@@ -15,7 +15,7 @@ __all__ = ["refine_centroids", "smoothed_peaks"]
 OK, EDGE, NO_SECOND_DERIVATIVE, NOT_AT_MAXIMUM, NEAR_EDGE = 0, 1, 2, 4, 8
 
 
-@kernel
+@helper
 def _quartic(vm, v0, vp):  # type: ignore[no-untyped-def]
     """Return ``(ok, offset)`` of the maximum through three values, with the quartic term of a Gaussian."""
     sp = v0 - vp
@@ -28,7 +28,7 @@ def _quartic(vm, v0, vp):  # type: ignore[no-untyped-def]
     return abs(c) < 1.0, c
 
 
-@kernel
+@helper
 def _axis_error(sky_var, src_var, sigma2, s, d, vpk, k):  # type: ignore[no-untyped-def]
     """Return the error of the smoothed maximum along one axis (slope ``s``, curvature ``d``), in pixels."""
     if abs(vpk) < 1e-30 or abs(d) < 1e-30:
@@ -47,7 +47,7 @@ def _axis_error(sky_var, src_var, sigma2, s, d, vpk, k):  # type: ignore[no-unty
     return math.sqrt(var) if var >= 0.0 else math.nan
 
 
-@kernel
+@helper
 def _smooth_3x3(image, variance, kern, x0, y0, bx, by, binned, binned_var, out, out_var):  # type: ignore[no-untyped-def]
     """Fill 3 x 3 values of the binned image correlated with ``kern``, and their variances.
 
@@ -88,7 +88,7 @@ def _smooth_3x3(image, variance, kern, x0, y0, bx, by, binned, binned_var, out, 
         out_var[dj, 0], out_var[dj, 1], out_var[dj, 2] = q0, q1, q2
 
 
-@kernel
+@helper
 def _fit_3x3(m, mv, sigma2, result):  # type: ignore[no-untyped-def]
     """Fit the maximum of a smoothed 3 x 3 patch; fill ``(xc, yc, xerr, yerr, tau_x2, tau_y2)``.
 
@@ -143,7 +143,7 @@ def _fit_3x3(m, mv, sigma2, result):  # type: ignore[no-untyped-def]
     return OK
 
 
-@kernel
+@helper
 def _one_peak(image, variance, kern, tiny, sigma, x, y, peak_value, binmax, peak_min, wfac, scratch, result):  # type: ignore[no-untyped-def]
     """Centroid of one source at nearest pixel (x, y), binning until its size suits; return (state, bin)."""
     h, w = image.shape
@@ -269,19 +269,19 @@ def smoothed_peaks(  # type: ignore[no-untyped-def]
         restore_source(work, noise, span_offsets, span_y, span_x0, span_x1, n)
 
 
-@kernel
+@helper
 def _d1(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """Seven-point first derivative from values at -3, -2, -1, 1, 2, 3."""
     return (f - a) / 60.0 - 0.15 * (e - b) + 0.75 * (d - c)
 
 
-@kernel
+@helper
 def _d2(a, b, c, m, d, e, f):  # type: ignore[no-untyped-def]
     """Seven-point second derivative."""
     return (f + a) / 90.0 - 0.15 * (e + b) + 1.5 * (d + c) - 49.0 / 18.0 * m
 
 
-@kernel
+@helper
 def _variance_model(variance, ok, p, x0, y0):  # type: ignore[no-untyped-def]
     """Return ``(sky, slope)`` of the least-squares line ``variance = sky + slope * PSF`` over good pixels."""
     n = sp = spp = sv = spv = 0.0
@@ -305,7 +305,7 @@ def _variance_model(variance, ok, p, x0, y0):  # type: ignore[no-untyped-def]
     return sky, slope
 
 
-@kernel
+@helper
 def _enough_good(image, variance, mask, bad_bits, p, x0, y0, ok):  # type: ignore[no-untyped-def]
     """Fill ``ok`` with the pixels that can be used; say whether they hold enough of the PSF."""
     nj, ni = ok.shape

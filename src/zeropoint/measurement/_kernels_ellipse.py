@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 from zeropoint.measurement._kernels_aperture import _weighted_run
 
@@ -20,7 +20,7 @@ EDGE = 1
 BAD_SUMS = 2
 
 
-@kernel
+@helper
 def _share(dx, dy, ixx, iyy, ixy, sub):  # type: ignore[no-untyped-def]
     """Return the share of ``sub x sub`` points of the pixel about (dx, dy) inside ``i_xx x^2 + ... <= 1``."""
     if sub == 1:
@@ -35,7 +35,7 @@ def _share(dx, dy, ixx, iyy, ixy, sub):  # type: ignore[no-untyped-def]
     return count / (sub * sub)
 
 
-@kernel
+@helper
 def _near_border(dx, dy, ixx, iyy, ixy, step):  # type: ignore[no-untyped-def]
     """Return -1 well outside of the ellipse, 1 well inside, 0 where the pixel may be cut.
 
@@ -47,7 +47,7 @@ def _near_border(dx, dy, ixx, iyy, ixy, step):  # type: ignore[no-untyped-def]
     return 1 if q < 1.0 - step else 0
 
 
-@kernel
+@helper
 def _pixel_share(dx, dy, ixx, iyy, ixy, sub, step):  # type: ignore[no-untyped-def]
     if sub > 1:
         side = _near_border(dx, dy, ixx, iyy, ixy, step)
@@ -56,7 +56,7 @@ def _pixel_share(dx, dy, ixx, iyy, ixy, sub, step):  # type: ignore[no-untyped-d
     return _share(dx, dy, ixx, iyy, ixy, sub)
 
 
-@kernel
+@helper
 def _border_step(ixx, iyy, ixy):  # type: ignore[no-untyped-def]
     """Return half a pixel's diagonal in units of the minor axis, the most that the normalised radius changes."""
     mean, half = 0.5 * (ixx + iyy), math.hypot(0.5 * (ixx - iyy), ixy)
@@ -195,7 +195,7 @@ def footprint_moments(spans, out):  # type: ignore[no-untyped-def]
         out[n, 0], out[n, 1], out[n, 2] = sxx / count - mx * mx, syy / count - my * my, sxy / count - mx * my
 
 
-@kernel
+@helper
 def _smooth(image, x0, y0, x1, y1, taps, scratch, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the box x0..x1, y0..y1 of an image under a separable kernel of odd length."""
     h, w = image.shape
@@ -216,7 +216,7 @@ def _smooth(image, x0, y0, x1, y1, taps, scratch, out):  # type: ignore[no-untyp
             out[j, i] = total
 
 
-@kernel
+@helper
 def _mean_radius(image, x, y, ixx, iyy, ixy, major, reach2, x0, y0, x1, y1, taps):  # type: ignore[no-untyped-def]
     """Return the flux-weighted mean of the normalised radius inside ``q <= reach2``; NaN if a sum is not positive."""
     smoothed = np.empty((1, 1))

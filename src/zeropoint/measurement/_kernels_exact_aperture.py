@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 
 __all__ = ["circle_covers", "exact_apertures"]
@@ -15,7 +15,7 @@ __all__ = ["circle_covers", "exact_apertures"]
 _HALF_DIAGONAL = math.sqrt(0.5)
 
 
-@kernel
+@helper
 def _quarter(x, y, r):  # type: ignore[no-untyped-def]
     """Return the area that a disc about the origin shares with the box between the origin and (x, y), signed."""
     sign = 1.0
@@ -31,7 +31,7 @@ def _quarter(x, y, r):  # type: ignore[no-untyped-def]
     return sign * (u0 * y + 0.5 * arc)
 
 
-@kernel
+@helper
 def _cover(dx, dy, r):  # type: ignore[no-untyped-def]
     """Return the share of the pixel about (dx, dy) that lies in a circle about the origin."""
     distance = math.hypot(dx, dy)
@@ -43,7 +43,7 @@ def _cover(dx, dy, r):  # type: ignore[no-untyped-def]
     return _quarter(x1, y1, r) - _quarter(x0, y1, r) - _quarter(x1, y0, r) + _quarter(x0, y0, r)
 
 
-@kernel
+@helper
 def circle_covers(dx, dy, r, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` (n) with the shares of pixels about (dx, dy) (float64, n) that lie in a circle of radius r."""
     for k in range(out.shape[0]):

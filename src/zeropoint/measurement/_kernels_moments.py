@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 
 __all__ = ["blendedness", "gaussian_fluxes"]
@@ -12,7 +12,7 @@ __all__ = ["blendedness", "gaussian_fluxes"]
 _Q_MAX = 14.0
 
 
-@kernel
+@helper
 def _gaussian_sum(image, xc, yc, ixx, iyy, ixy, reach_x, reach_y):  # type: ignore[no-untyped-def]
     """Return ``sum(w I)`` with ``w = exp(-q/2)`` over pixels with ``q <= 14``.
 
@@ -42,7 +42,7 @@ def _gaussian_sum(image, xc, yc, ixx, iyy, ixy, reach_x, reach_y):  # type: igno
     return total
 
 
-@kernel
+@helper
 def _fine_gaussian_sum(image, xc, yc, ixx, iyy, ixy, reach_x, reach_y):  # type: ignore[no-untyped-def]
     """Return ``sum(w I)`` for a narrow weight, averaged over 4 x 4 points of each pixel."""
     h, w = image.shape
@@ -116,7 +116,7 @@ def _unbiased_abs(value, var):  # type: ignore[no-untyped-def]
     return abs(value) - (s / math.sqrt(math.pi) * math.exp(-u * u) - mu * math.erfc(u))
 
 
-@kernel
+@helper
 def _weighted_sums(image, variance, xc, yc, ixx, iyy, ixy, reach_x, reach_y, out):  # type: ignore[no-untyped-def]
     """Fill ``out``: sums of w, w^2, and for raw and absolute values of w I, w I dx dx, dy dy, dx dy.
 

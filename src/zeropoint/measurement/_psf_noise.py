@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["cut_noisy_psfs", "hashed_normals"]
 
@@ -14,7 +14,7 @@ __all__ = ["cut_noisy_psfs", "hashed_normals"]
 EDGE = 1
 
 
-@kernel
+@helper
 def _mix(z):  # type: ignore[no-untyped-def]
     """The finalizer of SplitMix64 (Steele, Lea & Flood 2014): a bijection that scatters every bit."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 from zeropoint.measurement._hsm_kernels import RHO2_MAX, cut_stamp, hsm_moments
 
@@ -27,7 +27,7 @@ MIN_F0 = 0.25
 MAX_F0_SIGMA = 20.0
 
 
-@kernel
+@helper
 def fourth_moment(image, shape):  # type: ignore[no-untyped-def]
     """Return ``(sum w I, sum w I rho^4/sum w I)`` under the Gaussian weight of x, y, xx, yy, xy = shape[:5]."""
     h, w = image.shape
@@ -62,7 +62,7 @@ def fourth_moment(image, shape):  # type: ignore[no-untyped-def]
     return amp, total / amp
 
 
-@kernel
+@helper
 def _compose(e1a, e2a, e1b, e2b):  # type: ignore[no-untyped-def]
     """Return the ellipticity of a shape ``a`` sheared by ``b`` (Bernstein & Jarvis 2002, equation 2-13)."""
     dot = e1a * e1b + e2a * e2b
@@ -71,7 +71,7 @@ def _compose(e1a, e2a, e1b, e2b):  # type: ignore[no-untyped-def]
     return (e1a + e1b + e2b * factor * cross) / (1.0 + dot), (e2a + e2b - e1b * factor * cross) / (1.0 + dot)
 
 
-@kernel
+@helper
 def _corrected(trace_ratio, e1p, e2p, e1o, e2o, a4o):  # type: ignore[no-untyped-def]
     """Undo the dilution by a Gaussian PSF, in the frame in which that is round."""
     size_ratio = trace_ratio * math.sqrt((1.0 - e1p * e1p - e2p * e2p) / (1.0 - e1o * e1o - e2o * e2o))
@@ -80,7 +80,7 @@ def _corrected(trace_ratio, e1p, e2p, e1o, e2o, a4o):  # type: ignore[no-untyped
     return _compose(e1 / resolution, e2 / resolution, e1p, e2p)
 
 
-@kernel
+@helper
 def _stand_in(m, out):  # type: ignore[no-untyped-def]
     """Limit the axes of the 2x2 matrix ``m`` (xx, yy, xy) from below; fill ``out``."""
     mean, diff = 0.5 * (m[0] + m[1]), 0.5 * (m[0] - m[1])
@@ -92,7 +92,7 @@ def _stand_in(m, out):  # type: ignore[no-untyped-def]
     out[2] = 0.5 * (major - minor) * s
 
 
-@kernel
+@helper
 def _psf_residual(psf, shape, flux, box, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the PSF's own Gaussian minus the PSF inside ``box`` (x0, y0, x1, y1)."""
     det = shape[2] * shape[3] - shape[4] * shape[4]
@@ -106,7 +106,7 @@ def _psf_residual(psf, shape, flux, box, out):  # type: ignore[no-untyped-def]
             out[j, i] = (peak * math.exp(-0.5 * rho2) if rho2 < 80.0 else 0.0) - psf[j, i]
 
 
-@kernel
+@helper
 def _gaussian_taps(variance, centre, first, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with a Gaussian at ``first, first + 1, ...`` that sums to 1."""
     total = 0.0
@@ -117,7 +117,7 @@ def _gaussian_taps(variance, centre, first, out):  # type: ignore[no-untyped-def
         out[k] /= total
 
 
-@kernel
+@helper
 def _add_convolved_round(image, residual, box, variance, first, last, centre_x, centre_y, scale):  # type: ignore[no-untyped-def]
     """`_add_convolved` for a round Gaussian, one axis after the other.
 
@@ -296,7 +296,8 @@ def regauss_sources(  # type: ignore[no-untyped-def]
         cut_stamp(work, mask, bad_bits, x0, y0, x1, y1, stamp, good)
         restore_source(work, noise, spans[0], spans[1], spans[2], spans[3], k)
         w, h = x1 - x0 + 1, y1 - y0 + 1
-        first[:] = start[k]
+        for m in range(first.size):
+            first[m] = start[k, m]
         first[0] -= x0
         first[1] -= y0
         status[k] = regauss(

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 from zeropoint.kernels.spans import paste_source, restore_source
 from zeropoint.measurement._hsm_kernels import weighted_sums
 
@@ -106,7 +106,7 @@ def smeared_sums(image, cx, cy, mxx, myy, mxy, out):  # type: ignore[no-untyped-
     out[3], out[4], out[5] = peak * out[3], peak * out[4], peak * out[5]
 
 
-@kernel
+@helper
 def _unweighted(image, cx, cy, mxx, myy, out):  # type: ignore[no-untyped-def]
     """Fill ``out[:6]`` with the unweighted moments in the box of the last weight; return the extra status."""
     h, w = image.shape
@@ -134,7 +134,7 @@ def _unweighted(image, cx, cy, mxx, myy, out):  # type: ignore[no-untyped-def]
     return UNWEIGHTED_BAD
 
 
-@kernel
+@helper
 def _weigh(image, cx, cy, wxx, wyy, wxy, fine, background, sums):  # type: ignore[no-untyped-def]
     """Fill ``sums`` with amplitude and moments under a weight; ``fine`` spreads pixels over points."""
     if fine and 0.5 * (wxx + wyy) - math.hypot(0.5 * (wxx - wyy), wxy) > WIDE:
@@ -153,7 +153,7 @@ def _weigh(image, cx, cy, wxx, wyy, wxy, fine, background, sums):  # type: ignor
         sums[5] -= level * wxy
 
 
-@kernel
+@helper
 def _deconvolved(oxx, oyy, oxy, wxx, wyy, wxy):  # type: ignore[no-untyped-def]
     """Return ``(O^-1 - W^-1)^-1`` of moments O measured under the weight W, as xx, yy, xy; zeros if there is none."""
     odet, det = oxx * oyy - oxy * oxy, wxx * wyy - wxy * wxy
@@ -166,7 +166,7 @@ def _deconvolved(oxx, oyy, oxy, wxx, wyy, wxy):  # type: ignore[no-untyped-def]
     return nyy / ndet, nxx / ndet, -nxy / ndet
 
 
-@kernel
+@helper
 def sdss_shape(image, cx, cy, max_shift, max_iter, background, tol_e, tol_size, sums, out):  # type: ignore[no-untyped-def]
     """Measure adaptive moments about a fixed centre; return the status bits.
 

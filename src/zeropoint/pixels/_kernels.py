@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["grow_pass", "label_pixels", "predict_pixels", "scan_pixels"]
 
@@ -18,7 +18,7 @@ _DY = np.array([1, 0, -1, 1])
 _MEAN_OF_MINIMUM = np.array([0.0, -0.5641895835, -0.8462843753, -1.0293753730])
 
 
-@kernel
+@helper
 def _test(image, variance, y, x, background, min_sigma, noise_factor, thresholds):  # type: ignore[no-untyped-def]
     """Return ``(is_cosmic_ray, estimate)``: whether a pixel is sharper than the PSF allows.
 
@@ -53,7 +53,7 @@ def _test(image, variance, y, x, background, min_sigma, noise_factor, thresholds
     return False, v
 
 
-@kernel
+@helper
 def _star_excess(image, variance, y, x, background, ratios):  # type: ignore[no-untyped-def]
     """Return by how many sigma the neighbors lack the light that a star's pixel of this value would give them.
 
@@ -74,7 +74,7 @@ def _star_excess(image, variance, y, x, background, ratios):  # type: ignore[no-
     return max(best, lack_sum / math.sqrt(weight_sum + weight_sum * weight_sum * height_var))
 
 
-@kernel
+@helper
 def _usable(mask, y, x, bad_bits, interpolated_bit):  # type: ignore[no-untyped-def]
     """Say that a pixel is not bad, nor any of its eight neighbors interpolated."""
     near = 0
@@ -233,7 +233,7 @@ def grow_pass(  # type: ignore[no-untyped-def]
     return n
 
 
-@kernel
+@helper
 def _distance_to_good(mask, taken, bad_bits, y, x, dy, dx, limit):  # type: ignore[no-untyped-def]
     """Return ``(distance, has_second)`` of the nearest good pixel in a direction; distance 0 if there is none."""
     h, w = mask.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["mask_faint_neighbors", "mask_neighbors", "mask_other_peaks"]
 
@@ -54,7 +54,7 @@ def mask_other_peaks(  # type: ignore[no-untyped-def]
                         break
 
 
-@kernel
+@helper
 def _reach_from_centre(member, reached, stack):  # type: ignore[no-untyped-def]
     """Fill ``reached``: the 8-connected region of ``member`` that holds the middle pixel."""
     side = member.shape[0]

@@ -21,7 +21,7 @@ from zeropoint.detection.deblend._kernels_templates import (
     reaches_edge,
     symmetrize,
 )
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["CLIP", "FLAG_PATCHED", "FLAG_RAMPED", "FLAG_STRAY", "NOCLIP", "RAMP", "make_templates"]
 
@@ -31,7 +31,7 @@ CLIP, RAMP, NOCLIP = 0, 1, 2
 FLAG_RAMPED, FLAG_PATCHED, FLAG_STRAY = 1, 2, 4
 
 
-@kernel
+@helper
 def load_window(image, mask, table, edge_bit, h, w, inside, pix):  # type: ignore[no-untyped-def]
     """Copy the parent's box (pixels not finite become 0); say whether its footprint has ``edge_bit`` set."""
     found = False
@@ -44,7 +44,7 @@ def load_window(image, mask, table, edge_bit, h, w, inside, pix):  # type: ignor
     return found
 
 
-@kernel
+@helper
 def psf_template(inside, table, peak, amplitude, stamp, values, member):  # type: ignore[no-untyped-def]
     """Fill a template with a scaled PSF stamp restricted to the parent; return its ``(x0, y0, h, w)``."""
     half = stamp.shape[0] // 2
@@ -58,7 +58,7 @@ def psf_template(inside, table, peak, amplitude, stamp, values, member):  # type
     return x0, y0, h, w
 
 
-@kernel
+@helper
 def ramped_template(  # type: ignore[no-untyped-def]
     image, taken, inside, spans, table, peak, ex, ey, stamp, reach, values, member, pad, pad_member
 ):

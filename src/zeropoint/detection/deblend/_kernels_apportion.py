@@ -18,12 +18,12 @@ from zeropoint.detection.deblend._kernels_spans import (
     room_for_pixels,
     room_for_spans,
 )
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["divide_flux", "join_children", "remove_degenerate", "share_stray_flux", "weight_templates"]
 
 
-@kernel
+@helper
 def add_template(spans, pixels, where, x0, y0, total):  # type: ignore[no-untyped-def]
     """Add one template to the window ``total`` (float64) with corner ``(x0, y0)``."""
     i = where[2]
@@ -34,7 +34,7 @@ def add_template(spans, pixels, where, x0, y0, total):  # type: ignore[no-untype
             i += 1
 
 
-@kernel
+@helper
 def template_dot(spans, pixels, where, x0, y0, window):  # type: ignore[no-untyped-def]
     """Return the sum of template times ``window`` (float64), leaving out pixels that are not finite."""
     total = 0.0
@@ -48,7 +48,7 @@ def template_dot(spans, pixels, where, x0, y0, window):  # type: ignore[no-untyp
     return total
 
 
-@kernel
+@helper
 def gram_matrix(spans, pixels, where, first, last, x0, y0, window):  # type: ignore[no-untyped-def]
     """Return the lower triangle of all dot products of a parent's templates; one more row, of zeros.
 
@@ -134,7 +134,7 @@ def remove_degenerate(spans, pixels, where, amplitude, limit, table, windows):  
             where[start + gone, 1] = where[start + gone, 0]
 
 
-@kernel
+@helper
 def top_value(pixels, where):  # type: ignore[no-untyped-def]
     """Return the largest value of a template."""
     top = 0.0
@@ -161,7 +161,7 @@ def divide_flux(image, spans, pixels, where, table, windows):  # type: ignore[no
                     k += 1
 
 
-@kernel
+@helper
 def distance2(spans, where, x, y):  # type: ignore[no-untyped-def]
     """Return the squared distance from a pixel to the nearest pixel of a footprint."""
     best = np.inf
@@ -201,7 +201,7 @@ def stray_shares(x, y, peaks, spans, where, first, eligible, rule, clip, shares)
             shares[i] /= kept
 
 
-@kernel
+@helper
 def find_eligible(amplitude, where, first, use_psf, eligible):  # type: ignore[no-untyped-def]
     """Mark the children that may get stray flux; ``use_psf`` is 0 never, 1 if necessary, 2 always."""
     n_extended, n_psf = 0, 0
@@ -217,7 +217,7 @@ def find_eligible(amplitude, where, first, use_psf, eligible):  # type: ignore[n
         eligible[i] = 1 if alive and (with_psf or not amplitude[first + i] > 0.0) else 0
 
 
-@kernel
+@helper
 def find_stray(image, spans, pixels, where, row, parent_spans, window, stray):  # type: ignore[no-untyped-def]
     """List the positive pixels of a parent that no child has flux in; return how many."""
     x0, y0, h, w = window

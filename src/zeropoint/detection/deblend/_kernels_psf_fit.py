@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from zeropoint.detection.deblend._kernels_spans import paint_window
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = ["back_substitute", "factorize", "fit_point_sources"]
 
@@ -61,7 +61,7 @@ def back_substitute(a, n, row, solution):  # type: ignore[no-untyped-def]
     return norm
 
 
-@kernel
+@helper
 def stamp_value(stamp, y, x):  # type: ignore[no-untyped-def]
     """Return a stamp's pixel, zero outside."""
     size = stamp.shape[0]
@@ -70,7 +70,7 @@ def stamp_value(stamp, y, x):  # type: ignore[no-untyped-def]
     return stamp[y, x]
 
 
-@kernel
+@helper
 def find_neighbors(table, peaks, k, reach, x0, y0, x1, y1, half, found):  # type: ignore[no-untyped-def]
     """Fill ``found`` with the other peaks closer than ``reach`` whose PSF meets the box; return how many."""
     n = 0
@@ -145,7 +145,7 @@ def fit_point_sources(  # type: ignore[no-untyped-def]
             t += 1
 
 
-@kernel
+@helper
 def fit_one(  # type: ignore[no-untyped-def]
     image, variance, inside, table, fwhm, peaks, stamps, k, stamp, middle, options, found, normal, row,
     solution, out,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = [
     "append_runs",
@@ -83,7 +83,7 @@ def paint_image(spans, out):  # type: ignore[no-untyped-def]
             out[spans[s, 0], x] = 1
 
 
-@kernel
+@helper
 def paint_window(spans, first, last, x0, y0, h, w, out):  # type: ignore[no-untyped-def]
     """Set ``out`` (uint8, the window with corner ``(x0, y0)``, size ``(h, w)``) to 1 on runs ``first:last``, else 0."""
     for y in range(h):
@@ -148,7 +148,7 @@ def append_runs(values, member, x0, y0, h, w, trim, spans, n_spans, pixels, n_pi
     return n_spans, n_pixels
 
 
-@kernel
+@helper
 def room_for_pixels(pixels, used, extra):  # type: ignore[no-untyped-def]
     """Return ``pixels`` or a copy at least twice as long, so that ``extra`` more values fit."""
     if used + extra <= len(pixels):
@@ -159,7 +159,7 @@ def room_for_pixels(pixels, used, extra):  # type: ignore[no-untyped-def]
     return larger
 
 
-@kernel
+@helper
 def room_for_spans(spans, used, extra):  # type: ignore[no-untyped-def]
     """Return ``spans`` or a copy at least twice as long, so that ``extra`` more runs fit."""
     if used + extra <= spans.shape[0]:

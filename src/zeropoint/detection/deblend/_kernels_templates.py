@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from zeropoint.detection.deblend._networks import MEDIAN_OF_25
-from zeropoint.kernels._compile import kernel
+from zeropoint.kernels._compile import helper, kernel
 
 __all__ = [
     "crop_template",
@@ -88,7 +88,7 @@ def patch_edges(pix, inside, h, w, cx, cy, values, member):  # type: ignore[no-u
             member[y, x] = belongs
 
 
-@kernel
+@helper
 def on_edge(member, h, w, y, x):  # type: ignore[no-untyped-def]
     """Say whether a member pixel has one of its four neighbors outside the footprint."""
     if y == 0 or x == 0 or y == h - 1 or x == w - 1:
@@ -96,7 +96,7 @@ def on_edge(member, h, w, y, x):  # type: ignore[no-untyped-def]
     return member[y - 1, x] == 0 or member[y + 1, x] == 0 or member[y, x - 1] == 0 or member[y, x + 1] == 0
 
 
-@kernel
+@helper
 def reaches_edge(values, member, h, w, level):  # type: ignore[no-untyped-def]
     """Say whether an edge pixel of the template is at least ``level``."""
     for y in range(h):
@@ -183,7 +183,7 @@ def pad_with_ramp(  # type: ignore[no-untyped-def]
                         )
 
 
-@kernel
+@helper
 def is_free(taken, inside, table, x, y):  # type: ignore[no-untyped-def]
     """Say whether an image pixel exists and belongs to the parent or to nobody."""
     if x < 0 or y < 0 or y >= taken.shape[0] or x >= taken.shape[1]:
@@ -195,7 +195,7 @@ def is_free(taken, inside, table, x, y):  # type: ignore[no-untyped-def]
     return inside[y - table[5], x - table[4]] != 0
 
 
-@kernel
+@helper
 def crop_template(taken, inside, table, x0, y0, h, w, values, member):  # type: ignore[no-untyped-def]
     """Cut a template to the image and off other footprints; return its new ``(x0, y0, h, w)``."""
     nx0, ny0 = max(x0, 0), max(y0, 0)
@@ -246,7 +246,7 @@ def median_smooth(values, h, w, rows, out):  # type: ignore[no-untyped-def]
             values[y, x] = out[y, x]
 
 
-@kernel
+@helper
 def cast_shadow(values, h, w, x, y, dx, dy, shade, along_x):  # type: ignore[no-untyped-def]
     """Cap the pixels behind ``(x, y)``, at ``(dx, dy)`` from the centre, at ``shade``: 5 steps, slope +-0.3."""
     major, minor = (dx, dy) if along_x else (dy, dx)
