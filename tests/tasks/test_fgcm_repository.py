@@ -1,0 +1,254 @@
+"""Look-up table and star list of a small simulated survey, in a repository."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from astropy.time import Time
+from click.testing import CliRunner
+from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
+from lsst.daf.butler import Butler, DatasetType, Timespan
+
+from zeropoint.butler.cameras import register_camera
+from zeropoint.butler.refcats import ingest_references
+from zeropoint.butler.repository import create_repository, open_repository
+from zeropoint.butler.throughputs import Throughputs, ingest_throughputs
+from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
+from zeropoint.datamodel.exposure_catalog import ExposureCatalog
+from zeropoint.datamodel.visit_geometry import sky_polygon
+from zeropoint.datamodel.wcs import unit_vectors
+from zeropoint.fgcm.accounting import META_KEY, Accounting
+from zeropoint.fgcm.source_table import SourceReader
+from zeropoint.instruments.card import load_card
+from zeropoint.simulation.fgcm_settings import small_survey
+from zeropoint.simulation.fgcm_survey import FgcmSurvey, simulate_fgcm_survey
+from zeropoint.simulation.fgcm_tables import (
+    INSTRUMENT,
+    camera_card,
+    source_table,
+    throughput_curves,
+    visit_summary,
+)
+from zeropoint.tasks.fgcm_build_stars_table import FgcmBuildStarsTableTask
+
+N_VISITS = 5
+KILLED_AT = 1004
+#: Instrumental magnitudes are float32 near -15; the relative areas are medians of those of several WCSs.
+MAGNITUDE = 2e-5
+#: A table of few nodes, and what has no default.
+LOOK_UP_TABLE = {
+    "physicalFilters": "['r_fgcm', 'i_fgcm']",
+    "doOpticsTransmission": False,
+    "doSensorTransmission": False,
+    "doFilterDetectorTransmission": True,
+    "parameters.elevation": 2663.0,
+    "parameters.pmbRange": "[720.0, 745.0]",
+    "parameters.pwvRange": "[0.5, 10.0]",
+    "parameters.pwvSteps": 3,
+    "parameters.tauSteps": 3,
+    "parameters.alphaSteps": 2,
+    "parameters.zenithSteps": 3,
+    "parameters.pmbStd": 731.7,
+    "parameters.pwvStd": 3.0,
+    "parameters.airmassStd": 1.2,
+}
+STARS = {
+    "connections.refCat": "references",
+    "primaryBands": "['r', 'i']",
+    "fgcmLoadReferenceCatalog.filterMap": "{'r_fgcm': 'r', 'i_fgcm': 'i'}",
+    "fgcmLoadReferenceCatalog.applyColorTerms": False,
+    "nVisitsPerCheckpoint": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def survey() -> FgcmSurvey:
+    one_detector = {"n_side": 1, "detector_size": 2048}
+    return simulate_fgcm_survey(replace(small_survey(), n_visits=N_VISITS, bands=("r", "i"), **one_detector))
+
+
+@pytest.fixture(scope="module")
+def repository(survey: FgcmSurvey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the tables of all visits, of which the last has no summary."""
+    folder = tmp_path_factory.mktemp("fgcm")
+    (folder / "camera.yaml").write_text(camera_card(survey))
+    survey.references.write(folder / "references.parquet")
+    create_repository(folder / "repo")
+    with open_repository(folder / "repo", writeable=True) as butler:
+        register_camera(butler, load_card(str(folder / "camera.yaml")))
+        ingest_references(butler, "references", folder / "references.parquet")
+        put_visits(butler, survey)
+        curves = throughput_curves(survey)
+        ingest_throughputs(butler, INSTRUMENT, Throughputs(filter_detectors=curves))
+    return folder / "repo"
+
+
+def put_visits(butler: Butler, survey: FgcmSurvey) -> None:
+    """Register detectors and visits, and put their tables into the run ``tables``."""
+    registry = butler.registry
+    butler.collections.register("tables")
+    for number in range(survey.settings.n_detectors):
+        record = {"instrument": INSTRUMENT, "id": number, "full_name": f"D{number}", "purpose": "SCIENCE"}
+        registry.syncDimensionData("detector", record)
+    registry.syncDimensionData("day_obs", {"instrument": INSTRUMENT, "id": 20250101})
+    dimensions = butler.dimensions.conform(["instrument", "visit"])
+    for name, storage_class in (
+        ("single_visit_star", "ArrowAstropy"),
+        ("preliminary_visit_summary", "ArrowTable"),
+    ):
+        registry.registerDatasetType(DatasetType(name, dimensions, storage_class))
+    for row, visit in enumerate(survey.visits):
+        summary = visit_summary(survey, row)
+        number = int(visit["visit"])
+        registry.syncDimensionData("visit", visit_record(survey, visit, summary))
+        data_id = {"instrument": INSTRUMENT, "visit": number}
+        table = table_to_arrow(source_table(survey, survey.sources(row)))
+        butler.put(table, "single_visit_star", data_id, run="tables")
+        if row < N_VISITS - 1:
+            butler.put(summary.to_arrow(), "preliminary_visit_summary", data_id, run="tables")
+
+
+def visit_record(survey: FgcmSurvey, visit: Any, summary: ExposureCatalog) -> dict[str, Any]:
+    """Return the registry's record of a visit, whose region has all detectors in it."""
+    corners = [np.deg2rad(np.asarray(summary.table[name]).ravel()) for name in ("raCorners", "decCorners")]
+    begin = Time(float(visit["mjd"]), format="mjd", scale="tai")
+    return {
+        "instrument": INSTRUMENT,
+        "id": int(visit["visit"]),
+        "name": str(visit["visit"]),
+        "physical_filter": str(summary.table["physical_filter"][0]),
+        "day_obs": 20250101,
+        "timespan": Timespan.fromInstant(begin),
+        "region": sky_polygon(unit_vectors(*corners)),
+    }
+
+
+def run(repository: Path, label: str, output: str, settings: dict[str, Any], *inputs: str) -> Any:
+    """Run one task of the shipped pipeline in this process."""
+    pipeline = f"resource://zeropoint.tasks/pipelines/fgcm.yaml#{label}"
+    overrides = [part for name, value in settings.items() for part in ("-c", f"{label}:{name}={value}")]
+    arguments = [
+        "--log-level", "ERROR", "run", "-b", str(repository), "-p", pipeline, "-i", ",".join(inputs), "-o", output,
+        "-d", f"instrument='{INSTRUMENT}'", "--register-dataset-types", *overrides,
+    ]  # fmt: skip
+    return CliRunner().invoke(pipetask, arguments)
+
+
+class Killed(Exception):
+    """Stands for a kill signal."""
+
+
+def start(repository: Path, settings: dict[str, Any]) -> None:
+    """Read the tables of all visits but those from `KILLED_AT` on."""
+    config = FgcmBuildStarsTableTask.ConfigClass()
+    config.update(primaryBands=["r", "i"], doReferenceMatches=False)
+    config.update(**{name: settings[name] for name in ("nVisitsPerCheckpoint", "checkpoint_directory")})
+    whole = SourceReader.read
+
+    def read(self: Any, visit: int, *args: Any, **kwargs: Any) -> Any:
+        if visit == KILLED_AT:
+            raise Killed
+        return whole(self, visit, *args, **kwargs)
+
+    with (
+        Butler.from_config(str(repository), collections=["tables"]) as butler,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(SourceReader, "read", read)
+        tables, summaries = (
+            {ref.dataId["visit"]: butler.getDeferred(ref) for ref in butler.query_datasets(name)}
+            for name in ("single_visit_star", "preliminary_visit_summary")
+        )
+        with pytest.raises(Killed):
+            FgcmBuildStarsTableTask(config=config).run(sourceTable_visit=tables, visitSummary=summaries)
+
+
+@pytest.fixture(scope="module")
+def outputs(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The star list, and which visits were read after a run had been killed."""
+    cache = tmp_path_factory.mktemp("cache")
+    look_up_table = run(repository, "fgcmMakeLut", "lut", LOOK_UP_TABLE, f"{INSTRUMENT}/defaults")
+    assert look_up_table.exit_code == 0, look_up_table.output
+    settings = STARS | {"checkpoint_directory": str(cache)}
+    start(repository, settings)
+    found: dict[str, Any] = {"left": sorted(path.name for path in cache.glob("*/*")), "read": []}
+    whole = SourceReader.read
+
+    def read(self: Any, visit: int, *args: Any, **kwargs: Any) -> Any:
+        found["read"].append(visit)
+        return whole(self, visit, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SourceReader, "read", read)
+        done = run(
+            repository, "fgcmBuildStarsTable", "stars", settings, "tables", "refcats/references", "lut"
+        )
+    assert done.exit_code == 0, done.output
+    found["cache"] = list(cache.iterdir())
+    with Butler.from_config(str(repository), collections=["stars"]) as butler:
+        for name in ("VisitCatalog", "StarObservations", "StarIds", "StarIndices", "ReferenceStars"):
+            handle = butler.getDeferred(f"fgcm{name}", instrument=INSTRUMENT)
+            arrow = handle.get(storageClass="ArrowTable", parameters={"strip_astropy_meta_yaml": False})
+            found[name] = arrow_to_table(arrow)
+        found["metadata"] = butler.get("fgcmBuildStarsTable_metadata", instrument=INSTRUMENT)
+    return found
+
+
+def test_a_killed_run_goes_on_and_leaves_nothing_behind(outputs: dict[str, Any]) -> None:
+    assert outputs["left"] == ["part-00000.arrow"]
+    assert outputs["read"] == [1003, 1004]
+    assert outputs["cache"] == []
+
+
+def test_a_visit_without_summary_is_left_out_and_everything_is_accounted_for(outputs: dict[str, Any]) -> None:
+    accounting = Accounting.from_meta(outputs["VisitCatalog"].meta[META_KEY])
+    assert accounting["visits"].rejected == {"no_summary": 1}
+    assert outputs["VisitCatalog"]["visit"].tolist() == [1001, 1002, 1003, 1004]
+    assert accounting["sources"].kept == len(outputs["StarObservations"])
+    assert accounting["observations_of_stars"].read == accounting["sources"].kept
+    assert accounting["observations_of_stars"].kept == len(outputs["StarIndices"])
+    assert accounting["stars"].kept == len(outputs["StarIds"])
+    assert accounting["references"].kept == len(outputs["ReferenceStars"])
+    metadata = outputs["metadata"]["fgcmBuildStarsTable"]
+    assert metadata["accounting"]["visits"]["rejected"]["no_summary"] == 1
+    assert metadata["note"] == "1 visits are left out (no_summary)."
+
+
+def test_observations_are_those_that_were_simulated(outputs: dict[str, Any], survey: FgcmSurvey) -> None:
+    truth = survey.observations()
+    truth = truth[truth["visit"] < 1005]
+    table = outputs["StarObservations"]
+    for name in ("ra", "dec", "x", "y", "visit", "ccd", "instMagErr", "deltaMagAper"):
+        assert (np.asarray(table[name]) == np.asarray(truth[name])).all() or np.allclose(
+            table[name], truth[name], rtol=1e-15, atol=0
+        ), name
+    assert np.abs(np.asarray(table["instMag"]) - np.asarray(truth["instMag"])).max() < MAGNITUDE
+
+
+def test_stars_are_true_and_have_their_reference_magnitudes(
+    outputs: dict[str, Any], survey: FgcmSurvey
+) -> None:
+    truth = survey.observations()
+    star_of_row = np.asarray(truth["star"])
+    ids, indices = outputs["StarIds"], np.asarray(outputs["StarIndices"]["obsIndex"])
+    owner = np.repeat(np.arange(len(ids)), ids["nObs"])
+    found = star_of_row[indices]
+    first = found[np.asarray(ids["obsArrIndex"])]
+    assert len(ids) > 200
+    assert np.mean(found == first[owner]) > 0.999  # blends may swap
+    references: Table = outputs["ReferenceStars"]
+    assert references.meta["FILTERNAMES"] == ["r_fgcm", "i_fgcm"]
+    assert references["refMag"].shape == (len(references), 2)
+    # a reference has the number of its star, from 1
+    place = np.searchsorted(ids["fgcm_id"], references["fgcm_id"])
+    row = {int(number): k for k, number in enumerate(survey.references["id"])}
+    rows = [row[int(star) + 1] for star in first[place]]
+    for column, band in enumerate("ri"):
+        flux = np.asarray(survey.references[f"{band}_flux"])[rows]
+        assert references["refMag"][:, column] == pytest.approx(31.4 - 2.5 * np.log10(flux), abs=1e-4)
+    assert len(references) > 30
