@@ -9,7 +9,7 @@ from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.focal_plane import DetectorGeometry, FocalPlane
 from zeropoint.errors import InvalidInputError, NoUniqueStarsError
 from zeropoint.fgcm.accounting import Accounting
-from zeropoint.fgcm.isolated import FgcmBuildFromIsolatedStars, IsolatedTract
+from zeropoint.fgcm.isolated import FgcmBuildFromIsolatedStars, IsolatedTract, _medians
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig
 from zeropoint.fgcm.visits import VisitCatalog, describe_visits
 
@@ -344,3 +344,16 @@ def test_another_selector_reads_all_columns():
     config.sourceSelector["flagged"].field = "is_bright"
     result = FgcmBuildFromIsolatedStars(config).run({7: one}, visit_catalog(), focal_plane())
     assert result.stars["isolated_star_id"].tolist() == [2007, 3007]
+
+
+def test_medians_are_numpys():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 40, 600)
+    labels[labels == 7] = 8
+    labels[:2] = 7  # too few
+    values = rng.choice([-2.5, -0.0, 0.0, 1e-30, 3.0, -1e-3, 0.25], 600).astype(np.float32) * rng.integers(
+        1, 5, 600
+    )
+    found = _medians(labels, values.astype(np.float32), 42)
+    expected = [np.median(values[labels == k]) if np.sum(labels == k) > 2 else -9999.0 for k in range(42)]
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
