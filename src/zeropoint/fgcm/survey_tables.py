@@ -142,11 +142,11 @@ def read_survey_tables(
     all_stages.add("visits", read=found.n_read, kept=n_visits, rejected=found.rejected, noted=noted)
     all_stages.merge(accounting)
     if absent:
-        _log.warning("Not in the tables: %s.", ", ".join(absent))
+        _log.info("Not in the tables: %s.", ", ".join(absent))
     for line in all_stages.lines():
         _log.info("%s", line)
     if table.meta["SECANT_ONE"]:
-        _log.warning(
+        _log.info(
             "Neither hour angle and site nor airmass are known of %d of %d visits: their secant is 1.",
             table.meta["SECANT_ONE"],
             n_visits,
