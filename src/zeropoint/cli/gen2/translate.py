@@ -130,6 +130,8 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
         data_query=f"{of_camera} AND ({query})" if query else of_camera,
         overrides=tuple(overrides),
         redo=command.redo,
+        # an output of old saw its input as it was at the time
+        rebase=bool(inputs) and output in butler.collections.query("*"),
         timeout_s=command.timeout_s,
         log_level=command.log_level,
     )
@@ -242,6 +244,7 @@ def as_command(request: RunRequest) -> str:
         option, _, text = override.text.partition(" ")
         words += [option, text]
     words += ["--redo"] if request.redo else []
+    words += ["--rebase"] if request.rebase else []
     return shlex.join(words)
 
 
