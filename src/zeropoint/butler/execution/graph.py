@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lsst.daf.butler import Butler, ButlerUserError
 from lsst.pipe.base import Pipeline, PipelineGraph, ScalarError
+from lsst.pipe.base.pipeline_graph import ConnectionTypeConsistencyError
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
 from zeropoint.butler.execution.builder import GraphBuilder
@@ -316,6 +317,11 @@ def build_graph(
         raise
     except FileNotFoundError as error:
         raise InvalidInputError(f"no graph: {_text(error)}") from error
+    except ConnectionTypeConsistencyError as error:
+        raise InvalidInputError(
+            f"the tasks of this pipeline cannot be run together: {_text(error)} Run them one after the other: "
+            "-p PIPELINE#LABEL."
+        ) from error
     except ScalarError as error:
         raise InvalidInputError(f"no graph for -d {request.data_query!r}: {_text(error)}") from None
     except (ButlerUserError, LookupError, ValueError, RuntimeError) as error:

@@ -1,0 +1,115 @@
+"""The pipelines of the global calibration: names of datasets, one run for each step, what a card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lsst.daf.butler import DimensionUniverse
+from lsst.pipe.base import Pipeline
+from lsst.pipe.base.pipeline_graph import ConnectionTypeConsistencyError
+
+from butler.frames import card
+from zeropoint.butler.pipelines import fgcm_text, recalibrate_text, write_pipeline
+from zeropoint.errors import InvalidInputError
+
+LABELS = {"fgcmMakeLut", "fgcmBuildStarsTable", "fgcmBuildFromIsolatedStars"}
+#: Step -> what it runs on and what it makes, on what recalibrate.yaml makes and under the class defaults.
+STEPS = {
+    "fgcmLut": (
+        set(),
+        set(),
+        {"fgcmLookUpTable", "fgcm_standard_atmosphere", "fgcm_standard_passband", "standard_passband"},
+    ),
+    "fgcmStars": (
+        {"single_visit_star", "preliminary_visit_summary"},
+        {"sourceTable_visit", "visitSummary"},
+        {
+            "fgcmVisitCatalog",
+            "fgcmStarObservations",
+            "fgcmStarIds",
+            "fgcmStarIndices",
+            "fgcmReferenceStars",
+        },
+    ),
+    "fgcmIsolatedStars": (
+        {"isolated_star_association", "isolated_star", "preliminary_visit_summary"},
+        {"isolated_star_presource_associations", "isolated_star_presources", "visitSummary"},
+        {"fgcmVisitCatalog", "fgcm_star_observations", "fgcm_star_ids", "fgcm_reference_stars"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("repository")
+    content = card(
+        bands={"test_z": "z", "test_g": "g", "test_i": "i", "odd": "X"},
+        config={
+            "fgcmBuildStarsTable:minPerBand": 4,
+            "associateIsolatedStar:match_radius": 2.0,
+            "fgcmMakeLut:parameters.pwvStd": 5.0,
+        },
+    )
+    return write_pipeline(root, content).parent
+
+
+def graph_of(path: Path, part: str) -> Any:
+    return Pipeline.from_uri(f"{path}#{part}").to_graph()
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_each_step_reads_and_makes_what_its_names_say(folder: Path, step: str, legacy: bool) -> None:
+    graph = graph_of(folder / ("fgcm_legacy.yaml" if legacy else "fgcm.yaml"), step)
+    ((label, task),) = graph.tasks.items()
+    assert {edge.parent_dataset_type_name for edge in task.inputs.values()} == STEPS[step][legacy]
+    assert {edge.parent_dataset_type_name for edge in task.outputs.values()} == STEPS[step][2]
+    expected = {"fgcmLookUpTable", "camera", "cal_ref_cat"} if label != "fgcmMakeLut" else set()
+    if label == "fgcmBuildFromIsolatedStars":
+        expected = {name for name in expected if "ref_cat" not in name}
+    found = {edge.parent_dataset_type_name for edge in task.prerequisite_inputs.values()}
+    assert expected <= found
+
+
+def test_the_card_says_filters_bands_and_site(folder: Path) -> None:
+    tasks = Pipeline.from_uri(str(folder / "fgcm.yaml")).to_graph().tasks
+    assert set(tasks) == LABELS
+    lut, stars, isolated = (
+        tasks[label].config for label in ("fgcmMakeLut", "fgcmBuildStarsTable", "fgcmBuildFromIsolatedStars")
+    )
+    assert list(lut.physicalFilters) == ["test_g", "test_i", "test_z", "odd"]
+    assert (lut.parameters.elevation, lut.parameters.airmassStd) == (2000.0, 1.2)
+    assert lut.parameters.pmbRange[0] < lut.parameters.pmbStd < lut.parameters.pmbRange[1]
+    for config in (stars, isolated):
+        assert dict(config.physicalFilterMap) == {"test_z": "z", "test_g": "g", "test_i": "i", "odd": "X"}
+        assert dict(config.fgcmLoadReferenceCatalog.filterMap) == dict(config.physicalFilterMap)
+    assert list(stars.primaryBands) == ["i", "z", "g", "X"]
+    # what the card says of single tasks comes last
+    assert (stars.minPerBand, lut.parameters.pwvStd) == (4, 5.0)
+
+
+def test_overrides_go_to_the_pipeline_that_has_the_task(folder: Path) -> None:
+    assert "match_radius" in (folder / "recalibrate.yaml").read_text()
+    assert "minPerBand" not in (folder / "recalibrate.yaml").read_text()
+    assert "match_radius" not in (folder / "fgcm.yaml").read_text()
+    wrong = card(config={"fgcmBuildStar:minPerBand": 4})
+    for text in (fgcm_text, recalibrate_text):
+        with pytest.raises(
+            InvalidInputError, match=r"no task 'fgcmBuildStar'\. Did you mean fgcmBuildStarsTable"
+        ):
+            text(wrong)
+    with pytest.raises(InvalidInputError, match="minPerBnd"):
+        fgcm_text(card(config={"fgcmBuildStarsTable:minPerBnd": 4}))
+
+
+def test_a_card_without_elevation_or_bands_leaves_them_to_the_user() -> None:
+    text = fgcm_text(card(bands=None, observatory=None))
+    assert "tasks:" not in text
+
+
+def test_the_look_up_table_cannot_be_made_in_the_same_run(folder: Path) -> None:
+    graph = graph_of(folder / "fgcm.yaml", "fgcmMakeLut,fgcmBuildStarsTable")
+    with pytest.raises(ConnectionTypeConsistencyError):
+        graph.resolve(dimensions=DimensionUniverse(), dataset_types={})
