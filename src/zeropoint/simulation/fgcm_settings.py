@@ -103,7 +103,7 @@ class FgcmSurveySettings:
     n_nights: int = 20
     bands: tuple[str, ...] = ("g", "r", "i", "z")
     physics: str = "measured"
-    water_720: float = 1.06
+    water_720: float = 1.1
     n_side: int = 3
     detector_size: int = 4096
     pixel_scale: float = 0.4
