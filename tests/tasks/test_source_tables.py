@@ -132,6 +132,18 @@ def test_a_missing_column_is_named_before_anything_is_read() -> None:
     assert handle.asked == ["columns"]
 
 
+def test_further_columns_are_named_as_the_files_flags_are() -> None:
+    config = TransformSourceTableConfig()
+    config.extra_columns = ["base_CircularApertureFlux_6_0_instFlux", "base_CircularApertureFlux_6_0_flag"]
+    config.validate()
+    functors = TransformSourceTableTask(config=config).functors.functors
+    assert functors["apFlux_6_0_instFlux"].inputs == ("base_CircularApertureFlux_6_0_instFlux",)
+    assert list(functors)[-1] == "apFlux_6_0_flag"
+    config.extra_columns = ["base_PixelFlags_flag_bad"]
+    with pytest.raises(FieldValidationError, match="made twice"):
+        config.validate()
+
+
 def test_a_functor_file_that_does_not_exist_is_found_when_the_configuration_is_checked() -> None:
     config = TransformSourceTableConfig()
     config.functorFile = "/nowhere/Source.yaml"

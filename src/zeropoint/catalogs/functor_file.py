@@ -48,13 +48,15 @@ class FunctorFile:
     optional: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: str | Path) -> FunctorFile:
+    def read(cls, path: str | Path, *, extra_columns: Sequence[str] = ()) -> FunctorFile:
         """Read a file.
 
         Parameters
         ----------
         path
             As for `functor_file_path`.
+        extra_columns
+            Input columns that are copied as if the file had them among its ``flags``.
 
         Raises
         ------
@@ -66,11 +68,13 @@ class FunctorFile:
             text = found.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"the functor file {path} cannot be read: {error}") from None
-        return cls.from_text(text, str(path))
+        return cls.from_text(text, str(path), extra_columns=extra_columns)
 
     @classmethod
-    def from_text(cls, text: str, name: str = "functor file") -> FunctorFile:
-        """Return what the text of a functor file says.
+    def from_text(
+        cls, text: str, name: str = "functor file", *, extra_columns: Sequence[str] = ()
+    ) -> FunctorFile:
+        """Return what the text of a functor file says, with ``extra_columns`` as for `read`.
 
         Raises
         ------
@@ -79,7 +83,7 @@ class FunctorFile:
         """
         try:
             content = yaml.safe_load(text)
-            return cls(name, _functors(content), tuple(_strings(content, "optional")))
+            return cls(name, _functors(content, extra_columns), tuple(_strings(content, "optional")))
         except yaml.YAMLError as error:
             raise InvalidInputError(f"{name} is no YAML: {error}") from None
         except InvalidInputError as error:
@@ -140,7 +144,7 @@ def functor_file_path(path: str | Path) -> Path:
     return Path(os.path.expandvars(text)).expanduser()
 
 
-def _functors(content: Any) -> dict[str, Functor]:
+def _functors(content: Any, extra_columns: Sequence[str]) -> dict[str, Functor]:
     """Return all outputs: those of ``funcs``, then the renamed flags."""
     if not isinstance(content, dict) or not isinstance(content.get("funcs") or {}, dict):
         raise InvalidInputError("there must be a mapping 'funcs' of output columns.")
@@ -152,7 +156,7 @@ def _functors(content: Any) -> dict[str, Functor]:
         for name, definition in (content.get("funcs") or {}).items()
     }
     rules = _rename_rules(content.get("flag_rename_rules") or ())
-    for flag in _strings(content, "flags"):
+    for flag in [*_strings(content, "flags"), *extra_columns]:
         output = _renamed(flag, rules)
         if output in functors:
             raise InvalidInputError(f"{output!r} is made twice, the second time of {flag!r}.")

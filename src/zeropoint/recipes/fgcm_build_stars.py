@@ -213,6 +213,7 @@ class FgcmBuildStars:
             "camera": digest.hexdigest(),
             "selector": [config.sourceSelector.name, config.sourceSelector.active.toDict()],
             "fields": {name: getattr(config, name) for name in _READING_FIELDS},
+            "detectors": list(config.detectors),
         }
         wanted = config.checkpoint_directory
         return Checkpoints.of(inputs, default_directory() if wanted is None else Path(wanted))

@@ -63,11 +63,15 @@ class TransformSourceTableConfig(  # type: ignore[call-arg]  # a metaclass takes
         optional=True,
     )
 
+    extra_columns = pexConfig.ListField[str](
+        doc="Further columns of the input, copied as those are that the file lists under flags.", default=[]
+    )
+
     def validate(self) -> None:
         """Read the functor file, so that a wrong one is found before work starts."""
         super().validate()
         try:
-            FunctorFile.read(self.functorFile)
+            FunctorFile.read(self.functorFile, extra_columns=list(self.extra_columns))
         except InvalidInputError as error:
             raise pexConfig.FieldValidationError(type(self).functorFile, self, str(error)) from None
 
@@ -87,7 +91,9 @@ class TransformSourceTableTask(pipeBase.PipelineTask):
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.functors = FunctorFile.read(self.config.functorFile)
+        self.functors = FunctorFile.read(
+            self.config.functorFile, extra_columns=list(self.config.extra_columns)
+        )
 
     def runQuantum(
         self,
