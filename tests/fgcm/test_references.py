@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from zeropoint.catalogs.reference_shards import ReferenceShards
 from zeropoint.catalogs.references import ReferenceObjectLoader
+from zeropoint.catalogs.selectors import limits
 from zeropoint.errors import ColortermNotFoundError, InvalidInputError
 from zeropoint.fgcm.references import (
     FgcmLoadReferenceCatalog,
@@ -273,7 +274,7 @@ def separation(ra1, dec1, ra2, dec2):
     return np.rad2deg(2 * np.arcsin(np.sqrt(half)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     center=st.sampled_from(
@@ -295,3 +296,27 @@ def test_matches_are_those_of_all_distances_whatever_the_pixels(seed, center, ns
     }
     assert found == naive_match(star_table, np.mod(ra[10:], 360), dec[10:], ARCSEC)
     assert result.table["fgcm_id"].tolist() == sorted(found)
+
+
+def test_a_survey_without_stars_has_no_references():
+    done = []
+    none = Table({"fgcm_id": np.zeros(0, int), "ra": np.zeros(0), "dec": np.zeros(0)})
+    result = match(none, catalog([30.0], [20.0]), on_progress=lambda *args: done.append(args))
+    assert (len(result.table), result.accounting["references"].read, done) == (0, 0, [])
+    match(
+        stars([30.0, 210.0], [20.0, -20.0]),
+        catalog([30.0], [20.0]),
+        on_progress=lambda *args: done.append(args),
+    )
+    assert done == [("reference stars", 1, 2), ("reference stars", 2, 2)]
+
+
+def test_the_selector_can_cut_in_colour():
+    wanted = config()
+    cut = limits.ColorLimit()
+    cut.primary, cut.secondary, cut.minimum, cut.maximum = "g_flux", "r_flux", 0.2, 1.2
+    wanted.referenceSelector.colorLimits = {"g-r": cut}
+    table = catalog([30.0, 30.01, 30.02], [20.0] * 3, {"g": [17.1, 17.8, 18.5], "r": [17.0] * 3})
+    loaded = step(table, wanted).load_circle(30.0, 20.0, 0.1, ["CAM-R"])
+    assert loaded.selected.tolist() == [False, True, False]
+    assert loaded.rejected["colorLimits['g-r']"] == 2
