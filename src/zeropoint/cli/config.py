@@ -33,6 +33,12 @@ _LATER_TASKS = {
         "FinalizeCharacterizationDetectorConfig",
     ),
     "updateVisitSummary": ("zeropoint.tasks.update_visit_summary", "UpdateVisitSummaryConfig"),
+    "fgcmMakeLut": ("zeropoint.tasks.fgcm_make_lut", "FgcmMakeLutConfig"),
+    "fgcmBuildStarsTable": ("zeropoint.tasks.fgcm_build_stars_table", "FgcmBuildStarsTableConfig"),
+    "fgcmBuildFromIsolatedStars": (
+        "zeropoint.tasks.fgcm_build_from_isolated_stars",
+        "FgcmBuildFromIsolatedStarsConfig",
+    ),
 }
 _TASK = click.option(
     "--task",
