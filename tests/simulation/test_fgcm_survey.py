@@ -14,7 +14,7 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.simulation.fgcm_conditions import secant
 from zeropoint.simulation.fgcm_measured import measured_physics
 from zeropoint.simulation.fgcm_photometry import photon_constant, standard_passbands
-from zeropoint.simulation.fgcm_settings import FgcmSurveySettings, small_survey
+from zeropoint.simulation.fgcm_settings import FgcmSurveySettings, small_survey, wide_survey
 from zeropoint.simulation.fgcm_sources import aperture_loss
 from zeropoint.simulation.fgcm_survey import FgcmSurvey, simulate_fgcm_survey
 from zeropoint.simulation.fgcm_tables import source_table, throughput_curves, visit_summary, write_fgcm_survey
@@ -241,3 +241,20 @@ def test_the_whole_survey_is_as_its_description_says(testdata: Path) -> None:
     # the survey's mean is one sigma of the prior off
     assert np.mean(survey.nights["ln_tau"]) == pytest.approx(np.log(0.03) + 0.6)
     assert (survey.visits["airmass"] < 2.0).all()
+
+
+@pytest.mark.slow
+def test_the_fields_of_the_wide_survey_are_chained_by_their_stars() -> None:
+    survey = simulate_fgcm_survey(replace(wide_survey(), physics="simple"))
+    settings = survey.settings
+    assert np.prod((np.array(settings.fields) - 1) * settings.field_spacing + settings.camera_side) > 30.0
+    seen = np.zeros((len(survey.stars), 24), bool)
+    for sources in survey.all_sources():
+        seen[sources.star[sources.clean & (sources.star >= 0)], survey.visits["field"][sources.row]] = True
+    shared = seen.astype(int).T @ seen.astype(int)
+    # enough to tie two fields to a few millimagnitudes
+    links, reached = shared >= 10, np.arange(24) == 0
+    for _ in range(24):
+        reached = links[reached].any(axis=0)
+    assert reached.all()
+    assert np.diag(shared).min() > 1000
