@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
-from astropy.table import Table
+from astro_metadata_translator import ObservationInfo, StubTranslator
+from astropy.coordinates import EarthLocation
+from astropy.table import Column, Table
+from astropy.time import Time, TimeDelta
+from lsst.images import Box
 
+from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.focal_plane import DetectorGeometry, FocalPlane
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig
@@ -77,3 +83,35 @@ def sources(visit, n=6, **columns) -> Table:
     for name, values in columns.items():
         table[name] = values
     return table
+
+
+def summary(
+    visit, detectors=(0, 3), *, physical_filter="CAM-R", info="default", **columns
+) -> ExposureCatalog:
+    """Return a summary with facts of the observation for every detector."""
+    box = Box.factory[0:100, 0:100]
+    rows = [
+        ExposureRow(d, visit, bbox=box, visit_info=observation(visit) if info == "default" else info)
+        for d in detectors
+    ]
+    n = len(detectors)
+    values = {
+        "physical_filter": np.full(n, physical_filter), "band": np.full(n, "r"), "psfSigma": np.full(n, 2.0),
+        "pixelScale": np.full(n, 0.2), "skyBg": np.full(n, 500.0), "ra": np.full(n, 10.0), "dec": np.full(n, -20.0),
+        **columns,
+    }  # fmt: skip
+    return ExposureCatalog.from_rows(rows).with_columns({name: Column(v) for name, v in values.items()})
+
+
+def observation(visit, **values) -> ObservationInfo:
+    """Return the facts of an observation about J2000; a value of None leaves a fact out."""
+    start = Time(51544.5, format="mjd", scale="utc").tai - TimeDelta(15.0 * u.s)
+    known = {
+        "exposure_id": visit, "visit_id": visit, "instrument": "Cam", "telescope": "Cam", "physical_filter": "CAM-R",
+        "exposure_time": 30.0 * u.s, "datetime_begin": start, "datetime_end": start + TimeDelta(30.0 * u.s),
+        "location": EarthLocation.from_geodetic(lon=0.0, lat=-30.0, height=2600.0), "pressure": 740.0 * u.hPa,
+        "boresight_airmass": 1.25, **values,
+    }  # fmt: skip
+    return ObservationInfo.makeObservationInfo(
+        translator_class=StubTranslator, **{k: v for k, v in known.items() if v is not None}
+    )

@@ -7,13 +7,10 @@ import math
 import astropy.units as u
 import numpy as np
 import pytest
-from astro_metadata_translator import ObservationInfo, StubTranslator
-from astropy.coordinates import EarthLocation
 from astropy.table import Column
-from astropy.time import Time, TimeDelta
 from lsst.images import Box
 
-from fgcm.build_stars_parts import catalog, config, facts, focal_plane
+from fgcm.build_stars_parts import catalog, config, facts, focal_plane, observation, summary
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog, ExposureRow
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.visit_facts import pairs, read_summary, visit_facts
@@ -32,37 +29,6 @@ COLUMNS = {
 FWHM = math.sqrt(8.0 * math.log(2.0))
 #: Rounding of float32.
 FLOAT32 = 1e-6
-
-
-def summary(
-    visit, detectors=(0, 3), *, physical_filter="CAM-R", info="default", **columns
-) -> ExposureCatalog:
-    """Return a summary with facts of the observation for every detector."""
-    box = Box.factory[0:100, 0:100]
-    rows = [
-        ExposureRow(d, visit, bbox=box, visit_info=observation(visit) if info == "default" else info)
-        for d in detectors
-    ]
-    n = len(detectors)
-    values = {
-        "physical_filter": np.full(n, physical_filter), "band": np.full(n, "r"), "psfSigma": np.full(n, 2.0),
-        "pixelScale": np.full(n, 0.2), "skyBg": np.full(n, 500.0), "ra": np.full(n, 10.0), "dec": np.full(n, -20.0),
-        **columns,
-    }  # fmt: skip
-    return ExposureCatalog.from_rows(rows).with_columns({name: Column(v) for name, v in values.items()})
-
-
-def observation(visit, **values) -> ObservationInfo:
-    start = Time(51544.5, format="mjd", scale="utc").tai - TimeDelta(15.0 * u.s)
-    known = {
-        "exposure_id": visit, "visit_id": visit, "instrument": "Cam", "telescope": "Cam", "physical_filter": "CAM-R",
-        "exposure_time": 30.0 * u.s, "datetime_begin": start, "datetime_end": start + TimeDelta(30.0 * u.s),
-        "location": EarthLocation.from_geodetic(lon=0.0, lat=-30.0, height=2600.0), "pressure": 740.0 * u.hPa,
-        "boresight_airmass": 1.25, **values,
-    }  # fmt: skip
-    return ObservationInfo.makeObservationInfo(
-        translator_class=StubTranslator, **{k: v for k, v in known.items() if v is not None}
-    )
 
 
 def test_the_columns_are_those_of_fgcmcal() -> None:
