@@ -71,6 +71,7 @@ class _Visit:
     """The detectors of a visit that have a WCS, with directions of five points of each, in some frame."""
 
     records: Mapping[int, ExposureRecord]
+    on_sky: Mapping[int, ToVectors]
     points: Mapping[int, FloatArray]
 
 
@@ -89,11 +90,10 @@ def of_summaries(
     for number in sorted({d for visit in aligned for d in visit.points}):
         seen = [visit for visit in aligned if number in visit.points]
         center = np.median([visit.points[number][0] @ frame.T for visit in seen], axis=0)
-        record = seen[0].records[number]
-        box = record.getBBox()
+        box = seen[0].records[number].getBBox()
         assert box is not None
         # a turn of the sky changes no area, so each WCS is asked as it is
-        one = [_detector(number, names, box, _on_sky(visit.records[number])) for visit in seen]
+        one = [_detector(number, names, box, visit.on_sky[number]) for visit in seen]
         area = np.median([each.area.coefficients for each in one], axis=0)
         detectors.append(
             replace(
@@ -126,35 +126,30 @@ def _detector(number: int, names: Mapping[int, str], box: Box, vectors: ToVector
     width, height = box.x.size, box.y.size
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
     u, v = (each.ravel() for each in np.meshgrid(0.5 * width * (nodes + 1.0), 0.5 * height * (nodes + 1.0)))
-    u, v = u - 0.5, v - 0.5
-    fit = fit_chebyshev(
-        u,
-        v,
-        _areas(vectors, u + box.x.start, v + box.y.start),
+    # the center is the last
+    u, v = np.append(u, 0.5 * width) - 0.5, np.append(v, 0.5 * height) - 0.5
+    areas = _areas(vectors, u + box.x.start, v + box.y.start)
+    fit = fit_chebyshev(u[:-1], v[:-1], areas[:-1], width, height, _ORDER, _ORDER, triangular=False)
+    center = vectors(u[-1:] + box.x.start, v[-1:] + box.y.start)[0]
+    return DetectorGeometry(
+        number,
+        names.get(number, str(number)),
+        box.x.start,
+        box.y.start,
         width,
         height,
-        _ORDER,
-        _ORDER,
-        triangular=False,
-    )
-    detector = DetectorGeometry(
-        number, names.get(number, str(number)), box.x.start, box.y.start, width, height, 0.0, 0.0, 0.0, fit
-    )
-    x, y = (np.array([each]) for each in _center(detector))
-    center = vectors(x, y)[0]
-    return replace(
-        detector,
-        offset_x=float(np.rad2deg(center[1] / center[0])),
-        offset_y=float(np.rad2deg(center[2] / center[0])),
-        pixel_scale=float(np.sqrt(_areas(vectors, x, y)[0])),
+        float(np.rad2deg(center[1] / center[0])),
+        float(np.rad2deg(center[2] / center[0])),
+        float(np.sqrt(areas[-1])),
+        fit,
     )
 
 
 def _areas(vectors: ToVectors, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the areas of pixels on the sky, square arcsec."""
-    along_x = vectors(x + _STEP, y) - vectors(x - _STEP, y)
-    along_y = vectors(x, y + _STEP) - vectors(x, y - _STEP)
-    product = np.sum(vectors(x, y) * np.cross(along_x, along_y), axis=-1)
+    at = vectors((x + _STEP * _CROSS[0][:, None]).ravel(), (y + _STEP * _CROSS[1][:, None]).ravel())
+    here, right, left, above, below = at.reshape(5, -1, 3)
+    product = np.sum(here * np.cross(right - left, above - below), axis=-1)
     return np.asarray(np.abs(product) / (2.0 * _STEP * _ARCSEC) ** 2)
 
 
@@ -183,17 +178,19 @@ def _on_sky(record: ExposureRecord) -> ToVectors:
 def _visit(catalog: ExposureCatalog) -> _Visit:
     """Return the directions of center and edges of the detectors of a visit, about its pointing if that is known."""
     records = {record.id: record for record in catalog if record.has("wcs") and record.getBBox() is not None}
+    # decoding a WCS takes as long as all that is asked of it
+    on_sky = {number: _on_sky(record) for number, record in records.items()}
     points = {}
     for number, record in records.items():
         box = record.getBBox()
         assert box is not None
         half = 0.5 * np.array([[box.x.size], [box.y.size]])
         x, y = np.array([[box.x.start], [box.y.start]]) - 0.5 + half * (1.0 + _CROSS)
-        points[number] = _on_sky(record)(x, y)
+        points[number] = on_sky[number](x, y)
     pointing = _pointing(records)
     if pointing is not None:
         points = {number: each @ pointing.T for number, each in points.items()}
-    return _Visit(records, points)
+    return _Visit(records, on_sky, points)
 
 
 def _pointing(records: Mapping[int, ExposureRecord]) -> FloatArray | None:
@@ -231,7 +228,7 @@ def _aligned(visits: list[_Visit]) -> list[_Visit]:
             np.concatenate([best.points[d] for d in common]), np.concatenate([places[d] for d in common])
         )
         turned = {d: each @ rotation.T for d, each in best.points.items()}
-        aligned.append(_Visit(best.records, turned))
+        aligned.append(_Visit(best.records, best.on_sky, turned))
         for number, each in turned.items():
             places.setdefault(number, each)
         waiting = [visit for visit in waiting if visit is not best]
