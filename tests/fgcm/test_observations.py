@@ -74,6 +74,13 @@ def test_scaling_multiplies_fluxes_by_detector() -> None:
     assert shift == pytest.approx([0.0, -2.5 * np.log10(2.0)] * 3, abs=FLOAT32)
 
 
+def test_only_detectors_that_are_chosen_are_used() -> None:
+    found = gather({7: sources(7), 8: sources(8)}, detectors=[3])
+    assert found.table["ccd"].tolist() == [3] * 6
+    assert found.accounting["sources"].rejected == {"detector_not_chosen": 6}
+    found.accounting.check()
+
+
 def test_the_local_background_is_told_and_what_lies_below_it_left_out() -> None:
     one = sources(7)
     area = np.pi * 144.0
