@@ -252,3 +252,22 @@ def test_stars_are_true_and_have_their_reference_magnitudes(
         flux = np.asarray(survey.references[f"{band}_flux"])[rows]
         assert references["refMag"][:, column] == pytest.approx(31.4 - 2.5 * np.log10(flux), abs=1e-4)
     assert len(references) > 30
+
+
+def test_data_ids_of_visits_make_the_same_star_list(repository: Path, outputs: dict[str, Any]) -> None:
+    config = FgcmBuildStarsTableTask.ConfigClass()
+    config.update(primaryBands=["r", "i"], checkpoint_directory="")
+    config.connections.update(
+        sourceTable_visit="single_visit_star", visitSummary="preliminary_visit_summary", refCat="references"
+    )
+    config.fgcmLoadReferenceCatalog.update(filterMap={"r_fgcm": "r", "i_fgcm": "i"}, applyColorTerms=False)
+    inputs = ["tables", "refcats/references", "lut"]
+    with Butler.from_config(str(repository), collections=inputs, run="by_data_ids") as butler:
+        # one for each detector, as they once were
+        data_ids = [{"instrument": INSTRUMENT, "visit": 1001 + k // 2, "detector": k % 2} for k in range(10)]
+        FgcmBuildStarsTableTask(config=config).runDataRef(butler, data_ids)
+        for name in ("StarObservations", "StarIds", "StarIndices", "ReferenceStars"):
+            table = butler.get(
+                f"fgcm{name}", instrument=INSTRUMENT, collections="by_data_ids", storageClass="ArrowTable"
+            )
+            assert (arrow_to_table(table).as_array() == outputs[name].as_array()).all(), name

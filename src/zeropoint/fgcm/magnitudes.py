@@ -38,7 +38,8 @@ def instrumental_magnitude(
         Counts, s, and a factor.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.asarray(flux, np.float64) * scaling / np.asarray(exposure_time, np.float64)
+        rate = np.asarray(flux, np.float64) * np.asarray(scaling, np.float64)
+        rate = rate / np.asarray(exposure_time, np.float64)
         return np.asarray(-2.5 * np.log10(rate))
 
 

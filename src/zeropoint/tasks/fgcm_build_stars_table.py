@@ -11,6 +11,7 @@ from typing import Any
 
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
+from lsst.daf.butler import Butler, DatasetType
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
@@ -168,6 +169,48 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
         if result.checkpoints is not None:
             result.checkpoints.remove()
         return _struct(result)
+
+    def runDataRef(self, butler: Butler, dataRefs: Iterable[Mapping[str, Any]]) -> pipeBase.Struct:
+        """Build the star list of some visits of a repository, and write it into the Butler's run.
+
+        Parameters
+        ----------
+        butler
+            With the input collections, and a run for the outputs.
+        dataRefs
+            Data ids of the visits: ``instrument`` and ``visit``; others of their keys are passed over.
+
+        Returns
+        -------
+        result : lsst.pipe.base.Struct
+            As `run`, whose exceptions are raised.
+        """
+        names = self.config.connections.ConnectionsClass(config=self.config)
+        visits = sorted({(str(each["instrument"]), int(each["visit"])) for each in dataRefs})
+        inputs: dict[str, Any] = {"sourceTable_visit": {}, "visitSummary": {}}
+        for name, found in inputs.items():
+            for instrument, visit in visits:
+                data_id = {"instrument": instrument, "visit": visit}
+                ref = butler.find_dataset(getattr(names, name).name, data_id)
+                if ref is not None:
+                    found[visit] = butler.getDeferred(ref)
+        instrument = visits[0][0] if visits else ""
+        if self.config.doReferenceMatches and visits:
+            numbers = ", ".join(str(visit) for _, visit in visits)
+            where = f"instrument = '{instrument}' AND visit IN ({numbers})"
+            shards = set(butler.registry.queryDatasets(names.refCat.name, where=where, findFirst=True))
+            inputs["refCat"] = [butler.getDeferred(ref) for ref in sorted(shards)]
+            inputs["fgcmLookUpTable"] = butler.getDeferred(names.fgcmLookUpTable.name, instrument=instrument)
+        result = self._build(**inputs)
+        struct = _struct(result)
+        for name, table in stored(struct).getDict().items():
+            output = getattr(names, name)
+            dimensions = butler.dimensions.conform(output.dimensions)
+            butler.registry.registerDatasetType(DatasetType(output.name, dimensions, output.storageClass))
+            butler.put(table, output.name, instrument=instrument)
+        if result.checkpoints is not None:
+            result.checkpoints.remove()
+        return struct
 
     @timeMethod
     def _build(
