@@ -4,6 +4,7 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig as StepConfig
+from zeropoint.recipes.translate import translate_file
 from zeropoint.tasks._references import survey_references
 from zeropoint.tasks.fgcm_build_from_isolated_stars import (
     FgcmBuildFromIsolatedStarsConfig,
@@ -95,3 +96,44 @@ def test_shards_without_a_region_are_all_read():
     table["coord_ra"].unit = table["coord_dec"].unit = "rad"
     loader = survey_references("refs", [pipeBase.InMemoryDatasetHandle(table)])
     assert loader.rows_in_circle(ra=0.2, dec=0.0, radius=0.01)["id"].tolist() == [2]
+
+
+COLOR_TERMS = """\
+from lsst.pipe.tasks.colorterms import Colorterm, ColortermDict
+
+config.data = {"ps1*": ColortermDict(data={"C-g": Colorterm(primary="g", secondary="r", c0=0.01, c1=0.06, c2=-0.02)})}
+"""
+SETTINGS = """\
+import os
+from lsst.fgcmcal.fgcmLoadReferenceCatalog import FgcmLoadReferenceCatalogTask
+
+here = os.path.dirname(__file__)
+config.minPerBand = 2
+config.primaryBands = ["i", "g"]
+config.connections.ref_cat = "ps1_pv3_3pi_20170110"
+config.physicalFilterMap = {"C-g": "g", "C-i": "i"}
+config.fgcmLoadReferenceCatalog.retarget(FgcmLoadReferenceCatalogTask)
+config.fgcmLoadReferenceCatalog.filterMap = {"C-g": "g"}
+config.fgcmLoadReferenceCatalog.colorterms.load(os.path.join(here, "colorterms.py"))
+config.fgcmLoadReferenceCatalog.referenceSelector.doSignalToNoise = True
+config.fgcmLoadReferenceCatalog.referenceSelector.signalToNoise.fluxField = "i_flux"
+config.fgcmLoadReferenceCatalog.referenceSelector.signalToNoise.errField = "i_fluxErr"
+config.fgcmLoadReferenceCatalog.referenceSelector.signalToNoise.minimum = 10.0
+config.sourceSelector["science"].signalToNoise.minimum = 11.0
+"""
+
+
+def test_files_in_the_manner_of_hscs_apply_after_translation(tmp_path):
+    (tmp_path / "colorterms.py").write_text(COLOR_TERMS)
+    (tmp_path / "fgcm.py").write_text(SETTINGS)
+    translated = translate_file(tmp_path / "fgcm.py", config())
+    assert [member.dropped for member in translated.family()] == [[], []]
+    for member in translated.family():
+        member.path.write_text(member.text)
+    made = config()
+    made.load(str(tmp_path / "fgcm.py"))
+    made.validate()
+    references = made.fgcmLoadReferenceCatalog
+    assert references.colorterms.getColorterm("C-g", "ps1_pv3_3pi_20170110").c2 == -0.02
+    assert references.referenceSelector.signalToNoise.minimum == 10.0
+    assert made.sourceSelector.active.signalToNoise.minimum == 11.0
