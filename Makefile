@@ -62,6 +62,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/hatp32_survey.py
 	$(BIN)/python benchmarks/night.py --compare
 	$(BIN)/python benchmarks/survey.py
+	$(BIN)/python benchmarks/fgcm_survey.py
 	$(BIN)/python -m pytest -m slow
 
 bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingestion of references
