@@ -9,6 +9,7 @@ from zeropoint.tasks._references import survey_references
 from zeropoint.tasks.fgcm_build_from_isolated_stars import (
     FgcmBuildFromIsolatedStarsConfig,
     FgcmBuildFromIsolatedStarsTask,
+    _by_tract,
 )
 
 #: Connection -> dataset type, storage class, dimensions: fgcmcal's, with afw's catalogues as Arrow tables.
@@ -74,6 +75,16 @@ def test_tracts_without_one_of_their_tables_are_named():
             isolated_star_cat_handle_dict={},
             isolated_star_source_handle_dict={},
         )
+
+
+def test_tracts_of_two_sky_maps_are_refused():
+    handles = [
+        pipeBase.InMemoryDatasetHandle(Table(), dataId={"instrument": "C", "tract": 7, "skymap": name})
+        for name in ("rings", "cells")
+    ]
+    assert _by_tract(handles[:1]) == {7: handles[0]}
+    with pytest.raises(InvalidInputError, match=r"several sky maps \(cells, rings\)"):
+        _by_tract(handles)
 
 
 def test_a_reference_catalogue_elsewhere_is_an_error_of_the_algorithm():

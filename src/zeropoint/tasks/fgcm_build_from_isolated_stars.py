@@ -128,16 +128,12 @@ class FgcmBuildFromIsolatedStarsTask(pipeBase.PipelineTask):
     ) -> None:
         """Build the star list of the tracts of a quantum, and write the tables."""
         inputs = butlerQC.get(inputRefs)
-        by_tract = [
-            {int(handle.dataId["tract"]): handle for handle in inputs[name]}
-            for name in ("isolated_star_cats", "isolated_star_sources")
-        ]
         result = self.run(
             visit_summary_handle_dict={
                 int(handle.dataId["visit"]): handle for handle in inputs["visit_summaries"]
             },
-            isolated_star_cat_handle_dict=by_tract[0],
-            isolated_star_source_handle_dict=by_tract[1],
+            isolated_star_cat_handle_dict=_by_tract(inputs["isolated_star_cats"]),
+            isolated_star_source_handle_dict=_by_tract(inputs["isolated_star_sources"]),
             camera=inputs.get("camera"),
             lookup_table_handle=inputs.get("fgcm_lookup_table"),
             ref_cat_handles=inputs.get("ref_cat", ()),
@@ -230,6 +226,24 @@ class FgcmBuildFromIsolatedStarsTask(pipeBase.PipelineTask):
         self.metadata["accounting"] = result.accounting.to_meta()
         if notes:
             self.metadata["note"] = " ".join(notes)  # `zeropoint run` shows it in its report
+
+
+def _by_tract(handles: Iterable[Any]) -> dict[int, Any]:
+    """Return handles by tract.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are of several sky maps, whose tracts have the same numbers.
+    """
+    handles = list(handles)
+    maps = sorted({str(handle.dataId["skymap"]) for handle in handles})
+    if len(maps) > 1:
+        raise InvalidInputError(
+            f"Isolated stars are of several sky maps ({', '.join(maps)}); choose one with the data query, for instance "
+            f"skymap='{maps[0]}'."
+        )
+    return {int(handle.dataId["tract"]): handle for handle in handles}
 
 
 def _tracts(stars: Mapping[int, Any], sources: Mapping[int, Any]) -> dict[int, IsolatedTract]:
