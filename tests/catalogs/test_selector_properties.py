@@ -99,9 +99,13 @@ def matches(seed: int, n: int) -> MatchedReferences:
 def selected(config: pexConfig.Config, name: str, table, matched: MatchedReferences) -> np.ndarray:
     """Return the selection; nothing where the selector says that nothing is left."""
     try:
-        return sourceSelectorRegistry[name](config).run(table, exposure=image(), matches=matched).selected
+        result = sourceSelectorRegistry[name](config).run(table, exposure=image(), matches=matched)
     except CalibrationFailure:
         return np.zeros(len(table), np.bool_)
+    # every row that is not selected was dropped by one criterion, and fails it
+    assert result.n_selected + sum(result.dropped.values()) == len(table)
+    assert all(0 < number <= result.rejected[criterion] for criterion, number in result.dropped.items())
+    return result.selected
 
 
 def as_catalog(table: Table) -> SourceCatalog:

@@ -230,3 +230,13 @@ def test_a_killed_run_goes_on_where_its_last_part_ends(tmp_path) -> None:
     kept.remove()
     assert list(tmp_path.iterdir()) == []
     assert (result.table.as_array() == whole.table.as_array()).all()
+
+
+def test_a_run_that_cannot_save_goes_on_and_says_so(tmp_path, caplog) -> None:
+    (tmp_path / "file").write_text("in the way")
+    tables = {visit: sources(visit) for visit in (7, 8)}
+    kept = Checkpoints(tmp_path / "file" / "run")
+    wanted = config(nVisitsPerCheckpoint=1)
+    result = gather_observations(tables, catalog(tables), focal_plane(), wanted, checkpoints=kept)
+    assert len(result.table) == 12
+    assert caplog.text.count("There are no more checkpoints") == 1

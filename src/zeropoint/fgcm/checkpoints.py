@@ -102,15 +102,24 @@ class Checkpoints:
             Numbers, one-dimensional.
         meta
             Plain values that come with it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._path(number)
         table = pa.table({name: pa.array(values) for name, values in columns.items()})
         table = table.replace_schema_metadata({_META: json.dumps(dict(meta))})
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-        temporary.replace(path)
+        try:
+            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # of a full disk, give back what it took
+            raise
         return _read(path)
 
     def remove(self) -> None:

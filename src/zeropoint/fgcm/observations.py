@@ -146,7 +146,15 @@ def gather_observations(
         )
         _apply_areas(part.columns, focal_plane, config)
         if checkpoints is not None:
-            part.columns = checkpoints.save(len(parts), part.columns, part.to_meta())[0]
+            try:
+                part.columns = checkpoints.save(len(parts), part.columns, part.to_meta())[0]
+            except OSError as error:
+                _log.warning(
+                    "There are no more checkpoints, for %s cannot be written: %s.",
+                    checkpoints.directory,
+                    error,
+                )
+                checkpoints = None
         parts.append(part)
         done += len(some)
         _log.info("Read %d of %d visits.", done, len(order))
