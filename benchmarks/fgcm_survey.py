@@ -311,7 +311,7 @@ def _judge_files(folder: Path, repository: Path, survey: FgcmSurvey, rows: Rows)
         "--filter",
         f"r_fgcm={falling}",
     ]
-    refused(words, "ascend", rows, "a throughput file with decreasing wavelengths")
+    refused(words, "wavelengths must increase", rows, "a throughput file with decreasing wavelengths")
     config = FgcmBuildStarsTableConfig()
     config.primaryBands, config.doReferenceMatches = ["r"], False
     table, summary = source_table(survey, survey.sources(0)), visit_summary(survey, 0)
