@@ -83,16 +83,18 @@ class FgcmSurvey:
         """Return the name of a band's filter."""
         return f"{band}_fgcm"
 
-    def gray(self, row: int, u: FloatArray, v: FloatArray) -> FloatArray:
-        """Return by how many magnitudes clouds and dust dim a visit at focal-plane positions (pixels)."""
+    def cloud(self, row: int, u: FloatArray, v: FloatArray) -> FloatArray:
+        """Return by how many magnitudes clouds dim a visit at focal-plane positions (pixels)."""
         visit = self.visits[row]
         a, b = u / self.camera.half, v / self.camera.half
         pattern = np.asarray(visit["cloud_pattern"]) @ np.stack([a, b, a**2, a * b, b**2])
         cloud = float(visit["cloud"]) * (1.0 + pattern)
         # a thin cloud may have gaps, but never makes light
-        if not visit["photometric"]:
-            cloud = np.maximum(cloud, 0.0)
-        return np.asarray(cloud + float(visit["wash_loss"]))
+        return np.asarray(cloud if visit["photometric"] else np.maximum(cloud, 0.0))
+
+    def gray(self, row: int, u: FloatArray, v: FloatArray) -> FloatArray:
+        """Return by how many magnitudes clouds and the dusty mirror dim a visit at focal-plane positions (pixels)."""
+        return np.asarray(self.cloud(row, u, v) + float(self.visits["wash_loss"][row]))
 
     def sky_electrons(self, row: int) -> float:
         """Return the sky of a visit, electrons per pixel."""

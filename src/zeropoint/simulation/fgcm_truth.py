@@ -181,13 +181,13 @@ def true_zeropoints(survey: FgcmSurvey, spectrum: int) -> Table:
     -------
     zeropoints : Table
         ``visit``, ``detector``, ``zeropoint`` (AB magnitude of one electron in the calibration aperture, of fluxes that
-        have been multiplied by the relative pixel area), ``gray`` (magnitudes that clouds and dust take of it).
+        have been multiplied by the relative pixel area), ``cloud`` (magnitudes that clouds take of it).
     """
     s, camera = survey.settings, survey.camera
     u, v = camera.centers.T
     detector = np.arange(s.n_detectors, dtype=np.int32)
     middle = np.full(s.n_detectors, 0.5 * (s.detector_size - 1))
-    zeropoints, grays = [], []
+    zeropoints, clouds = [], []
     for row, visit in enumerate(survey.visits):
         ra0, dec0, rotation, hour_angle = (
             float(np.deg2rad(visit[k])) for k in ("ra", "dec", "rotation", "hour_angle")
@@ -195,18 +195,18 @@ def true_zeropoints(survey: FgcmSurvey, spectrum: int) -> Table:
         ra, dec = camera.to_sky(u, v, ra0, dec0, rotation)
         x = secant(ra, dec, hour_angle, ra0, np.deg2rad(s.site.latitude))
         measured = survey.photometry.of(row, detector, np.full(s.n_detectors, spectrum), x)
-        gray = survey.gray(row, u, v)
-        measured += gray + flat_field(survey.flats[visit["band"]], s.detector_size, detector, middle, middle)
+        clouds.append(survey.cloud(row, u, v))
+        measured += survey.gray(row, u, v)
+        measured += flat_field(survey.flats[visit["band"]], s.detector_size, detector, middle, middle)
         measured += aperture_loss(float(visit["fwhm"]), s.pixel_scale * INNER)
         zeropoints.append(survey.colors[visit["band"], spectrum] - measured + 2.5 * np.log10(s.exposure_time))
-        grays.append(gray)
     n = len(survey.visits)
     return Table(
         {
             "visit": np.repeat(np.asarray(survey.visits["visit"]), s.n_detectors),
             "detector": np.tile(detector, n),
             "zeropoint": Column(np.concatenate(zeropoints), unit="mag"),
-            "gray": Column(np.concatenate(grays), unit="mag"),
+            "cloud": Column(np.concatenate(clouds), unit="mag"),
         }
     )
 
