@@ -1,8 +1,8 @@
 """Write the stars of all exposures of a repository, and the exposures, as the tables that ``zeropoint fgcm stars`` reads.
 
 Run ``python export.py REPO COLLECTION OUT_FOLDER`` after the tasks calibrateImage, consolidateVisitSummary and
-makeInitialVisitTable.  Fluxes are the instrumental ones in an aperture of six pixels, from before any photometric calibration;
-those of no use are marked, not left out, so that the star list accounts for them.
+makeInitialVisitTable.  Fluxes are the instrumental ones of the PSF, from before any photometric calibration; those
+of no use are marked, not left out, so that the star list accounts for them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from astropy.table import Table, vstack
 from lsst.daf.butler import Butler  # noqa: TID251 - a script beside the package
 
-FLUX, OUTER = "base_CircularApertureFlux_6_0", "base_CircularApertureFlux_12_0"
+FLUX = "base_PsfFlux"
+INNER, OUTER = "base_CircularApertureFlux_6_0", "base_CircularApertureFlux_12_0"
 #: Columns that are copied: new name -> name in the table of stars.
 COLUMNS = {
     "ra": "coord_ra",
@@ -23,7 +24,7 @@ COLUMNS = {
     "y": "slot_Centroid_y",
     "instFlux": f"{FLUX}_instFlux",
     "instFluxErr": f"{FLUX}_instFluxErr",
-    "innerFlux": f"{FLUX}_instFlux",
+    "innerFlux": f"{INNER}_instFlux",
     "outerFlux": f"{OUTER}_instFlux",
     "psf_candidate": "calib_psf_candidate",
     "saturated": "base_PixelFlags_flag_saturatedCenter",

@@ -4,5 +4,5 @@ config.primaryBands = ["VT"]
 config.requiredBands = ["VT"]
 config.matchRadius = 3.0
 config.isolationRadius = 15.0
-# the aperture's error is that of the sky and the photons; no cut at the bright end, where saturation is a flag
+# no cut at the bright end, where saturation is a flag
 config.sourceSelector["science"].signalToNoise.maximum = None
