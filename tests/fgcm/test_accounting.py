@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.fgcm.accounting import Accounting
@@ -22,7 +22,12 @@ def test_what_is_lost_without_a_reason_is_an_error() -> None:
     assert len(accounting) == 0
 
 
-@given(st.lists(st.tuples(st.sampled_from(["visits", "stars"]), st.integers(0, 10**9), COUNTS, COUNTS)))
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["visits", "stars"]), st.integers(0, 10**9), COUNTS, COUNTS), max_size=5
+    )
+)
 def test_numbers_of_parts_are_the_numbers_of_the_whole(parts) -> None:
     whole = Accounting()
     for stage, kept, rejected, noted in parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.fgcm import magnitudes
@@ -22,6 +22,7 @@ def test_a_magnitude_is_of_one_second() -> None:
     assert np.isnan(magnitudes.instrumental_magnitude(-1.0, 30.0))
 
 
+@settings(max_examples=25)
 @given(FLUXES, st.floats(-0.9, 10.0))
 def test_magnitudes_less_the_background_are_those_of_the_flux_less_it(flux, fraction) -> None:
     area = 12.5

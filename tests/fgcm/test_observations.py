@@ -117,7 +117,7 @@ def test_each_cut_counts_what_it_rejects(column, value, reason) -> None:
     assert one["ra"][2] not in np.rad2deg(result.table["ra"])
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.data())
 def test_whatever_is_in_a_table_the_accounting_adds_up_and_what_is_kept_is_finite(data) -> None:
     one = sources(7, 12)

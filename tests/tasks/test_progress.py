@@ -49,5 +49,5 @@ def test_each_title_has_a_bar_that_ends_where_its_step_does(caplog: Any) -> None
         Progress.set_handler(None)
     assert [(title, total, bar.done) for title, total, bar in handler.shown] == [
         ("read", 3, 3),
-        ("match", 1, 1),
+        ("match", 2, 2),
     ]
