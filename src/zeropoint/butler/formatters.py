@@ -1,4 +1,4 @@
-"""How the Butler reads and writes our images."""
+"""How the Butler reads and writes our images, and tables with very long rows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any, ClassVar
 
 import astropy.io.fits
 import astropy.units as u
+import pyarrow as pa
 from lsst.daf.butler import DatasetProvenance, FormatterV2
+from lsst.daf.butler.formatters.parquet import ParquetFormatter
 from lsst.images import Box, Image, Mask, MaskedImage, VisitImage
 from lsst.images.formatters import GenericFormatter
 from lsst.resources import ResourcePath
 from lsst.utils.iteration import ensure_iterable
 
 from zeropoint.butler.descriptor import CardDescriptor
+from zeropoint.datamodel.arrow import read_columns, write_long_rows
 from zeropoint.datamodel.header_cards import add_ordinary_cards
 from zeropoint.datamodel.visit_image import observation_info, sky_projection
 from zeropoint.instruments.observation_file import Observation
 from zeropoint.recipes.post_isr import post_isr_image
 
-__all__ = ["CardImageFormatter", "VisitImageFormatter"]
+__all__ = ["CardImageFormatter", "LongRowsFormatter", "VisitImageFormatter"]
 
 
 class VisitImageFormatter(GenericFormatter):
@@ -77,6 +80,39 @@ class CardImageFormatter(FormatterV2):
     def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
         """Refuse: a camera's own file is never written."""
         raise NotImplementedError("Camera images are read only; VisitImageFormatter writes images.")
+
+
+class LongRowsFormatter(ParquetFormatter):
+    """Parquet files of a few rows of hundreds of megabytes each, such as look-up tables.
+
+    Notes
+    -----
+    A page holds whole rows, so that writing one takes memory: 13 times its size with the dictionaries that parquet
+    tries by default, 4 times without. Reading some columns the usual way makes empty rows of the others, as long as theirs.
+    """
+
+    def read_from_uri(self, uri: ResourcePath, component: str | None = None, expected_size: int = -1) -> Any:
+        """Leave reading to `read_from_local_file`."""
+        return NotImplemented
+
+    def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:
+        """Return the table or some of its columns (parameter ``columns``), or a component, as parquet files are read."""
+        parameters = self.file_descriptor.parameters or {}
+        if component is not None or not parameters.get("columns"):
+            return super().read_from_local_file(path, component, expected_size)
+        table = read_columns(path, list(ensure_iterable(parameters.pop("columns"))))
+        if parameters.pop("strip_astropy_meta_yaml", True):
+            metadata = dict(table.schema.metadata or {})
+            metadata.pop(b"table_meta_yaml", None)
+            table = table.replace_schema_metadata(metadata)
+        return table
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Write Arrow tables one row at a time, without dictionaries; others as they are."""
+        if isinstance(in_memory_dataset, pa.Table):
+            write_long_rows(in_memory_dataset, uri.ospath)
+        else:
+            super().write_local_file(in_memory_dataset, uri)
 
 
 def _components(descriptor: CardDescriptor, names: list[str], parameters: dict[str, Any]) -> dict[str, Any]:

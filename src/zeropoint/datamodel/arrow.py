@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from astropy.table import Column, MaskedColumn, Table
 
-__all__ = ["arrow_to_table", "table_to_arrow"]
+__all__ = ["arrow_to_table", "read_columns", "table_to_arrow", "write_long_rows"]
 
 
 def table_to_arrow(table: Table) -> pa.Table:
@@ -74,6 +75,49 @@ def arrow_to_table(arrow: pa.Table, *, long_text: Collection[str] = ()) -> Table
     if header is not None:
         table.meta.update(_table_meta(header.decode()))
     return table
+
+
+def read_columns(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file of long rows: memory is that of what is read.
+
+    Parameters
+    ----------
+    path
+        File.
+    columns
+        Some of its columns; None: all.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        if missing:
+            raise ValueError(f"{path}: has no column {', '.join(missing)}.")
+        return file.read(columns=columns)
+
+
+def write_long_rows(table: pa.Table, path: str | Path) -> None:
+    """Write a parquet file of rows that are hundreds of megabytes long, one row at a time.
+
+    Parameters
+    ----------
+    table
+        Rows.
+    path
+        File.
+
+    Notes
+    -----
+    Numbers that hardly repeat gain nothing from dictionaries, and little from compression; both take memory.
+    """
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, row_group_size=1, compression="none", use_dictionary=False)
 
 
 def _table_meta(header: str) -> dict[str, Any]:

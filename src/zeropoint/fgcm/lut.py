@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from astropy.table import Column, Table
 
-from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
+from zeropoint.datamodel.arrow import arrow_to_table, read_columns, table_to_arrow, write_long_rows
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.lut_grid import LutGrid, StandardAtmosphere
 
@@ -251,34 +251,30 @@ class LookUpTable:
         path
             File.
         header_only
-            Leave the integrals in the file.
+            Leave out the integrals; of a parquet file they are not even read.
 
         Raises
         ------
         InvalidInputError
             If the file is no look-up table.
         """
-        import pyarrow.parquet as pq
-
         try:
             if Path(path).suffix in FITS_SUFFIXES:
                 table = Table.read(path)
                 table.meta = json.loads(table.meta.get(_FITS_META, "{}"))
                 return cls.from_table(table[[*_HEADER, "luttype"]] if header_only else table)
-            return cls.from_arrow(pq.read_table(path, columns=[*_HEADER, "luttype"] if header_only else None))
-        except (OSError, KeyError, pa.ArrowException) as error:
+            return cls.from_arrow(read_columns(path, [*_HEADER, "luttype"] if header_only else None))
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise InvalidInputError(f"{path}: is no look-up table ({error}).") from None
 
     def write(self, path: str | Path) -> None:
         """Write the fourteen rows to parquet or FITS, by the path's suffix; parquet row by row."""
-        import pyarrow.parquet as pq
-
         if Path(path).suffix in FITS_SUFFIXES:
             table = self.to_table()
             table.meta = {_FITS_META: json.dumps(table.meta)}
             table.write(path, overwrite=True)
         else:
-            pq.write_table(self.to_arrow(), path, row_group_size=1, compression="none", use_dictionary=False)
+            write_long_rows(self.to_arrow(), path)
 
 
 def _first_row(value: Any, dtype: str) -> np.ndarray:
