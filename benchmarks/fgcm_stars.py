@@ -49,6 +49,7 @@ def configuration(matcher: str) -> StarMatchingConfig:
     """Return the configuration of the matching."""
     config = StarMatchingConfig()
     config.primaryBands, config.requiredBands, config.matcher = PRIMARY, REQUIRED, matcher
+    config.densityCutMaxPerPixel = 1_000_000  # stars that are cut on purpose are not lost
     return config
 
 
@@ -137,7 +138,7 @@ def main() -> int:
     """Measure everything and print it; 1 if something is not as good as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--physics", default="measured", choices=["measured", "simple"])
-    parser.add_argument("--large", type=int, default=3, help="side of the largest survey; 0: none")
+    parser.add_argument("--large", type=int, default=2, help="side of the largest survey; 0: none")
     parser.add_argument(
         "--one", nargs=2, help=argparse.SUPPRESS
     )  # kind and matcher: what a process of its own does
