@@ -239,7 +239,7 @@ def test_round_stand_ins_are_convolved_as_any_others(shape, x, y):
     images = np.zeros((2, *shape))
     expected = np.zeros(shape)
     for image, covariance in zip(images, (0.0, 1e-15)):  # of which the second takes the general way
-        _add_convolved(image, residual, box, np.array([0.25, 0.25, covariance]), x, y, 3.0)
+        _add_convolved(image, residual, box, np.array([0.25, 0.25, covariance]), float(x), float(y), 3.0)
     np.testing.assert_allclose(images[0], images[1], atol=1e-12)
     # plain twin: every shift of the residual, weighted
     d, e = np.arange(max(-20, np.floor(x - 3)), x + 4), np.arange(max(-20, np.floor(y - 3)), y + 4)

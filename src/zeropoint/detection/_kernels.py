@@ -72,7 +72,7 @@ def refind_peaks(values, noise, offsets, y, x0, x1, which, threshold, level, sig
         box = values[bottom : top + 1, left : right + 1].copy()
         box_noise = noise[bottom : top + 1, left : right + 1].copy()
         found = find_regions(box, box_noise, threshold, level, sign, min_area)
-        peaks = region_peaks(box, found[0], found[1], found[2], found[3], sign, 1)
+        peaks = region_peaks(box, found[0], found[1], found[2], found[3], sign, np.int64(1))
         if n + peaks[1].size > peak_x.size:
             peak_x = _grown(peak_x, n + peaks[1].size)
             peak_y = _grown(peak_y, n + peaks[1].size)

@@ -7,7 +7,8 @@ cache directory where that is not writable). Set ``ZEROPOINT_KERNEL_CACHE=0`` to
 Floating point stays exact (no reassociation) unless a kernel asks for ``fastmath`` and says why.
 Call kernels with the dtypes their docstring names, C-contiguous: one specialisation each bounds the
 compilation time. For its sake kernels copy arrays in loops, too (``a[:] = b`` compiles the formatting of an error
-message, three seconds), and functions that only kernels call are `helper`.
+message, three seconds), pass ``np.int64(1)`` or ``np.bool_(True)`` to each other where a literal would be a type of
+its own, and functions that only kernels call are `helper`.
 """
 
 from __future__ import annotations

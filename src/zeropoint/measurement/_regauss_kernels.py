@@ -210,12 +210,15 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
         0 good; 1 to 5 moments failed (`hsm_moments`); 6 not finite; 7 smaller than the PSF.
     """
     sums, gal, point, f0 = scratch[:6], scratch[6:12], scratch[12:18], scratch[18:21]
+    elliptical = np.bool_(
+        False
+    )  # a literal would be a type of its own, compiled beside that of other callers
     code = hsm_moments(
-        psf, psf_start[0], psf_start[1], psf_start[2], psf_start[3], psf_start[4], False, sums, point
+        psf, psf_start[0], psf_start[1], psf_start[2], psf_start[3], psf_start[4], elliptical, sums, point
     )
     if code != 0:
         return code
-    code = hsm_moments(image, start[0], start[1], start[2], start[3], start[4], False, sums, gal)
+    code = hsm_moments(image, start[0], start[1], start[2], start[3], start[4], elliptical, sums, gal)
     if code != 0:
         return code
     amp, rho4 = fourth_moment(image, gal)
@@ -236,7 +239,7 @@ def regauss(image, psf, start, psf_start, residual, scratch, out):  # type: igno
         )
         _psf_residual(psf, point, psf_flux, box, residual)
         _add_convolved(image, residual, box, f0, gal[0] - point[0], gal[1] - point[1], flux / psf_flux)
-        code = hsm_moments(image, gal[0], gal[1], gal[2], gal[3], gal[4], False, sums, gal)
+        code = hsm_moments(image, gal[0], gal[1], gal[2], gal[3], gal[4], elliptical, sums, gal)
         if code != 0:
             return code
         amp, rho4 = fourth_moment(image, gal)

@@ -129,8 +129,8 @@ def make_templates(  # type: ignore[no-untyped-def]
     spans, n_spans, pixels, n_pixels
         Buffers (int32, shape (m, 3), and float32) and how much of them is used.
     """
-    out_spans, n_spans = np.empty((4096, 3), np.int32), 0
-    out_pixels, n_pixels = np.empty(65536, np.float32), 0
+    out_spans, n_spans = np.empty((4096, 3), np.int32), np.int64(0)
+    out_pixels, n_pixels = np.empty(65536, np.float32), np.int64(0)
     for p in range(table.shape[0]):
         row = table[p]
         x0, y0 = row[4], row[5]
@@ -168,7 +168,7 @@ def make_templates(  # type: ignore[no-untyped-def]
             out_pixels = room_for_pixels(out_pixels, n_pixels, th * tw)
             where[k, 0], where[k, 2] = n_spans, n_pixels
             n_spans, n_pixels = append_runs(
-                values, member, tx, ty, th, tw, True, out_spans, n_spans, out_pixels, n_pixels
+                values, member, tx, ty, th, tw, np.bool_(True), out_spans, n_spans, out_pixels, n_pixels
             )
             where[k, 1], where[k, 3] = n_spans, n_pixels
     return out_spans, n_spans, out_pixels, n_pixels

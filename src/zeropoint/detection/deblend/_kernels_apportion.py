@@ -315,7 +315,7 @@ def share_stray_flux(  # type: ignore[no-untyped-def]
             pixels = room_for_pixels(pixels, n_pixels, h * w)
             place[0], place[2] = n_spans, n_pixels
             n_spans, n_pixels = append_runs(
-                values, member, x0, y0, h, w, False, spans, n_spans, pixels, n_pixels
+                values, member, x0, y0, h, w, np.bool_(False), spans, n_spans, pixels, n_pixels
             )
             place[1], place[3] = n_spans, n_pixels
             flags[first + i] |= gained
