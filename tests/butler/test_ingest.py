@@ -318,6 +318,7 @@ def test_a_new_card_is_noticed(butler: Butler, tmp_path: Path) -> None:
     assert image.detector.amplifiers[0].nominal_calibrations.gain == 3.0
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_the_result(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

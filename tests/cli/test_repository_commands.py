@@ -176,8 +176,9 @@ def test_a_read_only_repository(made: Path, repo: Path, tmp_path: Path, run: Any
     assert run("ingest-images", repo, path, "--camera", "TestCam").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("can_mount")
-@pytest.mark.parametrize("room_kb", [pytest.param(40, marks=pytest.mark.slow), 200])
+@pytest.mark.parametrize("room_kb", [40, 200])
 def test_a_full_disk_breaks_nothing(made: Path, repo: Path, tmp_path: Path, run: Any, room_kb: int) -> None:
     """Descriptors find no room (40 kB), or find it, but the database does not (200 kB)."""
     run("register-camera", repo, made / "cam.yaml")

@@ -20,7 +20,8 @@ from zeropoint.recipes.post_isr import post_isr_image
 from zeropoint.tasks.calibrate import CalibrateConfig, CalibrateTask
 from zeropoint.tasks.characterize_image import CharacterizeImageConfig, CharacterizeImageTask
 
-pytestmark = pytest.mark.parity
+# the pair is compared with CalibrateImage on simulated images, too: tests/recipes/test_legacy_pair.py
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,7 @@ def run_pair(path, references):
     return one, second.run(one.exposure, one.background, one.sourceCat, ids)
 
 
-@pytest.fixture(
-    scope="module", params=["r", *(pytest.param(band, marks=pytest.mark.slow) for band in ("g", "i", "z"))]
-)
+@pytest.fixture(scope="module", params=["r", "g", "i", "z"])
 def frame(request, real_data, testdata):
     folder, band = testdata / "sdss-s82", request.param
     if not folder.is_dir():

@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.parity
 
 
-@pytest.fixture(scope="module", params=["g", "r", pytest.param("i", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["r", *(pytest.param(band, marks=pytest.mark.slow) for band in "gi")])
 def frame(request, real_data, testdata):
     if not (testdata / "sdss-s82").is_dir():
         pytest.skip(f"no SDSS frames in {testdata}")

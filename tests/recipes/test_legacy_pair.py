@@ -248,6 +248,7 @@ def test_the_schema_is_known_before_any_data(pair, which, landmarks):
     assert places == sorted(places)
 
 
+@pytest.mark.slow  # tasks/test_older_pair_repository.py compares the bytes of two runs, too
 def test_the_same_input_gives_the_same_bytes(pair):
     _, first = characterize(pair.simulated.exposure.copy())
     _, second = calibrate(first, pair.references)

@@ -12,6 +12,7 @@ from lsst.daf.butler import Butler
 
 from butler.execution.mock_repository import make_repository
 from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
+from zeropoint.butler.execution.journal import interrupted_runs
 from zeropoint.butler.execution.report import RunReport
 from zeropoint.butler.execution.runner import run_pipeline
 from zeropoint.butler.repository import open_repository
@@ -46,6 +47,11 @@ class Mock:
 
     def open(self) -> Butler:
         return open_repository(self.root)
+
+    def interrupted(self, output: str) -> list[str]:
+        """Return the runs of an output that were killed and not yet taken up; other tests may have left theirs."""
+        with self.open() as butler:
+            return [run for run in interrupted_runs(butler) if run.startswith(f"{output}/")]
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_what_needs_any_output_of_a_failed_quantum_is_blocked_on_request(mock: M
     assert counts(report, "mean") == {"blocked": 1}
 
 
+@pytest.mark.slow
 def test_what_gets_new_inputs_is_done_again(mock: Mock) -> None:
     mock.run("growing", "exposure = 22 AND detector = 0")
     assert mean_flux(mock, "growing", 22) == expected_flux(mock, 22, 0)
@@ -109,7 +110,7 @@ def test_quanta_without_work_are_counted_with_the_reason_also_those_after_them(m
     assert mock.run("dark", "exposure IN (23, 24)").n_skipped == 6
 
 
-@pytest.mark.parametrize("detectors", [(0,), (0, 1)])
+@pytest.mark.parametrize("detectors", [pytest.param((0,), marks=pytest.mark.slow), (0, 1)])
 def test_an_exposure_without_any_good_detector_is_blocked(mock: Mock, detectors: tuple[int, ...]) -> None:
     query = f"exposure = 25 AND detector IN ({', '.join(map(str, detectors))})"
     report = mock.run(f"all{len(detectors)}", query, "measure:crash_on=[25]")

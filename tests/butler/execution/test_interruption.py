@@ -18,7 +18,7 @@ import pytest
 from lsst.daf.butler import Butler
 
 from butler.execution.conftest import Mock
-from zeropoint.butler.execution.journal import Journal, hold_lock, interrupted_runs
+from zeropoint.butler.execution.journal import Journal, hold_lock
 
 QUERY = "exposure IN (1..7)"
 N_QUANTA = 21
@@ -67,7 +67,7 @@ def _require_complete(mock: Mock, output: str, stray: Callable[[Path, Butler, st
             for ref in refs:
                 butler.get(ref)
         assert not stray(mock.root, butler, output)
-        assert not interrupted_runs(butler)
+    assert not mock.interrupted(output)
 
 
 def test_nothing_is_lost_and_nothing_doubled_when_everything_is_killed(
@@ -76,7 +76,7 @@ def test_nothing_is_lost_and_nothing_doubled_when_everything_is_killed(
     with _running(mock, "killed"):
         _wait_for_logs(mock, "killed", 6)
     with mock.open() as butler:
-        assert len(interrupted_runs(butler)) == 1
+        assert len(mock.interrupted("killed")) == 1
         n_registered = len(butler.query_datasets("measure_log", collections="killed", explain=False))
     # what a process leaves that is killed while it writes: one whole file, half of another
     folder = next((mock.root / "killed").glob("*"))
@@ -114,7 +114,7 @@ def test_ctrl_c_keeps_what_is_done_and_lets_running_quanta_end(
             == summary["tasks"]["measure"]["good"]
         )
         assert not stray_files(mock.root, butler, "stopped")
-        assert not interrupted_runs(butler)
+    assert not mock.interrupted("stopped")
 
 
 @pytest.mark.slow
@@ -132,17 +132,17 @@ def test_a_second_ctrl_c_abandons_running_quanta_without_traces(
     assert sum(task["failed"] for task in summary["tasks"].values()) == 0
     with mock.open() as butler:
         assert not stray_files(mock.root, butler, "abandoned")
-        assert not interrupted_runs(butler)
+    assert not mock.interrupted("abandoned")
 
 
 def test_a_run_that_is_alive_is_left_alone_and_dying_workers_are_waited_for(mock: Mock) -> None:
     with mock.open() as butler:
         with Journal(butler, "alive/run") as journal:
             assert not Journal(butler, "alive/run").take_over()
-            assert not interrupted_runs(butler)
+            assert not mock.interrupted("alive")
         assert not journal.lock.exists()
         journal.leave_to_recovery()
-        assert interrupted_runs(butler) == ["alive/run"]
+        assert mock.interrupted("alive") == ["alive/run"]
         worker = hold_lock(str(journal.workers_lock))
         Timer(0.5, os.close, [worker]).start()
         started = time.monotonic()

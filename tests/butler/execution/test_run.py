@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from butler.execution.conftest import N_EXPOSURES, Mock
-from zeropoint.butler.execution.journal import interrupted_runs
 from zeropoint.butler.execution.report import RunReport
 from zeropoint.errors import InvalidInputError
 
@@ -269,7 +268,7 @@ def test_a_task_that_refuses_its_configuration_leaves_no_run(mock: Mock) -> None
         mock.run("refused", query, "measure:refused=True", redo=True)
     with mock.open() as butler:
         assert butler.collections.get_info("refused").children == children
-        assert not interrupted_runs(butler)
+        assert not mock.interrupted("refused")
         assert len(list((mock.root / "graphs" / "refused").iterdir())) == 1
         assert len(butler.collections.query("refused/*")) == 1
 
