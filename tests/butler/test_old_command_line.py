@@ -73,7 +73,7 @@ def test_an_old_command_line_makes_the_graph_of_todays(survey: Butler, repo: Pat
         f"{repo} --rerun tables:u/x --id visit=1228^1230..1240:2 ccd=0..3 "
         "-c doReferenceMatches=False minPerBand=3 --clobber-config"
     )
-    command = parse("fgcmBuildStarsTable.py", line.split(), "", has_ids=True)
+    command = parse("fgcmBuildStarsTable.py", line.split(), "")
     old = translate(survey, str(repo), command, BUILD_STARS_TABLE)
     new = RunRequest(
         repository=str(repo),
@@ -133,7 +133,7 @@ def test_what_is_shown_says_the_translation_and_the_visits(
     ],
 )
 def test_inputs_that_are_elsewhere_are_named(survey: Butler, repo: Path, line: str, complaint: str) -> None:
-    command = parse("fgcmBuildStarsTable.py", [str(repo), *line.split()], "", has_ids=True)
+    command = parse("fgcmBuildStarsTable.py", [str(repo), *line.split()], "")
     with pytest.raises(InvalidInputError, match=complaint):
         translate(survey, str(repo), command, BUILD_STARS_TABLE)
 
@@ -148,19 +148,25 @@ def test_inputs_that_are_elsewhere_are_named(survey: Butler, repo: Path, line: s
     ],
 )
 def test_options_that_fit_nothing_are_refused(survey: Butler, repo: Path, line: str, complaint: str) -> None:
-    command = parse("fgcmBuildStarsTable.py", [str(repo), *line.split()], "", has_ids=True)
+    command = parse("fgcmBuildStarsTable.py", [str(repo), *line.split()], "")
     with pytest.raises(OptionError, match=complaint):
         translate(survey, str(repo), command, BUILD_STARS_TABLE)
 
 
-def test_the_look_up_table_needs_no_data_ids(survey: Butler, repo: Path) -> None:
-    command = parse("fgcmMakeLut.py", [str(repo), "--rerun", "lut"], "", has_ids=False)
+def test_the_look_up_table_is_of_the_whole_camera(survey: Butler, repo: Path) -> None:
+    command = parse("fgcmMakeLut.py", [str(repo), "--rerun", "lut", "--id", "ccd=0^3"], "")
     request = translate(survey, str(repo), command, MAKE_LUT).request
     assert request.pipeline == f"{repo}/pipelines/TestCam/fgcm_legacy.yaml#fgcmMakeLut"
     assert (request.inputs, request.output) == (("TestCam/defaults",), "lut")
     assert request.data_query == "instrument = 'TestCam'"
     config = load_pipeline(request).tasks["fgcmMakeLut"].config
+    assert list(config.detectors) == [0, 3]
     assert (list(config.physicalFilters), config.parameters.elevation) == (["test_r"], 2000.0)
+    command = parse("fgcmMakeLut.py", [str(repo), "--rerun", "lut", "--id", "visit=3"], "")
+    with pytest.raises(
+        OptionError, match=r"whole camera; instrument and ccd can be chosen, 'visit = 3' cannot"
+    ):
+        translate(survey, str(repo), command, MAKE_LUT)
     # of the standard atmosphere at 2000 m, millibar
     assert config.parameters.pmbStd == pytest.approx(795.0, abs=0.1)
 

@@ -9,7 +9,7 @@ from zeropoint.errors import OptionError
 
 
 def parsed(line: str) -> OldCommandLine:
-    return parse("fgcmBuildStarsTable.py", line.split(), "", has_ids=True)
+    return parse("fgcmBuildStarsTable.py", line.split(), "")
 
 
 def test_the_whole_old_syntax_is_understood() -> None:

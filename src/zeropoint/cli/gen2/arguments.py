@@ -72,7 +72,7 @@ class OldCommandLine:
     notes: tuple[str, ...] = ()
 
 
-def parse(program: str, arguments: Sequence[str], description: str, *, has_ids: bool) -> OldCommandLine:
+def parse(program: str, arguments: Sequence[str], description: str) -> OldCommandLine:
     """Parse an old command line.
 
     Parameters
@@ -83,8 +83,6 @@ def parse(program: str, arguments: Sequence[str], description: str, *, has_ids: 
         What follows it.
     description
         For ``--help``.
-    has_ids
-        Whether the task takes ``--id``.
 
     Raises
     ------
@@ -94,7 +92,7 @@ def parse(program: str, arguments: Sequence[str], description: str, *, has_ids: 
         After ``--help``, and with code 2 if options are unknown or incomplete.
     """
     expanded = expand_files(arguments)
-    parser = make_parser(program, description, has_ids=has_ids)
+    parser = make_parser(program, description)
     if not expanded or (expanded[0].startswith("-") and not {"-h", "--help", "--version"} & set(expanded)):
         parser.error("REPOPATH, the repository, must come first.")
     # options of old take any number of values, so that a repository in the midst of them would be one
@@ -106,7 +104,7 @@ def parse(program: str, arguments: Sequence[str], description: str, *, has_ids: 
         output=given.output,
         rerun=given.rerun,
         calib=given.calib,
-        ids=tuple(parse_data_id(words) for words in getattr(given, "id", None) or ()),
+        ids=tuple(parse_data_id(words) for words in given.id or ()),
         overrides=_overrides(given.overrides or ()),
         log_level=_log_level(given.loglevel or ()),
         show=_shows(given.show or ()),
@@ -121,12 +119,12 @@ def parse(program: str, arguments: Sequence[str], description: str, *, has_ids: 
     )
 
 
-def make_parser(program: str, description: str, *, has_ids: bool) -> argparse.ArgumentParser:
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Return the parser; the repository is its hidden option ``--repopath``."""
     parser = argparse.ArgumentParser(
         prog=program,
         usage=f"{program} REPOPATH [@file [@file2 ...]] [--output OUTPUT | --rerun [INPUT:]OUTPUT] "
-        f"{'[--id KEY=VALUE ...] ' if has_ids else ''}[options]",
+        "[--id KEY=VALUE ...] [options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -143,15 +141,14 @@ def make_parser(program: str, description: str, *, has_ids: bool) -> argparse.Ar
         help="collection for the outputs, and collections (with commas) that hold the inputs beside those of the camera",
     )
     add("--calib", default="", metavar="COLL", help="a further collection of inputs")
-    if has_ids:
-        add(
-            "--id",
-            nargs="*",
-            action="append",
-            metavar="KEY=VALUE[^VALUE ...]",
-            help="data to use: keys visit, ccd, filter, band, dateObs, object; values with ^ between them, or ranges "
-            "FIRST..LAST[:STEP]. All keys of one --id must fit, and any of several --id. Without it: all",
-        )
+    add(
+        "--id",
+        nargs="*",
+        action="append",
+        metavar="KEY=VALUE[^VALUE ...]",
+        help="data to use: keys visit, ccd, filter, band, dateObs, object; values with ^ between them, or ranges "
+        "FIRST..LAST[:STEP]. All keys of one --id must fit, and any of several --id. Without it: all",
+    )
     add(
         "-c",
         "--config",

@@ -18,6 +18,7 @@ MAKE_LUT = OldTask(
     "fgcmMakeLut.py",
     "fgcmMakeLut",
     "Make the look-up table of the global calibration on a Butler repository.",
+    detectors_field="detectors",
 )
 BUILD_STARS_TABLE = OldTask(
     "fgcmBuildStarsTable.py",
@@ -49,7 +50,7 @@ def run_old_command(task: OldTask, arguments: Sequence[str]) -> int:
     arguments
         What follows the script's name.
     """
-    command = parse(task.program, arguments, task.description, has_ids=bool(task.reads))
+    command = parse(task.program, arguments, task.description)
     from zeropoint.butler.repository import open_repository
 
     quiet_middleware()

@@ -25,9 +25,8 @@ def data_lines(translation: Translation, task: OldTask, visits: Sequence[int]) -
     yield f"inputs:     {', '.join(request.inputs) or f'those of {request.output}'}"
     yield f"output:     {request.output}"
     yield f"data query: {request.data_query}"
+    yield f"detectors:  {', '.join(map(str, translation.detectors)) or 'all'}"
     if task.reads:
-        detectors = ", ".join(map(str, translation.detectors)) or "all"
-        yield f"detectors:  {detectors}"
         yield f"visits:     {len(visits)}"
         for k in range(0, len(visits), _PER_LINE):
             yield "  " + " ".join(map(str, visits[k : k + _PER_LINE]))

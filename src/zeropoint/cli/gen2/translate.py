@@ -12,7 +12,7 @@ from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids
 from zeropoint.errors import InvalidInputError, OptionError
 
 if TYPE_CHECKING:
-    from lsst.daf.butler import Butler, DatasetRef
+    from lsst.daf.butler import Butler
 
     from zeropoint.butler.execution.graph import RunRequest
 
@@ -36,7 +36,7 @@ class OldTask:
     description
         For ``--help``.
     reads
-        Dataset type that it runs on; empty: calibrations only, so that it takes no ``--id``.
+        Dataset type that it runs on; empty: calibrations only, so that ``--id`` chooses camera and detectors.
     detectors_field
         Field that chooses detectors.
     """
@@ -111,6 +111,10 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
         aliases=aliases,
     )
     of_camera = f"instrument = '{instrument}'"
+    if query and not task.reads:
+        raise OptionError(
+            f"--id: {task.program} is about the whole camera; instrument and ccd can be chosen, {query!r} cannot."
+        )
     detectors = detectors_of_ids(command.ids, aliases=aliases)
     output, named = _output(command, repository)
     inputs = _inputs(butler, command, instrument, output, named)
@@ -198,10 +202,13 @@ def _require_inputs(
     butler: Butler, task: OldTask, command: OldCommandLine, output: str, inputs: tuple[str, ...]
 ) -> None:
     """Raise if what the task runs on is not in the inputs, and say where it is."""
+    from lsst.daf.butler import CollectionType
+
     name = _dataset_type(task, command)
-    places = sorted({ref.run for ref in _refs(butler, name, "*")})
-    if _refs(butler, name, inputs or (output,), 1):
+    if _holds(butler, name, inputs or (output,)):
         return
+    runs = butler.collections.query("*", collection_types={CollectionType.RUN})
+    places = sorted(run for run in runs if _holds(butler, name, (run,)))
     if not places:
         raise InvalidInputError(
             f"{command.repopath}: has no {name}; run the task that makes it first, or name another dataset type: "
@@ -213,17 +220,14 @@ def _require_inputs(
     )
 
 
-def _refs(
-    butler: Butler, name: str, places: str | tuple[str, ...], limit: int | None = None
-) -> list[DatasetRef]:
+def _holds(butler: Butler, name: str, places: tuple[str, ...]) -> bool:
+    """Say whether any of these collections holds a dataset of this type."""
     from lsst.daf.butler import MissingDatasetTypeError
 
     try:
-        return list(
-            butler.query_datasets(name, places, find_first=False, limit=limit, explain=False)  # type: ignore[arg-type]
-        )
+        return bool(butler.query_datasets(name, places, find_first=False, limit=1, explain=False))
     except MissingDatasetTypeError:
-        return []
+        return False
 
 
 def _pipeline(repository: str, instrument: str) -> str:
