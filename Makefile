@@ -71,6 +71,7 @@ bench: setup ## CPU seconds per stage on a 4k image, beside named peers; ingesti
 	$(BIN)/python benchmarks/association.py
 	$(BIN)/python benchmarks/fgcm_stars.py
 	$(BIN)/python benchmarks/finalize.py
+	$(BIN)/python benchmarks/fgcm_lut.py
 
 lock: ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.12 --all-extras --group test --group lint --group build \
