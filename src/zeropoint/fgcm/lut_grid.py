@@ -153,6 +153,7 @@ def named_parameters(name: str) -> FgcmMakeLutParametersConfig | None:
     if stem.endswith("_test"):
         for axis in ("pmb", "pwv", "o3", "tau", "alpha", "zenith"):
             setattr(config, f"{axis}Steps", 2)
+        config.zenithRange = [0.0, 70.0]
     config.validate()
     return config
 

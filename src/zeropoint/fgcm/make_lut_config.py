@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import lsst.pex.config as pexConfig
+
+from zeropoint.fgcm.atmosphere import MAX_AIRMASS
 
 __all__ = ["FgcmMakeLutConfigBase", "FgcmMakeLutParametersConfig", "SensorCorrectionTerms"]
 
@@ -60,10 +64,7 @@ class FgcmMakeLutParametersConfig(pexConfig.Config):
         for field in (fields.pwvRange, fields.tauRange, fields.pmbRange, fields.lambdaRange):
             if not field.__get__(self)[0] > 0:
                 raise pexConfig.FieldValidationError(field, self, "must begin above 0.")
-        if not (self.zenithRange[0] >= 0 and self.zenithRange[1] < 80):
-            raise pexConfig.FieldValidationError(
-                fields.zenithRange, self, "must lie from 0 to below 80 degrees."
-            )
+        self._check_zenith()
         for field in (fields.pmbStd, fields.pwvStd, fields.lambdaNorm, fields.lambdaStep):
             if not field.__get__(self) > 0:
                 raise pexConfig.FieldValidationError(field, self, "must be above 0.")
@@ -72,6 +73,22 @@ class FgcmMakeLutParametersConfig(pexConfig.Config):
         if (self.lambdaRange[1] - self.lambdaRange[0]) / (10 * self.lambdaStep) < 2:
             raise pexConfig.FieldValidationError(
                 fields.lambdaStep, self, "leaves fewer than three wavelengths; it is in nanometre."
+            )
+
+    def _check_zenith(self) -> None:
+        """Raise if a node, or the one beyond the end that differences need, is lower than the airmasses hold."""
+        field = type(self).zenithRange
+        first, last = self.zenithRange
+        if not 0 <= first < last < 90:
+            raise pexConfig.FieldValidationError(field, self, "must lie from 0 to below 90 degrees.")
+        secants = [1.0 / math.cos(math.radians(angle)) for angle in (first, last)]
+        beyond = secants[1] + (secants[1] - secants[0]) / (self.zenithSteps - 1)
+        if beyond > MAX_AIRMASS:
+            raise pexConfig.FieldValidationError(
+                field,
+                self,
+                f"the node beyond its end has a secant of {beyond:.2f}, above {MAX_AIRMASS:g}; end it higher in the sky, or "
+                "increase zenithSteps.",
             )
 
     def _check_range(self, name: str) -> None:

@@ -15,7 +15,7 @@ from zeropoint.fgcm import make_lut
 from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters, TableAxes
 from zeropoint.fgcm.lut import COLUMNS, LUT_TYPES, LookUpTable
 from zeropoint.fgcm.lut_fill import fill_tables, table_shape
-from zeropoint.fgcm.lut_grid import AXES, named_parameters
+from zeropoint.fgcm.lut_grid import AXES, TABLE_NAMES, named_parameters
 from zeropoint.fgcm.lut_interpolation import interpolate, places_within
 from zeropoint.fgcm.make_lut import MadeLookUpTable, MakeLookUpTable
 
@@ -248,6 +248,8 @@ def test_published_names_stand_for_site_and_nodes() -> None:
     )
     assert site.grid.zenith[-1] == pytest.approx(75.0)
     assert "open atmosphere" in site.description
+    for name in TABLE_NAMES:
+        assert named_parameters(name) is not None
     test = named_parameters("fgcm_atm_lsst2_test.fits")
     assert test is not None
     assert (test.pwvSteps, test.o3Steps, test.zenithSteps) == (2, 2, 2)
