@@ -140,6 +140,12 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
     _DefaultName = "fgcmMakeLut"
     config: FgcmMakeLutConfig
 
+    @property
+    def _filter_connection(self) -> str:
+        """The connection that has the curves of filters."""
+        each = self.config.doFilterDetectorTransmission
+        return "transmission_filter_detector" if each else "transmission_filter"
+
     def runQuantum(
         self,
         butlerQC: pipeBase.QuantumContext,
@@ -149,17 +155,17 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
         """Read the curves, make the tables and write them."""
         handles = butlerQC.get(inputRefs)
         sensors = {int(h.dataId["detector"]): _curve(h) for h in handles.get("transmission_sensor", ())}
-        if self.config.doFilterDetectorTransmission:
-            of_filters: dict[Any, TransmissionCurve] = {
-                (str(h.dataId["physical_filter"]), int(h.dataId["detector"])): _curve(h)
-                for h in handles["transmission_filter_detector"]
-            }
-        else:
-            of_filters = {str(h.dataId["physical_filter"]): _curve(h) for h in handles["transmission_filter"]}
+        of_filters: dict[Any, TransmissionCurve] = {}
+        for handle in handles[self._filter_connection]:
+            name = str(handle.dataId["physical_filter"])
+            each = self.config.doFilterDetectorTransmission
+            of_filters[(name, int(handle.dataId["detector"])) if each else name] = _curve(handle)
         camera = handles.get("camera")
+        # curves are of all filters, outputs of those that the data query has
+        of_curves = getattr(inputRefs, self._filter_connection)
         bands = {
             str(ref.dataId["physical_filter"]): str(ref.dataId["band"])
-            for ref in outputRefs.fgcmStandardPassbands
+            for ref in [*of_curves, *outputRefs.fgcmStandardPassbands]
         }
         optics = handles.get("transmission_optics")
         outputs = self.run(
@@ -229,7 +235,7 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
         missing = [name for name in config.physicalFilters if name not in bands]
         if missing:
             raise InvalidInputError(
-                f"physicalFilters names {', '.join(missing)}: no such filter in the data query (there are: "
+                f"physicalFilters names {', '.join(missing)}: no curve, and no such filter in the data query (there are: "
                 f"{', '.join(sorted(bands)) or 'none'})."
             )
 
