@@ -8,7 +8,7 @@ import pytest
 from astropy import units
 from astropy.io import fits
 from astropy.table import Table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
@@ -27,6 +27,7 @@ def test_it_is_linear_inside_and_constant_outside() -> None:
     assert not curve.throughput.flags.writeable
 
 
+@settings(max_examples=30)
 @given(st.floats(0, 400), st.floats(-300, 300))
 def test_between_radii_it_is_linear_and_beyond_them_constant(x: float, y: float) -> None:
     radii = np.array([10.0, 100.0, 300.0])
@@ -155,7 +156,7 @@ def test_a_table_with_a_column_for_each_detector_gives_all_of_them(tmp_path: Pat
     assert list(curves) == [1, 2]
     np.testing.assert_allclose(curves[2].throughput, [0.3, 0.4])
     np.testing.assert_allclose(TransmissionCurve.read(tmp_path / "a.fits").throughput, [0.2, 0.3])
-    with pytest.raises(InvalidInputError, match="has detectors 1 to 2, not 3"):
+    with pytest.raises(InvalidInputError, match=r"a.fits detector 3: the file has detectors 1 to 2"):
         TransmissionCurve.read(tmp_path / "a.fits", detector=3)
     fits.PrimaryHDU().writeto(tmp_path / "b.fits")
     with pytest.raises(InvalidInputError, match="has no table"):

@@ -108,7 +108,7 @@ def read_detector_curves(
         )
     n = table[_PER_DETECTOR].shape[1]
     return {
-        d: read_curve(file, detector=d, wavelength_unit=wavelength_unit, percent=percent, clip=clip)
+        d: _of_table(table, f"{file} detector {d}", d, wavelength_unit, percent, clip)
         for d in range(1, n + 1)
     }
 
@@ -204,15 +204,21 @@ def _of_fits(file: Path, detector: int | None, unit: str, percent: bool, clip: b
     table = _first_table(file)
     if table is None:
         raise InvalidInputError(f"{file}: has no table.")
-    source = str(file)
+    source = str(file) if detector is None else f"{file} detector {detector}"
+    return _of_table(table, source, detector, unit, percent, clip)
+
+
+def _of_table(
+    table: Table, source: str, detector: int | None, unit: str, percent: bool, clip: bool
+) -> TransmissionCurve:
+    """Return the curve of a table, of one detector where it has several."""
     if _PER_DETECTOR in table.colnames and detector is not None:
         every = np.asarray(table[_PER_DETECTOR])
         if not 1 <= detector <= every.shape[1]:
-            raise InvalidInputError(f"{file}: has detectors 1 to {every.shape[1]}, not {detector}.")
+            raise InvalidInputError(f"{source}: the file has detectors 1 to {every.shape[1]}.")
         table = Table(
             {"wavelength": table[_wavelength_of(table, source)], "throughput": every[:, detector - 1]}
         )
-        source = f"{file} detector {detector}"
     return _of_columns(table, source, unit, percent, clip)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids, parse_data_id
@@ -38,6 +38,7 @@ def test_data_ids_become_a_query(ids: list[str], expected: str) -> None:
     assert query(*ids) == expected
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(1, 5)), min_size=1, max_size=4))
 def test_detectors_are_those_of_all_values(ranges: list[tuple[int, int, int]]) -> None:
     text = "^".join(f"{first}..{first + n}:{step}" for first, n, step in ranges)
