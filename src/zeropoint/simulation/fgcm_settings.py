@@ -176,7 +176,7 @@ def wide_survey(*, seed: int = 1) -> FgcmSurveySettings:
 
 
 def large_survey(side: int, *, seed: int = 1) -> FgcmSurveySettings:
-    """Return ``side**2`` neighboring surveys like the default in one: 1.13 million observations each.
+    """Return ``side**2`` overlapping surveys like the default in one: 1.13 million observations each.
 
     Parameters
     ----------
@@ -187,11 +187,14 @@ def large_survey(side: int, *, seed: int = 1) -> FgcmSurveySettings:
     """
     base = FgcmSurveySettings(seed=seed)
     nights = base.n_nights * side
+    # the fields overlap: as many stars on a square degree as there
+    own = base.camera_side + 2.0 * base.dither
+    stars = base.n_stars * (1.0 + (side - 1) * base.field_spacing / own) ** 2
     return replace(
         base,
         n_visits=base.n_visits * side**2,
         n_nights=nights,
         night_spacing=max(base.n_nights * base.night_spacing // nights, 1),
-        n_stars=base.n_stars * side**2,
+        n_stars=round(stars),
         fields=(side, side),
     )
