@@ -25,9 +25,14 @@ import pyarrow as pa
 from _commands import BIN, run
 from _fgcm_repository import INSTRUMENT, REFERENCES, TABLES, fill, tables_of
 
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig
+from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars
+from zeropoint.simulation.fgcm_photometry import standard_passbands
 from zeropoint.simulation.fgcm_settings import FgcmSurveySettings, small_survey
 from zeropoint.simulation.fgcm_sources import INNER, OUTER, aperture_loss
 from zeropoint.simulation.fgcm_survey import FgcmSurvey, simulate_fgcm_survey
+from zeropoint.simulation.fgcm_tables import source_table, visit_summary
 from zeropoint.simulation.fgcm_truth import compare_star_list, observation_truth
 
 PRIMARY = ("i", "r", "z", "g")
@@ -146,8 +151,6 @@ def judge_visits(survey: FgcmSurvey, tables: dict[str, Any], rows: Rows) -> None
 
 def judge_table(survey: FgcmSurvey, repository: Path, rows: Rows) -> None:
     """Compare the look-up table's passbands with the simulated ones."""
-    from zeropoint.simulation.fgcm_photometry import standard_passbands
-
     header = tables_of(repository, "lut", ["fgcmLookUpTable"])["fgcmLookUpTable"][:1]
     lam = survey.physics.wavelength
     passbands = standard_passbands(survey.settings, survey.physics, survey.throughput) / lam
@@ -296,11 +299,6 @@ def judge_bad_input(folder: Path, rows: Rows) -> None:
 
 def _judge_files(folder: Path, repository: Path, survey: FgcmSurvey, rows: Rows) -> None:
     """Give files that are wrong: a throughput with decreasing wavelengths, and visits that come twice."""
-    from zeropoint.errors import InvalidInputError
-    from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig
-    from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars
-    from zeropoint.simulation.fgcm_tables import source_table, visit_summary
-
     falling = folder / "falling.dat"
     falling.write_text("# Angstrom\n6000 0.5\n5500 0.6\n5000 0.4\n")
     words: list[object] = [
