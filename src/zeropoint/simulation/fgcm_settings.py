@@ -155,7 +155,7 @@ class FgcmSurveySettings:
 
 
 def small_survey(*, seed: int = 1, physics: str = "simple") -> FgcmSurveySettings:
-    """Return a survey of half a second: 32 visits on 4 nights in all bands, 4 detectors, about 10,000 observations."""
+    """Return a survey of a tenth of a second: 32 visits on 4 nights in all bands, 4 detectors, about 10,000 observations."""
     return FgcmSurveySettings(
         n_visits=32, n_nights=4, physics=physics, n_side=2, detector_size=1024, n_stars=1000, dither=0.08, seed=seed
     )  # fmt: skip

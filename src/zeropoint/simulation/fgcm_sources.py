@@ -16,7 +16,7 @@ from zeropoint.simulation.fgcm_settings import FgcmSurveySettings
 if TYPE_CHECKING:
     from zeropoint.simulation.fgcm_survey import FgcmSurvey
 
-__all__ = ["VisitSources", "aperture_loss", "measure_visit"]
+__all__ = ["INNER", "OUTER", "VisitSources", "aperture_loss", "measure_visit"]
 
 _MAG = 2.5 / np.log(10.0)
 #: Radii of the apertures, pixels: of calibration (and inner), and outer.

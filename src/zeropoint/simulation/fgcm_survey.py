@@ -122,7 +122,7 @@ class FgcmSurvey:
         -------
         observations : Table
             The columns of ``fgcmStarObservations`` (ra, dec in radians; pixel area applied), and ``star`` (row of
-            ``stars``, -1: none) and ``merged`` (row of the fainter star in the source, -1: none). About 80 bytes each.
+            ``stars``, -1: none) and ``merged`` (row of the fainter star in the source, -1: none). 73 bytes each.
         """
         parts: dict[str, list[npt.NDArray[np.generic]]] = {}
         for row, sources in enumerate(self.all_sources()):
