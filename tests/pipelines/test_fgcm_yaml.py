@@ -11,6 +11,7 @@ from lsst.pipe.base import Pipeline
 from lsst.pipe.base.pipeline_graph import ConnectionTypeConsistencyError
 
 from butler.frames import card
+from zeropoint.butler.execution.inputs import what_to_do
 from zeropoint.butler.pipelines import fgcm_text, recalibrate_text, write_pipeline
 from zeropoint.errors import InvalidInputError
 
@@ -118,3 +119,19 @@ def test_the_look_up_table_cannot_be_made_in_the_same_run(folder: Path) -> None:
     graph = Pipeline.from_uri(f"{folder / 'fgcm.yaml'}#fgcmMakeLut,fgcmBuildStarsTable").to_graph()
     with pytest.raises(ConnectionTypeConsistencyError):
         graph.resolve(dimensions=DimensionUniverse(), dataset_types={})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("transmission_optics", "ingest-throughputs"),
+        ("fgcmLookUpTable", "run fgcmMakeLut by itself first"),
+        ("x", ""),
+    ],
+)
+def test_what_is_missing_is_said_with_how_to_get_it(name: str, advice: str) -> None:
+    complaint = (
+        f"Not enough datasets (0) found for non-optional connection label.some ({name}) with minimum=1"
+    )
+    assert advice in what_to_do(complaint)
+    assert bool(what_to_do(complaint)) == bool(advice)

@@ -23,6 +23,7 @@ from zeropoint.butler.execution.inputs import (
     require_references,
     require_sky_map,
     sky_maps_of,
+    what_to_do,
     why_empty,
 )
 from zeropoint.errors import InvalidInputError, OptionError
@@ -316,7 +317,8 @@ def build_graph(
     except InvalidInputError:
         raise
     except FileNotFoundError as error:
-        raise InvalidInputError(f"no graph: {_text(error)}") from error
+        text = _text(error)
+        raise InvalidInputError(f"no graph: {text}{what_to_do(text)}") from error
     except ConnectionTypeConsistencyError as error:
         raise InvalidInputError(
             f"the tasks of this pipeline cannot be run together: {_text(error)} Run them one after the other: "

@@ -21,9 +21,12 @@ __all__ = [
     "require_references",
     "require_sky_map",
     "sky_maps_of",
+    "what_to_do",
     "why_empty",
 ]
 
+#: Prerequisites that a command or a run of their own makes.
+_OF_OTHER_COMMANDS = ("transmission_", "fgcmLookUpTable")
 #: Most tracts that a message lists.
 _MAX_TRACTS = 8
 #: Most dataset types, collections and sky maps that a message lists.
@@ -148,8 +151,19 @@ def _values(butler: Butler, name: str, inputs: tuple[str, ...], dimension: str) 
         return {str(row[dimension]) for row in rows}
 
 
+def what_to_do(complaint: str) -> str:
+    """Return what to do about a prerequisite that the middleware misses; empty where nothing particular is known."""
+    found = re.search(r"connection \S+ \((\w+)\)", complaint)
+    name = found[1] if found else ""
+    return f" To have {name}: {_how_to_get(name)}." if name.startswith(_OF_OTHER_COMMANDS) else ""
+
+
 def _how_to_get(name: str) -> str:
     """Say what makes datasets of a type."""
+    if name.startswith("transmission_"):
+        return "bring curves into the repository with `zeropoint ingest-throughputs`, or add the collection to -i"
+    if name == "fgcmLookUpTable":
+        return "run fgcmMakeLut by itself first, and add its output collection to -i"
     if name == SKYMAP_DATASET:
         return "make one with `zeropoint make-skymap`, or add skymaps to -i"
     if name == POST_ISR_DATASET:
