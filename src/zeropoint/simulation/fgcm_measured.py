@@ -29,8 +29,8 @@ _FIRST, _LAST, _STEP = 3500.0, 11000.0, 4.0
 _PRESSURE = 731.0
 #: Ozone of the LSST project's atmospheres is found with this much from the grids, DU.
 _OZONE_NODE = 300.0
-#: Water in the LSST project's atmosphere at airmass 1, mm: where bands between 800 and 1000 nm are as deep as in the
-#: MODTRAN tables for the same site whose water is known. It is the unit of the simulated PWV and nothing else.
+#: Water in the LSST project's atmosphere at airmass 1, mm, which its files do not tell: with this much the z band is as deep
+#: as in `zeropoint.fgcm.atmosphere`. It is the unit of the simulated PWV and nothing else.
 _WATER_MM = 3.9
 #: Wavelengths, Angstrom, where there is water: between the bands of oxygen, and not where the air is dry.
 _WATER_BANDS = ((5860.0, 6040.0), (6350.0, 6650.0), (6970.0, 7560.0), (7740.0, 10450.0), (10700.0, 11000.0))
