@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from astropy import units
 from astropy.io import fits
@@ -76,6 +77,18 @@ def test_a_table_keeps_the_curve(radial: bool) -> None:
 def test_units_of_a_table_count() -> None:
     table = Table({"wavelength": WAVE / 10 * units.nm, "throughput": [10.0, 90.0, 50.0] * units.percent})
     curve = TransmissionCurve.from_table(table)
+    np.testing.assert_allclose(curve.wavelength, WAVE)
+    np.testing.assert_allclose(curve.throughput, [0.1, 0.9, 0.5])
+
+
+@pytest.mark.parametrize("name", ["a.parq", "a.parquet", "a.ecsv", "a.csv", "a.fits"])
+def test_tables_in_files_of_all_forms_are_read(tmp_path: Path, name: str) -> None:
+    table = Table({"wavelength": WAVE / 10 * units.nm, "throughput": [0.1, 0.9, 0.5]})
+    if name.startswith("a.parq"):
+        pq.write_table(table_to_arrow(table), tmp_path / name)
+    else:
+        table.write(tmp_path / name)
+    curve = TransmissionCurve.read(tmp_path / name)
     np.testing.assert_allclose(curve.wavelength, WAVE)
     np.testing.assert_allclose(curve.throughput, [0.1, 0.9, 0.5])
 

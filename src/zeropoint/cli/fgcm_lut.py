@@ -129,11 +129,10 @@ def _unity(config: FgcmMakeLutConfigBase) -> str:
 
 def _focal_plane(path: Path) -> FocalPlane:
     """Return the focal plane of a table in a file."""
-    from astropy.table import Table
-
     from zeropoint.datamodel.focal_plane import FocalPlane
+    from zeropoint.datamodel.table_files import read_table_file
 
-    return FocalPlane.from_table(Table.read(path))
+    return FocalPlane.from_table(read_table_file(path))
 
 
 def _numbers(text: str | None, curves: Throughputs) -> list[int]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from astropy.io import fits
 from astropy.table import Table
 
+from zeropoint.datamodel.table_files import read_table_file
 from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 
@@ -77,8 +78,7 @@ def read_curve(
         if _is_fits(file):
             return _of_fits(file, detector, wavelength_unit, percent, clip)
         if file.suffix in (".parq", ".parquet", ".ecsv"):
-            table = Table.read(file, format="ascii.ecsv" if file.suffix == ".ecsv" else "parquet")
-            return _of_columns(table, str(file), wavelength_unit, percent, clip)
+            return _of_columns(read_table_file(file), str(file), wavelength_unit, percent, clip)
         return _of_text(file, wavelength_unit, percent, clip)
     except InvalidInputError:
         raise

@@ -28,6 +28,7 @@ from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.table import Table
 
+from zeropoint.datamodel.table_files import read_table_file
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CameraCard
 
@@ -126,7 +127,7 @@ class ImageContext:
                     f"{self.path}: camera card {self.card.source} needs the table {path}, which does not exist."
                 )
             try:
-                self._tables[path, hdu] = _read_table(path, hdu)
+                self._tables[path, hdu] = read_table_file(path, hdu)
             except Exception as error:
                 text = str(error).strip().splitlines() or [type(error).__name__]
                 raise InvalidInputError(f"{path}: cannot be read as a table ({text[0]}).") from None
@@ -273,23 +274,6 @@ def _card_value(header: fits.Header, key: str) -> Any:
     except (fits.VerifyError, ValueError):
         return None
     return None if isinstance(value, fits.card.Undefined) else value
-
-
-def _read_table(path: str, hdu: Any) -> Table:
-    name = path.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        return Table.read(path, format="ascii.csv")
-    if re.search(r"\.fits?(\.gz|\.fz)?$", name):
-        return Table.read(path, format="fits", hdu=1 if hdu is None else hdu, unit_parse_strict="silent")
-    if name.endswith((".parquet", ".parq")):
-        import pyarrow.parquet as pq
-
-        from zeropoint.datamodel.arrow import arrow_to_table
-
-        return arrow_to_table(pq.read_table(path))  # astropy's own reader needs pandas
-    if name.endswith(".ecsv"):
-        return Table.read(path)
-    return Table.read(path, format="ascii")
 
 
 def _same(value: Any, text: str) -> bool:
