@@ -5,7 +5,7 @@ the star list with ``zeropoint run``, and compares: every observation with what 
 the true stars, visits and references with the truth.  The run is then killed (``kill -9``) between two checkpoints and
 resumed; both must give the same files.  A second, small repository holds one of each kind of bad input: each must be a named
 error or a counted rejection, and the rest must go on.  Exits with 1 if a requirement is missed.  Real spectra and atmospheres are
-read from ``ZEROPOINT_TESTDATA``.
+read from ``ZEROPOINT_TESTDATA``, else ``../shared/data``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from zeropoint.simulation.fgcm_survey import FgcmSurvey, simulate_fgcm_survey
 from zeropoint.simulation.fgcm_tables import source_table, visit_summary
 from zeropoint.simulation.fgcm_truth import compare_star_list, observation_truth
 
+DATA = Path(os.environ.get("ZEROPOINT_TESTDATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PRIMARY = ("i", "r", "z", "g")
 OUTPUTS = ("fgcmVisitCatalog", "fgcmStarObservations", "fgcmStarIds", "fgcmStarIndices", "fgcmReferenceStars")
 #: Share of isolated stars that may be lost, and of observations that may be another star's: any other, or the other one of a
@@ -338,7 +339,7 @@ def main() -> int:
         small_survey(seed=arguments.seed) if arguments.small else FgcmSurveySettings(seed=arguments.seed)
     )
     start = time.process_time()
-    survey = simulate_fgcm_survey(settings)
+    survey = simulate_fgcm_survey(settings, DATA)
     print(
         f"truth of {len(survey.visits)} visits and {len(survey.stars):,} stars in {time.process_time() - start:.1f} CPU s"
     )
