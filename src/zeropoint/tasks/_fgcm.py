@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import lsst.pipe.base as pipeBase
+import lsst.pipe.base.connectionTypes as cT
+from astropy.table import Table
+
 from zeropoint.association.tables import AnyTable
+from zeropoint.butler.throughputs import static_calibrations
+from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.lut import LookUpTable
 from zeropoint.fgcm.references import References
 from zeropoint.tasks._references import survey_references
 from zeropoint.tasks._tables import HandleTable, is_handle
 
-__all__ = ["handle_table", "reference_input"]
+__all__ = [
+    "INSTRUMENT",
+    "camera_model",
+    "handle_table",
+    "left_out",
+    "look_up_table",
+    "reference_input",
+    "report",
+    "struct_of",
+    "summaries_of_visits",
+    "survey_table",
+]
+
+#: Dimensions of what there is once for a survey.
+INSTRUMENT = ("instrument",)
+
+
+def camera_model(
+    doc: str = "Camera model, from which the relative areas of pixels come.",
+) -> cT.PrerequisiteInput:
+    """Return the connection to the camera model, if there is one.
+
+    Parameters
+    ----------
+    doc
+        What it is for.
+    """
+    return cT.PrerequisiteInput(
+        doc=doc,
+        name="camera",
+        storageClass="ZpCamera",
+        dimensions=INSTRUMENT,
+        isCalibration=True,
+        lookupFunction=static_calibrations,
+        # most cameras have a card and no model: WCSs of the visits then show where detectors lie
+        minimum=0,
+    )
+
+
+def look_up_table() -> cT.PrerequisiteInput:
+    """Return the connection to the look-up table that a star list needs for its references."""
+    return cT.PrerequisiteInput(
+        doc="Look-up table, whose header says which filter is the standard one of each band.",
+        name="fgcmLookUpTable",
+        storageClass="ArrowAstropy",
+        dimensions=INSTRUMENT,
+        deferLoad=True,
+    )
+
+
+def summaries_of_visits() -> cT.Input:
+    """Return the connection to the summaries of visits, of which some may lack one."""
+    return cT.Input(
+        doc="Summary of each visit.",
+        name="visitSummary",
+        storageClass="ArrowTable",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+        multiple=True,
+        # a visit without one is left out by the task, which counts it, or its sources
+        deferGraphConstraint=True,
+    )
+
+
+def survey_table(name: str, doc: str) -> cT.Output:
+    """Return a connection to a table that is written once for a survey.
+
+    Parameters
+    ----------
+    name
+        Default dataset type.
+    doc
+        What it is.
+    """
+    return cT.Output(doc=doc, name=name, storageClass="ArrowAstropy", dimensions=INSTRUMENT)
 
 
 def handle_table(table: Any) -> AnyTable:
@@ -41,3 +121,32 @@ def reference_input(name: str, shards: Sequence[Any], look_up_table: Any) -> Ref
         columns = [column for column in header.column_names if column != "lut"]
         look_up_table = LookUpTable.from_arrow(header.read(columns))
     return References(survey_references(name, shards), name, look_up_table)
+
+
+def struct_of(tables: Mapping[str, Table | None]) -> pipeBase.Struct:
+    """Return outputs by the names of their connections, without those that were not made (None)."""
+    return pipeBase.Struct(**{name: table for name, table in tables.items() if table is not None})
+
+
+def left_out(what: str, rejected: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each reason for which some of ``what`` are not used."""
+    return [f"{number} {what} are left out ({reason})." for reason, number in sorted(rejected.items())]
+
+
+def report(task: pipeBase.Task, accounting: Accounting, notes: Sequence[str]) -> None:
+    """Keep in a task's metadata what became of what was read, and say in its log what deserves a look.
+
+    Parameters
+    ----------
+    task
+        The task.
+    accounting
+        What every stage read, kept and rejected.
+    notes
+        Sentences for the user, which the report of `zeropoint run` shows too.
+    """
+    for note in notes:
+        task.log.warning("%s", note)
+    task.metadata["accounting"] = accounting.to_meta()
+    if notes:
+        task.metadata["note"] = " ".join(notes)

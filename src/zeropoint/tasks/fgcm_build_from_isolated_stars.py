@@ -14,14 +14,24 @@ import lsst.pipe.base.connectionTypes as cT
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
-from zeropoint.butler.throughputs import static_calibrations
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.fgcm.isolated import IsolatedTract
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig as StepConfig
 from zeropoint.recipes.fgcm_build_from_isolated_stars import IsolatedSurvey, build_from_isolated_stars
 from zeropoint.tasks._errors import algorithm_error
-from zeropoint.tasks._fgcm import handle_table, reference_input
+from zeropoint.tasks._fgcm import (
+    INSTRUMENT,
+    camera_model,
+    handle_table,
+    left_out,
+    look_up_table,
+    reference_input,
+    report,
+    struct_of,
+    summaries_of_visits,
+    survey_table,
+)
 from zeropoint.tasks._progress import step_progress
 from zeropoint.tasks._references import reference_catalog
 from zeropoint.tasks._tables import stored
@@ -32,12 +42,7 @@ __all__ = [
     "FgcmBuildFromIsolatedStarsTask",
 ]
 
-_INSTRUMENT = ("instrument",)
 _TRACT = ("instrument", "tract", "skymap")
-
-
-def _output(name: str, doc: str) -> cT.Output:
-    return cT.Output(doc=doc, name=name, storageClass="ArrowAstropy", dimensions=_INSTRUMENT)
 
 
 def _of_tracts(name: str, doc: str) -> cT.Input:
@@ -47,46 +52,24 @@ def _of_tracts(name: str, doc: str) -> cT.Input:
 
 
 class FgcmBuildFromIsolatedStarsConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
-    pipeBase.PipelineTaskConnections, dimensions=_INSTRUMENT
+    pipeBase.PipelineTaskConnections, dimensions=INSTRUMENT
 ):
     """Datasets of FgcmBuildFromIsolatedStarsTask, under Rubin's names."""
 
-    camera = cT.PrerequisiteInput(
-        doc="Camera model, from which the relative areas of pixels come.",
-        name="camera",
-        storageClass="ZpCamera",
-        dimensions=_INSTRUMENT,
-        isCalibration=True,
-        lookupFunction=static_calibrations,
-        # most cameras have a card and no model: WCSs of the visits then show where detectors lie
-        minimum=0,
-    )
-    fgcm_lookup_table = cT.PrerequisiteInput(
-        doc="Look-up table, whose header says which filter is the standard one of each band.",
-        name="fgcmLookUpTable",
-        storageClass="ArrowAstropy",
-        dimensions=_INSTRUMENT,
-        deferLoad=True,
-    )
+    camera = camera_model()
+    fgcm_lookup_table = look_up_table()
     ref_cat = reference_catalog("Reference catalogue.", "cal_ref_cat")
     isolated_star_cats = _of_tracts("isolated_star_presource_associations", "Isolated stars of each tract.")
     isolated_star_sources = _of_tracts(
         "isolated_star_presources", "Sources of the isolated stars of each tract."
     )
-    visit_summaries = cT.Input(
-        doc="Summary of each visit.",
-        name="visitSummary",
-        storageClass="ArrowTable",
-        dimensions=("instrument", "visit"),
-        deferLoad=True,
-        multiple=True,
-        # sources of a visit without one are left out by the task, which counts them
-        deferGraphConstraint=True,
+    visit_summaries = summaries_of_visits()
+    fgcm_visit_catalog = survey_table("fgcmVisitCatalog", "Visits.")
+    fgcm_star_observations = survey_table(
+        "fgcm_star_observations", "Observations of the stars, star by star."
     )
-    fgcm_visit_catalog = _output("fgcmVisitCatalog", "Visits.")
-    fgcm_star_observations = _output("fgcm_star_observations", "Observations of the stars, star by star.")
-    fgcm_star_ids = _output("fgcm_star_ids", "Stars.")
-    fgcm_reference_stars = _output(
+    fgcm_star_ids = survey_table("fgcm_star_ids", "Stars.")
+    fgcm_reference_stars = survey_table(
         "fgcm_reference_stars", "Reference magnitudes of the stars that have some."
     )
 
@@ -189,43 +172,36 @@ class FgcmBuildFromIsolatedStarsTask(pipeBase.PipelineTask):
             if self.config.doReferenceMatches and lookup_table_handle is not None:
                 name = self.config.connections.ref_cat
                 references = reference_input(name, ref_cat_handles, lookup_table_handle)
-            with step_progress(self.log.name) as report:
+            with step_progress(self.log.name) as on_progress:
                 result = build_from_isolated_stars(
                     self.config,
                     tracts,
                     {visit: handle_table(table) for visit, table in visit_summary_handle_dict.items()},
                     focal_plane=None if camera is None else FocalPlane.from_camera(camera),
                     references=references,
-                    on_progress=report,
+                    on_progress=on_progress,
                 )
         except CalibrationFailure as failure:
             raise algorithm_error(failure) from failure
         self._report(result, notes)
-        tables = {
-            "fgcm_visit_catalog": result.visits,
-            "fgcm_star_observations": result.observations,
-            "fgcm_star_ids": result.stars,
-            "fgcm_reference_stars": result.reference_stars,
-        }
-        return pipeBase.Struct(**{name: table for name, table in tables.items() if table is not None})
+        return struct_of(
+            {
+                "fgcm_visit_catalog": result.visits,
+                "fgcm_star_observations": result.observations,
+                "fgcm_star_ids": result.stars,
+                "fgcm_reference_stars": result.reference_stars,
+            }
+        )
 
     def _report(self, result: IsolatedSurvey, notes: list[str]) -> None:
         """Say in log and metadata what became of what was read."""
         for line in result.accounting.lines():
             self.log.info("%s", line)
         visits, sources = (result.accounting[stage].rejected for stage in ("visits", "sources"))
-        notes += [f"{number} visits are left out ({reason})." for reason, number in sorted(visits.items())]
         # other reasons are cuts; these hint at an input that is missing
-        notes += [
-            f"{sources[reason]} sources are left out ({reason})."
-            for reason in ("no_visit", "no_detector")
-            if sources[reason]
-        ]
-        for note in notes:
-            self.log.warning("%s", note)
-        self.metadata["accounting"] = result.accounting.to_meta()
-        if notes:
-            self.metadata["note"] = " ".join(notes)  # `zeropoint run` shows it in its report
+        missing = {reason: sources[reason] for reason in ("no_visit", "no_detector") if sources[reason]}
+        notes += left_out("visits", visits) + left_out("sources", missing)
+        report(self, result.accounting, notes)
 
 
 def _by_tract(handles: Iterable[Any]) -> dict[int, Any]:

@@ -15,50 +15,38 @@ from lsst.daf.butler import Butler, DatasetType
 from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
-from zeropoint.butler.throughputs import static_calibrations
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig as StepConfig
 from zeropoint.fgcm.observations import BYTES_PER_OBSERVATION
 from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, SurveyStars
 from zeropoint.tasks._errors import algorithm_error
-from zeropoint.tasks._fgcm import handle_table, reference_input
+from zeropoint.tasks._fgcm import (
+    INSTRUMENT,
+    camera_model,
+    handle_table,
+    left_out,
+    look_up_table,
+    reference_input,
+    report,
+    struct_of,
+    summaries_of_visits,
+    survey_table,
+)
 from zeropoint.tasks._progress import step_progress
 from zeropoint.tasks._references import reference_catalog
 from zeropoint.tasks._tables import stored
 
 __all__ = ["FgcmBuildStarsTableConfig", "FgcmBuildStarsTableConnections", "FgcmBuildStarsTableTask"]
 
-_INSTRUMENT = ("instrument",)
-_VISIT = ("instrument", "visit")
-
-
-def _output(name: str, doc: str) -> cT.Output:
-    return cT.Output(doc=doc, name=name, storageClass="ArrowAstropy", dimensions=_INSTRUMENT)
-
 
 class FgcmBuildStarsTableConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
-    pipeBase.PipelineTaskConnections, dimensions=_INSTRUMENT
+    pipeBase.PipelineTaskConnections, dimensions=INSTRUMENT
 ):
     """Datasets of FgcmBuildStarsTableTask, under Rubin's names."""
 
-    camera = cT.PrerequisiteInput(
-        doc="Camera model, from which the relative areas of pixels come.",
-        name="camera",
-        storageClass="ZpCamera",
-        dimensions=_INSTRUMENT,
-        isCalibration=True,
-        lookupFunction=static_calibrations,
-        # most cameras have a card and no model: WCSs of the visits then show where detectors lie
-        minimum=0,
-    )
-    fgcmLookUpTable = cT.PrerequisiteInput(
-        doc="Look-up table, whose header says which filter is the standard one of each band.",
-        name="fgcmLookUpTable",
-        storageClass="ArrowAstropy",
-        dimensions=_INSTRUMENT,
-        deferLoad=True,
-    )
+    camera = camera_model()
+    fgcmLookUpTable = look_up_table()
     sourceSchema = cT.InitInput(
         doc="Schema of the sources; not read, as the tables themselves say which columns they have.",
         name="src_schema",
@@ -69,25 +57,18 @@ class FgcmBuildStarsTableConnections(  # type: ignore[call-arg]  # a metaclass t
         doc="Standardised table of each visit's sources.",
         name="sourceTable_visit",
         storageClass="ArrowAstropy",
-        dimensions=_VISIT,
+        dimensions=("instrument", "visit"),
         deferLoad=True,
         multiple=True,
     )
-    visitSummary = cT.Input(
-        doc="Summary of each visit.",
-        name="visitSummary",
-        storageClass="ArrowTable",
-        dimensions=_VISIT,
-        deferLoad=True,
-        multiple=True,
-        # a visit without one is left out by the task, which says so
-        deferGraphConstraint=True,
+    visitSummary = summaries_of_visits()
+    fgcmVisitCatalog = survey_table("fgcmVisitCatalog", "Visits.")
+    fgcmStarObservations = survey_table("fgcmStarObservations", "Observations of all visits.")
+    fgcmStarIds = survey_table("fgcmStarIds", "Unique stars.")
+    fgcmStarIndices = survey_table("fgcmStarIndices", "Rows of each star's observations.")
+    fgcmReferenceStars = survey_table(
+        "fgcmReferenceStars", "Reference magnitudes of the stars that have some."
     )
-    fgcmVisitCatalog = _output("fgcmVisitCatalog", "Visits.")
-    fgcmStarObservations = _output("fgcmStarObservations", "Observations of all visits.")
-    fgcmStarIds = _output("fgcmStarIds", "Unique stars.")
-    fgcmStarIndices = _output("fgcmStarIndices", "Rows of each star's observations.")
-    fgcmReferenceStars = _output("fgcmReferenceStars", "Reference magnitudes of the stars that have some.")
 
     def __init__(self, *, config: pipeBase.PipelineTaskConfig | None = None) -> None:
         super().__init__(config=config)
@@ -229,34 +210,30 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
         try:
             if self.config.doReferenceMatches and fgcmLookUpTable is not None:
                 references = reference_input(self.config.connections.refCat, refCat, fgcmLookUpTable)
-            with step_progress(self.log.name) as report:
+            with step_progress(self.log.name) as on_progress:
                 result = FgcmBuildStars(self.config).run(
                     {visit: handle_table(table) for visit, table in sourceTable_visit.items()},
                     {visit: handle_table(table) for visit, table in visitSummary.items()},
                     focal_plane=None if camera is None else FocalPlane.from_camera(camera),
                     references=references,
-                    on_progress=report,
+                    on_progress=on_progress,
                 )
         except CalibrationFailure as failure:
             raise algorithm_error(failure) from failure
-        rejected = result.accounting["visits"].rejected
-        notes += [f"{number} visits are left out ({reason})." for reason, number in sorted(rejected.items())]
-        for note in notes:
-            self.log.warning("%s", note)
-        self.metadata["accounting"] = result.accounting.to_meta()
+        notes += left_out("visits", result.accounting["visits"].rejected)
+        report(self, result.accounting, notes)
         self.metadata["bytes_per_observation"] = BYTES_PER_OBSERVATION
-        if notes:
-            self.metadata["note"] = " ".join(notes)  # `zeropoint run` shows it in its report
         return result
 
 
 def _struct(result: SurveyStars) -> pipeBase.Struct:
     """Return the tables under the names of the connections."""
-    tables = {
-        "fgcmVisitCatalog": result.visits,
-        "fgcmStarObservations": result.observations,
-        "fgcmStarIds": result.star_ids,
-        "fgcmStarIndices": result.star_indices,
-        "fgcmReferenceStars": result.reference_stars,
-    }
-    return pipeBase.Struct(**{name: table for name, table in tables.items() if table is not None})
+    return struct_of(
+        {
+            "fgcmVisitCatalog": result.visits,
+            "fgcmStarObservations": result.observations,
+            "fgcmStarIds": result.star_ids,
+            "fgcmStarIndices": result.star_indices,
+            "fgcmReferenceStars": result.reference_stars,
+        }
+    )

@@ -22,6 +22,7 @@ from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.make_lut import MakeLookUpTable
 from zeropoint.fgcm.make_lut_config import FgcmMakeLutConfigBase, FgcmMakeLutParametersConfig
+from zeropoint.tasks._fgcm import INSTRUMENT, camera_model, survey_table
 from zeropoint.tasks._tables import stored
 
 __all__ = [
@@ -51,21 +52,13 @@ def _calibration(
 
 
 class FgcmMakeLutConnections(  # type: ignore[call-arg]  # a metaclass takes the dimensions
-    pipeBase.PipelineTaskConnections, dimensions=("instrument",)
+    pipeBase.PipelineTaskConnections, dimensions=INSTRUMENT
 ):
     """Datasets of FgcmMakeLutTask, under Rubin's names."""
 
-    camera = cT.PrerequisiteInput(
-        doc="Where the detectors are.",
-        name="camera",
-        storageClass="ZpCamera",
-        dimensions=("instrument",),
-        lookupFunction=static_calibrations,
-        isCalibration=True,
-        minimum=0,
-    )
+    camera = camera_model("Where the detectors are.")
     transmission_optics = _calibration(
-        "transmission_optics", "Transmission of the optics.", ("instrument",), multiple=False
+        "transmission_optics", "Transmission of the optics.", INSTRUMENT, multiple=False
     )
     transmission_sensor = _calibration(
         "transmission_sensor", "Quantum efficiency of each sensor.", ("instrument", "detector")
@@ -78,17 +71,11 @@ class FgcmMakeLutConnections(  # type: ignore[call-arg]  # a metaclass takes the
         "Transmission of each filter before each detector.",
         ("instrument", "physical_filter", "detector"),
     )
-    fgcmLookUpTable = cT.Output(
-        doc="Passband integrals on a grid of atmospheres, in fourteen rows.",
-        name="fgcmLookUpTable",
-        storageClass="ArrowAstropy",
-        dimensions=("instrument",),
+    fgcmLookUpTable = survey_table(
+        "fgcmLookUpTable", "Passband integrals on a grid of atmospheres, in fourteen rows."
     )
-    fgcmStandardAtmosphere = cT.Output(
-        doc="Transmission of the standard atmosphere.",
-        name="fgcm_standard_atmosphere",
-        storageClass="ArrowAstropy",
-        dimensions=("instrument",),
+    fgcmStandardAtmosphere = survey_table(
+        "fgcm_standard_atmosphere", "Transmission of the standard atmosphere."
     )
     fgcmStandardPassbands = cT.Output(
         doc="Standard passband of each filter: mean over the focal plane, with the standard atmosphere.",
