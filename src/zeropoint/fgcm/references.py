@@ -35,6 +35,7 @@ __all__ = [
     "ReferenceMatches",
     "ReferenceStars",
     "References",
+    "loading_step",
     "match_references",
     "match_survey",
     "reference_filters",
@@ -170,14 +171,39 @@ def match_survey(
         lut.std_filter_of,
         dict(zip(lut.physical_filters, lut.lambda_std_filter.tolist(), strict=True)),
     )
+    step = loading_step(config, references.loader, references.name, visits)
+    return match_references(stars, step, filters, config, id_dtype=id_dtype, on_progress=on_progress)
+
+
+def loading_step(
+    config: FgcmBuildStarsConfigBase,
+    loader: ReferenceObjectLoader,
+    name: str,
+    visits: Table,
+) -> FgcmLoadReferenceCatalog:
+    """Return what loads references at the epoch of a survey.
+
+    Parameters
+    ----------
+    config
+        Settings; ``fgcmLoadReferenceCatalog`` must be complete.
+    loader, name
+        Loader of the reference catalogue, and its name, by which colour terms are looked up.
+    visits
+        ``fgcmVisitCatalog``: to the median of the times that are known (``mjd``) references are moved.
+
+    Raises
+    ------
+    lsst.pex.config.FieldValidationError
+        As for `FgcmLoadReferenceCatalog`.
+    """
     dates = np.asarray(visits["mjd"])
     known = dates[np.isfinite(dates)]
-    step = config.fgcmLoadReferenceCatalog.apply(
-        refObjLoader=references.loader,
-        refCatName=references.name,
+    return config.fgcmLoadReferenceCatalog.apply(
+        refObjLoader=loader,
+        refCatName=name,
         mjd_tai=float(np.median(known)) if len(known) else float("nan"),
     )
-    return match_references(stars, step, filters, config, id_dtype=id_dtype, on_progress=on_progress)
 
 
 def match_references(

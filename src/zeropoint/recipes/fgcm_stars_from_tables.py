@@ -19,7 +19,7 @@ from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY
 from zeropoint.fgcm.column_map import SurveyColumns
-from zeropoint.fgcm.references import match_references
+from zeropoint.fgcm.references import loading_step, match_references
 from zeropoint.fgcm.stars import band_codes, match_stars
 from zeropoint.fgcm.survey_tables import StarsFromTablesConfig, SurveyTables, read_survey_tables
 from zeropoint.recipes.calibrate_image.products import atomic_path
@@ -151,13 +151,7 @@ class FgcmStarsFromTables:
         """Return the star list with its reference stars."""
         first_filter = {band: physical for physical, band in reversed(list(found.bands.items()))}
         filters = sorted(first_filter.values())
-        dates = np.asarray(found.visits["mjd"])
-        known = dates[np.isfinite(dates)]
-        step = self.config.fgcmLoadReferenceCatalog.apply(
-            refObjLoader=references,
-            refCatName=name,
-            mjd_tai=float(np.median(known)) if len(known) else float("nan"),
-        )
+        step = loading_step(self.config, references, name, found.visits)
         matches = match_references(stars.star_ids, step, filters, self.config, on_progress=on_progress)
         stars.accounting.merge(matches.accounting)
         return replace(stars, reference_stars=matches.table)
