@@ -145,7 +145,15 @@ def ingest_throughputs(butler: Butler, instrument: str, throughputs: Throughputs
 
 
 def filters_with_curves(butler: Butler, instrument: str) -> set[str]:
-    """Return the physical filters of a camera that have a curve in its calibration collection."""
+    """Return the physical filters of a camera that have a curve in its calibration collection.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    instrument
+        Name of the camera.
+    """
     collection = calib_collection(instrument)
     try:
         ids = {name: list(_certified(butler, name, collection)) for name in _DIMENSIONS}

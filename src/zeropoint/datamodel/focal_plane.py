@@ -190,6 +190,11 @@ class FocalPlane:
     def only(self, detectors: Iterable[int]) -> FocalPlane:
         """Return the focal plane of some of the detectors, say without guiders; areas stay as they are.
 
+        Parameters
+        ----------
+        detectors
+            Which, in any order.
+
         Raises
         ------
         InvalidInputError
@@ -279,6 +284,11 @@ class FocalPlane:
     @classmethod
     def from_table(cls, table: Table) -> FocalPlane:
         """Return the focal plane of a table as `to_table` gives it.
+
+        Parameters
+        ----------
+        table
+            One row for each detector.
 
         Raises
         ------

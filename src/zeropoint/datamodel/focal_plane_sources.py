@@ -37,7 +37,13 @@ ToVectors = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def of_camera(camera: CameraFrameSet, names: Mapping[int, str], *, mirrored: bool = False) -> FocalPlane:
-    """Return the focal plane of a camera model; see `FocalPlane.from_camera`."""
+    """Return the focal plane of a camera model; see `FocalPlane.from_camera`.
+
+    Parameters
+    ----------
+    camera, names, mirrored
+        As there.
+    """
     detectors = []
     parity = 1.0 if mirrored else -1.0
     # lsst-images has no public list of them
@@ -78,7 +84,18 @@ class _Visit:
 def of_summaries(
     summaries: Iterable[ExposureCatalog], instrument: str, names: Mapping[int, str]
 ) -> FocalPlane:
-    """Return the focal plane that the WCSs of visits show; see `FocalPlane.from_summaries`."""
+    """Return the focal plane that the WCSs of visits show; see `FocalPlane.from_summaries`.
+
+    Parameters
+    ----------
+    summaries, instrument, names
+        As there.
+
+    Raises
+    ------
+    InvalidInputError
+        If no detector has a WCS.
+    """
     visits = [visit for visit in (_visit(catalog) for catalog in summaries) if visit.records]
     if not visits:
         raise InvalidInputError(

@@ -84,7 +84,22 @@ class TransmissionCurve:
     def top_hat(
         cls, start: float, stop: float, *, throughput: float = 1.0, source: str = ""
     ) -> TransmissionCurve:
-        """Return a curve that is constant from ``start`` to ``stop``, Angstrom, and zero elsewhere."""
+        """Return a curve that is constant from ``start`` to ``stop``, Angstrom, and zero elsewhere.
+
+        Parameters
+        ----------
+        start, stop
+            Wavelengths, Angstrom.
+        throughput
+            Between them, 0 to 1.
+        source
+            For messages.
+
+        Raises
+        ------
+        InvalidInputError
+            If it does not begin before it ends, or the throughput is not between 0 and 1.
+        """
         name = source or f"top hat {start:g}..{stop:g}"
         if not start < stop:
             raise InvalidInputError(f"{name}: must begin before it ends.")
@@ -92,7 +107,20 @@ class TransmissionCurve:
 
     @classmethod
     def constant(cls, throughput: float, *, source: str = "") -> TransmissionCurve:
-        """Return a curve that is the same at all wavelengths."""
+        """Return a curve that is the same at all wavelengths.
+
+        Parameters
+        ----------
+        throughput
+            0 to 1.
+        source
+            For messages.
+
+        Raises
+        ------
+        InvalidInputError
+            If the throughput is not between 0 and 1.
+        """
         name = source or f"constant {throughput:g}"
         return cls(
             np.array([1000.0, 30000.0]),
@@ -105,6 +133,13 @@ class TransmissionCurve:
     @classmethod
     def product(cls, curves: Sequence[TransmissionCurve], *, source: str = "") -> TransmissionCurve:
         """Return the product of curves, of which one may depend on the radius, at all of their wavelengths.
+
+        Parameters
+        ----------
+        curves
+            Factors.
+        source
+            For messages; empty: the names of the factors.
 
         Raises
         ------
@@ -146,7 +181,18 @@ class TransmissionCurve:
         percent: bool = False,
         clip: bool = False,
     ) -> TransmissionCurve:
-        """Read a curve from a file; see `zeropoint.datamodel.transmission_files.read_curve`."""
+        """Read a curve from a file; see `zeropoint.datamodel.transmission_files.read_curve`.
+
+        Parameters
+        ----------
+        path, detector, wavelength_unit, percent, clip
+            As there.
+
+        Raises
+        ------
+        InvalidInputError
+            As there.
+        """
         from zeropoint.datamodel.transmission_files import read_curve
 
         return read_curve(
@@ -263,6 +309,11 @@ class TransmissionCurve:
         radial = "radius" in table.colnames
         throughput = np.asarray(table["throughput"], np.float64).T
         if percent or table["throughput"].unit == units.percent:
+            if percent and throughput.size and np.nanmax(throughput) <= 1.0:
+                raise InvalidInputError(
+                    f"{name}: throughputs are 1 percent at most (greatest: {np.nanmax(throughput):.4g}); if they are "
+                    "fractions, do not say --percent, which counts for all files, and turn the others into fractions."
+                )
             throughput = throughput / 100.0
         return cls(
             wavelength,

@@ -93,6 +93,18 @@ def read_detector_curves(
 ) -> dict[int, TransmissionCurve]:
     """Read the curves of all detectors from a FITS table with the column ``throughput_ccd``; the first detector is 1.
 
+    Parameters
+    ----------
+    path
+        FITS file.
+    wavelength_unit, percent, clip
+        As for `read_curve`.
+
+    Returns
+    -------
+    curves
+        Detector -> curve.
+
     Raises
     ------
     InvalidInputError
@@ -139,7 +151,10 @@ def _of_text(file: Path, unit: str, percent: bool, clip: bool) -> TransmissionCu
             raise InvalidInputError(f"{file}: line {number} holds no two numbers: {line[:60]!r}.")
         rows.append(values)
     if len(rows) < 2:
-        raise InvalidInputError(f"{file}: holds {len(rows)} rows of wavelength and throughput.")
+        raise InvalidInputError(
+            f"{file}: holds {len(rows)} rows of wavelength and throughput; write two numbers a row, "
+            "separated by a blank or a comma."
+        )
     wavelength, throughput = np.array(rows).T
     stated = unit or next((name for name, found in _UNITS if any(found.search(c) for c in comments)), "")
     table = Table({"wavelength": wavelength, "throughput": throughput})

@@ -165,7 +165,13 @@ def _is_wide(groups: Groups, positions: Positions, centers: Positions, radius: f
 
 
 def sky_order(positions: Positions) -> IntArray:
-    """Return the rows in the order of nested HEALPix cells of 0.2 arcsec, in a cell by declination and right ascension."""
+    """Return the rows in the order of nested HEALPix cells of 0.2 arcsec, in a cell by declination and right ascension.
+
+    Parameters
+    ----------
+    positions
+        On the sky.
+    """
     ra, dec = positions.ra, positions.dec
     cells = hpgeom.angle_to_pixel(_ORDER_NSIDE, ra, dec, nest=True, lonlat=True, degrees=False)
     return np.lexsort((ra, dec, cells))

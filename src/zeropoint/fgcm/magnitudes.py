@@ -48,13 +48,24 @@ def area_correction(relative_area: npt.ArrayLike) -> FloatArray:
 
     Flat fields make the sky equally bright in all pixels, so that counts of a star in pixels that cover 1 % more sky are
     1 % too low: it has to become brighter by 0.0108 mag.
+
+    Parameters
+    ----------
+    relative_area
+        Area over the square of the camera's median pixel scale, any shape.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(-2.5 * np.log10(np.asarray(relative_area, np.float64)))
 
 
 def magnitude_error(flux: npt.ArrayLike, flux_error: npt.ArrayLike) -> FloatArray:
-    """Return the error of a magnitude, (2.5 / ln 10) error / flux."""
+    """Return the error of a magnitude, (2.5 / ln 10) error / flux.
+
+    Parameters
+    ----------
+    flux, flux_error
+        In the same unit, shapes that broadcast.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(MAG_PER_LN * np.asarray(flux_error, np.float64) / np.asarray(flux, np.float64))
 
@@ -80,7 +91,13 @@ def background_difference(flux: npt.ArrayLike, background: npt.ArrayLike, area: 
 
 
 def aperture_difference(inner: npt.ArrayLike, outer: npt.ArrayLike) -> FloatArray:
-    """Return the magnitude in the inner aperture minus that in the outer; `NO_DELTA` where one of them is missing."""
+    """Return the magnitude in the inner aperture minus that in the outer; `NO_DELTA` where one of them is missing.
+
+    Parameters
+    ----------
+    inner, outer
+        Fluxes in the same unit, shapes that broadcast; missing: not positive or not finite.
+    """
     inner, outer = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = -2.5 * np.log10(inner) + 2.5 * np.log10(outer)

@@ -364,7 +364,20 @@ class FgcmLoadReferenceCatalog:
 
 
 def pixel_circle(nside: int, pixel: int, *, nest: bool) -> tuple[float, float, float]:
-    """Return center and radius (degrees) of a circle around a HEALPix pixel."""
+    """Return center and radius (degrees) of a circle around a HEALPix pixel.
+
+    Parameters
+    ----------
+    nside, pixel
+        Which pixel.
+    nest
+        Nested order, else rings.
+
+    Returns
+    -------
+    ra, dec, radius
+        Degrees.
+    """
     ra, dec = hpgeom.pixel_to_angle(nside, pixel, nest=nest)
     # points along the edges too: near the poles these bulge
     edge_ra, edge_dec = hpgeom.boundaries(nside, pixel, 8, nest=nest)

@@ -206,6 +206,11 @@ def _band(facts: VisitFacts, config: FgcmBuildStarsConfigBase) -> str:
 def account_for(found: FoundVisits) -> Accounting:
     """Return the number of visits found, left out and used, and warn of those left out.
 
+    Parameters
+    ----------
+    found
+        From `find_visits`.
+
     Raises
     ------
     InvalidInputError

@@ -68,7 +68,20 @@ class SurveyCamera:
         return self.origins + 0.5 * (self.size - 1)
 
     def find(self, u: FloatArray, v: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray, FloatArray]:
-        """Return (detector or -1, x, y) of focal-plane positions."""
+        """Return (detector or -1, x, y) of focal-plane positions.
+
+        Parameters
+        ----------
+        u, v : float64, shape (n,)
+            Focal-plane positions, pixels from the boresight.
+
+        Returns
+        -------
+        detector : int32, shape (n,)
+            -1: beside all detectors.
+        x, y : float64, shape (n,)
+            Pixels of the detector.
+        """
         pitch = self.size + self.gap
         column, row = (np.floor((w + self.half) / pitch) for w in (u, v))
         x, y = u + self.half - 0.5 - column * pitch, v + self.half - 0.5 - row * pitch
@@ -79,7 +92,20 @@ class SurveyCamera:
     def to_sky(
         self, u: FloatArray, v: FloatArray, ra: float, dec: float, rotation: float
     ) -> tuple[FloatArray, FloatArray]:
-        """Return (ra, dec) of focal-plane positions for a boresight and the position angle of +y, all in radians."""
+        """Return (ra, dec) of focal-plane positions for a boresight and the position angle of +y, all in radians.
+
+        Parameters
+        ----------
+        u, v : float64, shape (n,)
+            Focal-plane positions, pixels from the boresight.
+        ra, dec, rotation
+            Boresight and position angle, radians.
+
+        Returns
+        -------
+        ra, dec : float64, shape (n,)
+            Radians.
+        """
         stretch = (1.0 + _DISTORTION * (u**2 + v**2) / self.half**2) * self.pixel_scale * _ARCSEC
         cos, sin = np.cos(rotation), np.sin(rotation)
         return inverse_gnomonic(stretch * (v * sin - u * cos), stretch * (v * cos + u * sin), ra, dec)
@@ -87,7 +113,20 @@ class SurveyCamera:
     def from_sky(
         self, ra: FloatArray, dec: FloatArray, ra0: float, dec0: float, rotation: float
     ) -> tuple[FloatArray, FloatArray]:
-        """Return the focal-plane positions of (ra, dec), the reverse of `to_sky`."""
+        """Return the focal-plane positions of (ra, dec), the reverse of `to_sky`.
+
+        Parameters
+        ----------
+        ra, dec : float64, shape (n,)
+            Positions, radians.
+        ra0, dec0, rotation
+            Boresight and position angle, radians.
+
+        Returns
+        -------
+        u, v : float64, shape (n,)
+            Pixels from the boresight.
+        """
         xi, eta = (w / (self.pixel_scale * _ARCSEC) for w in gnomonic(ra, dec, ra0, dec0))
         cos, sin = np.cos(rotation), np.sin(rotation)
         u1, v1 = eta * sin - xi * cos, eta * cos + xi * sin
@@ -98,7 +137,13 @@ class SurveyCamera:
         return u1 * shrink, v1 * shrink
 
     def relative_area(self, u: FloatArray, v: FloatArray) -> FloatArray:
-        """Return the sky that a pixel covers, relative to the square of the detectors' median pixel scale."""
+        """Return the sky that a pixel covers, relative to the square of the detectors' median pixel scale.
+
+        Parameters
+        ----------
+        u, v : float64, shape (n,)
+            Focal-plane positions, pixels from the boresight.
+        """
         scales = np.sqrt(self._area(*self.centers.T))
         return self._area(u, v) / np.median(scales) ** 2
 
@@ -109,7 +154,15 @@ class SurveyCamera:
         return (1.0 + r2) * (1.0 + 3.0 * r2) * (1.0 + tangent) ** -1.5
 
     def wcs(self, detector: int, ra: float, dec: float, rotation: float) -> SkyWcs:
-        """Return the WCS of a detector; boresight and rotation as in `to_sky`."""
+        """Return the WCS of a detector; boresight and rotation as in `to_sky`.
+
+        Parameters
+        ----------
+        detector
+            Which one.
+        ra, dec, rotation
+            Boresight and position angle, radians.
+        """
         s, cos, sin = self.pixel_scale * _ARCSEC, np.cos(rotation), np.sin(rotation)
         cubic = np.zeros((2, 4, 4))  # of u and of v, [v power, u power], in units of half
         cubic[0, 0, 1], cubic[1, 1, 0] = 1.0, 1.0
@@ -127,6 +180,15 @@ def draw_throughputs(settings: FgcmSurveySettings, physics: Physics, rng: np.ran
 
     The edges of the filters move to the blue towards the edge of the camera, and every detector has its own slope with
     wavelength and its own gray factor.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    physics
+        Mean throughput of each band, and its wavelengths.
+    rng
+        Where chance comes from.
     """
     camera = SurveyCamera.of(settings)
     radius2 = np.sum(camera.centers**2, axis=1) / camera.half**2
@@ -148,6 +210,13 @@ def draw_flats(settings: FgcmSurveySettings, rng: np.random.Generator) -> FloatA
 
     Terms ``[y, x]`` up to second order in all on [-1, 1] over the detector. The mean over the detectors of each band is
     removed from the constant terms: it is part of the throughput.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    rng
+        Where chance comes from.
     """
     shape = (len(settings.bands), settings.n_detectors, 3, 3)
     order = np.add.outer(np.arange(3), np.arange(3))
@@ -160,7 +229,22 @@ def draw_flats(settings: FgcmSurveySettings, rng: np.random.Generator) -> FloatA
 def flat_field(
     flats: FloatArray, size: int, detector: npt.NDArray[np.int32], x: FloatArray, y: FloatArray
 ) -> FloatArray:
-    """Return by how many magnitudes sources are too faint for the flat field's error, from one band's coefficients."""
+    """Return by how many magnitudes sources are too faint for the flat field's error, from one band's coefficients.
+
+    Parameters
+    ----------
+    flats : float64, shape (n_detectors, 3, 3)
+        Of the band, from `draw_flats`.
+    size
+        Side of a detector, pixels.
+    detector, x, y : shape (n,)
+        Where the sources are, pixels of their detectors.
+
+    Returns
+    -------
+    magnitudes : float64, shape (n,)
+        Positive: too faint.
+    """
     one, u, v = np.ones_like(x), (x + 0.5) / (0.5 * size) - 1.0, (y + 0.5) / (0.5 * size) - 1.0
     tu, tv = (np.stack([one, w, 2.0 * w**2 - 1.0]) for w in (u, v))
     return np.asarray(np.einsum("nji,jn,in->n", flats[detector], tv, tu, optimize=True))

@@ -30,12 +30,30 @@ _FWHM, _FWHM_BAND, _FWHM_NIGHT, _FWHM_VISIT = 1.15, 0.04, 0.12, 0.06
 
 
 def local_rotation(mjd: FloatArray, longitude: float) -> FloatArray:
-    """Return the right ascension that culminates, degrees: Earth rotation angle and longitude; UT1 is taken for UTC."""
+    """Return the right ascension that culminates, degrees: Earth rotation angle and longitude; UT1 is taken for UTC.
+
+    Parameters
+    ----------
+    mjd : float64, any shape
+        Time, MJD in UTC.
+    longitude
+        Of the site, degrees to the East.
+    """
     return np.mod(360.0 * (0.7790572732640 + 1.00273781191135448 * (mjd - 51544.5)) + longitude, 360.0)
 
 
 def secant(ra: Any, dec: Any, hour_angle: Any, ra_boresight: Any, latitude: float) -> FloatArray:
-    """Return the secant of the zenith distance of positions, all in radians; the hour angle is the boresight's."""
+    """Return the secant of the zenith distance of positions, all in radians; the hour angle is the boresight's.
+
+    Parameters
+    ----------
+    ra, dec
+        Positions, shapes that broadcast.
+    hour_angle, ra_boresight
+        Of the boresight.
+    latitude
+        Of the site.
+    """
     h = hour_angle + ra_boresight - ra
     cosine = np.sin(dec) * np.sin(latitude) + np.cos(dec) * np.cos(latitude) * np.cos(h)
     return np.asarray(1.0 / cosine)
@@ -81,6 +99,15 @@ def draw_nights(settings: FgcmSurveySettings, rng: np.random.Generator) -> Table
 
 def draw_visits(settings: FgcmSurveySettings, nights: Table, rng: np.random.Generator) -> Table:
     """Return the visits with all that is true of them, by time.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    nights
+        From `draw_nights`.
+    rng
+        Where chance comes from.
 
     Returns
     -------

@@ -99,6 +99,19 @@ class MeasuredAtmosphere:
     ) -> FloatArray:
         """Return the transmission for mb, mm, DU, depth at 7750 A, slope and secant (n,): shape (n, n_lam).
 
+        Parameters
+        ----------
+        pressure, pwv, ozone : float64, shape (n,)
+            mb, mm, Dobson units.
+        tau, alpha : float64, shape (n,)
+            Depth of the aerosols at 7750 Angstrom, and their slope.
+        secant : float64, shape (n,)
+            Of the zenith distance.
+
+        Returns
+        -------
+        transmission : float64, shape (n, n_lam)
+
         Raises
         ------
         InvalidInputError

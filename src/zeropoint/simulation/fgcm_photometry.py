@@ -43,7 +43,21 @@ class PhotometryTables:
     def of(
         self, visit: int, detector: npt.NDArray[np.integer], spectrum: npt.NDArray[np.integer], x: FloatArray
     ) -> FloatArray:
-        """Return the instrumental magnitudes of stars of one visit (a row), each with its own secant."""
+        """Return the instrumental magnitudes of stars of one visit (a row), each with its own secant.
+
+        Parameters
+        ----------
+        visit
+            Row of the visit.
+        detector, spectrum : shape (n,)
+            Detector and row of the spectrum of each star.
+        x : float64, shape (n,)
+            Secant of each star.
+
+        Returns
+        -------
+        magnitudes : float64, shape (n,)
+        """
         _, middle, high = self.secants[visit]
         t = (x - middle) / (high - middle)
         nodes = self.magnitudes[visit][detector, :, spectrum]
@@ -52,7 +66,13 @@ class PhotometryTables:
 
 
 def photon_constant(settings: FgcmSurveySettings) -> float:
-    """Return the electrons per second of magnitude 0 for a passband whose integral over ln(wavelength) is 1."""
+    """Return the electrons per second of magnitude 0 for a passband whose integral over ln(wavelength) is 1.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    """
     return settings.aperture_area / _PLANCK * 10.0 ** (-0.4 * _AB_ZERO)
 
 
@@ -60,6 +80,15 @@ def standard_passbands(settings: FgcmSurveySettings, physics: Physics, throughpu
     """Return the passbands of standard magnitudes, shape (n_bands, n_lam).
 
     The mean throughput of the detectors, through the standard atmosphere of the site.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    physics
+        Air and spectra.
+    throughput : float64, shape (n_bands, n_detectors, n_lam)
+        From `zeropoint.simulation.fgcm_camera.draw_throughputs`.
     """
     site = settings.site
     standard = (site.pressure, site.pwv, site.ozone, site.tau, site.alpha, site.airmass)
@@ -71,6 +100,15 @@ def standard_colors(
     settings: FgcmSurveySettings, physics: Physics, throughput: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return the standard magnitudes of spectra, and the spectra scaled so that those of the middle band are 0.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    physics
+        Air and spectra.
+    throughput : float64, shape (n_bands, n_detectors, n_lam)
+        From `zeropoint.simulation.fgcm_camera.draw_throughputs`.
 
     Returns
     -------

@@ -59,7 +59,17 @@ class Physics:
 def aerosol_depth(
     wavelength: FloatArray, tau: FloatArray, alpha: FloatArray, secant: FloatArray
 ) -> FloatArray:
-    """Return the optical depth of aerosols that fall off with a height of 1.5 km, shape (n, n_lam)."""
+    """Return the optical depth of aerosols that fall off with a height of 1.5 km, shape (n, n_lam).
+
+    Parameters
+    ----------
+    wavelength : float64, shape (n_lam,)
+        Angstrom.
+    tau, alpha : float64, shape (n,)
+        Depth at `LAMBDA_NORM` in the zenith, and slope.
+    secant : float64, shape (n,)
+        Of the zenith distance.
+    """
     # Chapman's function to second order: X - (X^3 - X) h / R
     path = secant - (secant**3 - secant) * (1.5 / 6371.0)
     return (tau * path)[:, None] * np.exp(-alpha[:, None] * np.log(wavelength / LAMBDA_NORM))

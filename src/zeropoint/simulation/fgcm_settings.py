@@ -155,14 +155,28 @@ class FgcmSurveySettings:
 
 
 def small_survey(*, seed: int = 1, physics: str = "simple") -> FgcmSurveySettings:
-    """Return a survey of a tenth of a second: 32 visits on 4 nights in all bands, 4 detectors, about 10,000 observations."""
+    """Return a survey of a tenth of a second: 32 visits on 4 nights in all bands, 4 detectors, about 10,000 observations.
+
+    Parameters
+    ----------
+    seed
+        Of all that is drawn.
+    physics
+        ``simple`` needs no data, ``measured`` the tables of the test data.
+    """
     return FgcmSurveySettings(
         n_visits=32, n_nights=4, physics=physics, n_side=2, detector_size=1024, n_stars=1000, dither=0.08, seed=seed
     )  # fmt: skip
 
 
 def wide_survey(*, seed: int = 1) -> FgcmSurveySettings:
-    """Return a survey of 24 overlapping fields on 36 square degrees under clouds that change across a field."""
+    """Return a survey of 24 overlapping fields on 36 square degrees under clouds that change across a field.
+
+    Parameters
+    ----------
+    seed
+        Of all that is drawn.
+    """
     return FgcmSurveySettings(
         n_visits=480,
         n_nights=24,

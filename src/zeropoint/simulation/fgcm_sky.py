@@ -79,7 +79,13 @@ def draw_stars(
 
 
 def close_pairs(stars: Table) -> npt.NDArray[np.int64]:
-    """Return the rows of pairs within `PAIR_RADIUS`, shape (n, 2); a star is in one pair at most, the closest first."""
+    """Return the rows of pairs within `PAIR_RADIUS`, shape (n, 2); a star is in one pair at most, the closest first.
+
+    Parameters
+    ----------
+    stars
+        Columns ``ra`` and ``dec``, radians.
+    """
     vectors = unit_vectors(np.asarray(stars["ra"]), np.asarray(stars["dec"]))
     pairs = cKDTree(vectors).query_pairs(PAIR_RADIUS * _ARCSEC, output_type="ndarray")
     distance = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
@@ -92,7 +98,17 @@ def close_pairs(stars: Table) -> npt.NDArray[np.int64]:
 
 
 def draw_references(settings: FgcmSurveySettings, stars: Table, rng: np.random.Generator) -> Table:
-    """Return a reference catalogue of the brightest stars, in Rubin's columns (rad, nJy)."""
+    """Return a reference catalogue of the brightest stars, in Rubin's columns (rad, nJy).
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    stars
+        Truth of the stars.
+    rng
+        Where chance comes from.
+    """
     middle = np.asarray(stars[f"mag_{settings.bands[(len(settings.bands) - 1) // 2]}"])
     rows = np.flatnonzero(~np.asarray(stars["galaxy"]))
     n = round(settings.reference_fraction * len(rows))

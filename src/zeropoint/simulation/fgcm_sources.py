@@ -93,13 +93,29 @@ class VisitSources:
 
 
 def aperture_loss(fwhm: Any, radius_arcsec: float) -> Any:
-    """Return the magnitudes that an aperture loses of a star with a Moffat profile."""
+    """Return the magnitudes that an aperture loses of a star with a Moffat profile.
+
+    Parameters
+    ----------
+    fwhm : float or array
+        Of the profile, arcsec.
+    radius_arcsec
+        Of the aperture.
+    """
     alpha2 = (0.5 * fwhm) ** 2 / (2.0 ** (1.0 / _BETA) - 1.0)
     return -2.5 * np.log10(1.0 - (1.0 + radius_arcsec**2 / alpha2) ** (1.0 - _BETA))
 
 
 def measure_visit(survey: FgcmSurvey, row: int) -> VisitSources:
-    """Return the sources of a visit; it does not matter which others were measured before."""
+    """Return the sources of a visit; it does not matter which others were measured before.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    row
+        Row of the visit in ``survey.visits``.
+    """
     s, visit = survey.settings, survey.visits[row]
     rng = np.random.default_rng([s.seed, 0xF6C, 3, row])
     fwhm, sky = float(visit["fwhm"]), survey.sky_electrons(row)

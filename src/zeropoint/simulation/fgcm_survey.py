@@ -84,7 +84,15 @@ class FgcmSurvey:
         return f"{band}_fgcm"
 
     def cloud(self, row: int, u: FloatArray, v: FloatArray) -> FloatArray:
-        """Return by how many magnitudes clouds dim a visit at focal-plane positions (pixels)."""
+        """Return by how many magnitudes clouds dim a visit at focal-plane positions (pixels).
+
+        Parameters
+        ----------
+        row
+            Row of the visit.
+        u, v : float64, shape (n,)
+            Pixels from the boresight.
+        """
         visit = self.visits[row]
         a, b = u / self.camera.half, v / self.camera.half
         pattern = np.asarray(visit["cloud_pattern"]) @ np.stack([a, b, a**2, a * b, b**2])
@@ -93,7 +101,15 @@ class FgcmSurvey:
         return np.asarray(cloud if visit["photometric"] else np.maximum(cloud, 0.0))
 
     def gray(self, row: int, u: FloatArray, v: FloatArray) -> FloatArray:
-        """Return by how many magnitudes clouds and the dusty mirror dim a visit at focal-plane positions (pixels)."""
+        """Return by how many magnitudes clouds and the dusty mirror dim a visit at focal-plane positions (pixels).
+
+        Parameters
+        ----------
+        row
+            Row of the visit.
+        u, v : float64, shape (n,)
+            Pixels from the boresight.
+        """
         return np.asarray(self.cloud(row, u, v) + float(self.visits["wash_loss"][row]))
 
     def sky_electrons(self, row: int) -> float:

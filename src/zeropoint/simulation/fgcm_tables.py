@@ -56,6 +56,13 @@ def source_table(survey: FgcmSurvey, sources: VisitSources) -> Table:
 
     Fluxes are electrons in apertures of 12 and 17 pixels, positions degrees; ``sourceId`` is the visit times 2**24 plus the
     row. The order of the rows is that of `sources`.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    sources
+        What a visit measured, from ``survey.sources``.
     """
     s, visit = survey.settings, survey.visits[sources.row]
     n = len(sources)
@@ -100,7 +107,15 @@ def source_table(survey: FgcmSurvey, sources: VisitSources) -> Table:
 
 
 def visit_summary(survey: FgcmSurvey, row: int) -> ExposureCatalog:
-    """Return the summary of a visit: WCS, facts of the observation, PSF, sky and corners of each detector."""
+    """Return the summary of a visit: WCS, facts of the observation, PSF, sky and corners of each detector.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    row
+        Row of the visit in ``survey.visits``.
+    """
     from lsst.images import Box, ObservationSummaryStats
 
     from zeropoint.datamodel.exposure_catalog import ExposureRow

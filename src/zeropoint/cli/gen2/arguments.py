@@ -120,7 +120,15 @@ def parse(program: str, arguments: Sequence[str], description: str) -> OldComman
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser; the repository is its hidden option ``--repopath``."""
+    """Return the parser; the repository is its hidden option ``--repopath``.
+
+    Parameters
+    ----------
+    program
+        Name of the script.
+    description
+        For ``--help``.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         usage=f"{program} REPOPATH [@file [@file2 ...]] [--output OUTPUT | --rerun [INPUT:]OUTPUT] "

@@ -47,6 +47,11 @@ class DataIdChoice:
 def parse_data_id(words: Sequence[str]) -> DataIdChoice:
     """Return what one ``--id`` says.
 
+    Parameters
+    ----------
+    words
+        What follows it, each ``KEY=VALUE[^VALUE ...]``.
+
     Raises
     ------
     OptionError
@@ -109,6 +114,13 @@ def detectors_of_ids(
     ids: Iterable[DataIdChoice], *, aliases: Mapping[str, str] | None = None
 ) -> tuple[int, ...]:
     """Return the detectors that data ids name, ascending; none: all.
+
+    Parameters
+    ----------
+    ids
+        All data ids of the command line.
+    aliases
+        As for `data_query`.
 
     Raises
     ------

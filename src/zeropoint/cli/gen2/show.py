@@ -20,7 +20,17 @@ _PER_LINE = 10
 
 
 def data_lines(translation: Translation, task: OldTask, visits: Sequence[int]) -> Iterator[str]:
-    """Yield what the data ids were translated to, and the visits that they select."""
+    """Yield what the data ids were translated to, and the visits that they select.
+
+    Parameters
+    ----------
+    translation
+        What the command line means.
+    task
+        Which task.
+    visits
+        Visits selected, ascending.
+    """
     request = translation.request
     yield f"inputs:     {', '.join(request.inputs) or f'those of {request.output}'}"
     yield f"output:     {request.output}"
@@ -34,7 +44,15 @@ def data_lines(translation: Translation, task: OldTask, visits: Sequence[int]) -
 
 
 def config_lines(config: Config, pattern: str) -> Iterator[str]:
-    """Yield a configuration as a file of it, or the lines of fields whose name fits a pattern."""
+    """Yield a configuration as a file of it, or the lines of fields whose name fits a pattern.
+
+    Parameters
+    ----------
+    config
+        Configuration of the task.
+    pattern
+        Name with ``*`` and ``?``; empty: all.
+    """
     text = io.StringIO()
     config.saveToStream(text)
     lines = text.getvalue().splitlines()
@@ -50,7 +68,15 @@ def config_lines(config: Config, pattern: str) -> Iterator[str]:
 
 
 def subtask_lines(config: Config, prefix: str = "") -> Iterator[str]:
-    """Yield the steps that a configuration names, with their classes."""
+    """Yield the steps that a configuration names, with their classes.
+
+    Parameters
+    ----------
+    config
+        Configuration of the task.
+    prefix
+        Of the names, with its dot.
+    """
     from lsst.pex.config import ConfigField, ConfigurableField, RegistryField
 
     for name, field in config._fields.items():
@@ -67,6 +93,13 @@ def subtask_lines(config: Config, prefix: str = "") -> Iterator[str]:
 
 def history_lines(config: Config, path: str) -> Iterator[str]:
     """Yield where a field got its value.
+
+    Parameters
+    ----------
+    config
+        Configuration of the task.
+    path
+        Name of the field, dots between the steps.
 
     Raises
     ------

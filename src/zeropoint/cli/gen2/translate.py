@@ -71,7 +71,18 @@ class Translation:
 
 
 def find_repository(repopath: str) -> tuple[str, str]:
-    """Return repository and, where the path goes on to an output of old (``REPO/rerun/NAME``), the collection NAME."""
+    """Return repository and, where the path goes on to an output of old (``REPO/rerun/NAME``), the collection NAME.
+
+    Parameters
+    ----------
+    repopath
+        First argument of the command line.
+
+    Returns
+    -------
+    repository, collection
+        The latter empty where the path is that of the repository.
+    """
     path, slash, name = repopath.rstrip("/").partition("/rerun/")
     if slash and not (Path(repopath) / "butler.yaml").exists():
         return path, name
@@ -255,7 +266,19 @@ def as_command(request: RunRequest) -> str:
 def selected_visits(
     butler: Butler, translation: Translation, task: OldTask, command: OldCommandLine
 ) -> list[int]:
-    """Return the visits that the inputs hold and the data query selects, ascending."""
+    """Return the visits that the inputs hold and the data query selects, ascending.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    translation
+        What the command line means.
+    task
+        Which task.
+    command
+        Parsed command line.
+    """
     request = translation.request
     refs = butler.query_datasets(
         _dataset_type(task, command),
