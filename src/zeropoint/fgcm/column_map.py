@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,12 +31,15 @@ class FieldSpec:
         Other names of columns that are recognised.
     kind
         "f" number, "i" whole number, "b" truth value, "U" text.
+    limits
+        Least and greatest value that there can be.
     """
 
     name: str
     unit: str = ""
     aliases: tuple[str, ...] = ()
     kind: str = "f"
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 OBSERVATION_FIELDS = (
@@ -61,19 +65,20 @@ VISIT_FIELDS = (
     FieldSpec("visit", kind="i"),
     FieldSpec("physicalFilter", aliases=("physical_filter", "filter"), kind="U"),
     FieldSpec("exptime", "s", ("exposure_time",)),
-    FieldSpec("mjd", "d"),
-    FieldSpec("telra", "deg"),
-    FieldSpec("teldec", "deg"),
-    FieldSpec("telha", "deg"),
+    FieldSpec("mjd", "d", limits=(0.0, 100_000.0)),
+    FieldSpec("telra", "deg", limits=(-360.0, 720.0)),
+    FieldSpec("teldec", "deg", limits=(-90.0, 90.0)),
+    FieldSpec("telha", "deg", limits=(-360.0, 360.0)),
     FieldSpec("telrot", "deg"),
-    FieldSpec("airmass"),
-    FieldSpec("pmb", "mbar"),
+    FieldSpec("airmass", limits=(0.999, 100.0)),
+    FieldSpec("pmb", "mbar", limits=(100.0, 1200.0)),
     FieldSpec("psfSigma", "pixel"),
     FieldSpec("psfFwhm", "arcsec"),
     FieldSpec("skyBackground"),
 )
 
-_SITE = ("latitude", "longitude", "elevation")
+#: What is told of the site, and between which values it lies.
+_SITE = {"latitude": (-90.0, 90.0), "longitude": (-360.0, 360.0), "elevation": (-500.0, 9000.0)}
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,13 @@ class SurveyColumns:
             raise InvalidInputError(
                 f"Column map: site must hold numbers, not {sections['site']!r}."
             ) from None
+        for name, value in site.items():
+            least, greatest = _SITE[name]
+            if not least <= value <= greatest:
+                raise InvalidInputError(
+                    f"Column map: site: {name} must lie between {least:g} and {greatest:g} "
+                    f"{'m' if name == 'elevation' else 'degrees'}, not {value:g}."
+                )
         filters = {str(name): str(band) for name, band in sections["filters"].items()}
         return cls(observations, sections["visits"], tuple(map(str, flags)), filters, site)
 
@@ -214,6 +226,26 @@ class Columns:
             raise InvalidInputError(
                 f"{self._table.path}: no column for {', '.join(missing)}; it has {shown}. Say in the column map which "
                 "column it is."
+            )
+
+    def check_possible(self, name: str, values: np.ndarray) -> None:
+        """Check that values of a quantity can be; those that are not known are NaN.
+
+        Raises
+        ------
+        InvalidInputError
+            If one is out of the limits of the quantity, as in another unit.
+        """
+        field = self._fields[name]
+        least, greatest = field.limits
+        wrong = np.flatnonzero((values < least) | (values > greatest))
+        if len(wrong):
+            entry = self._entries[name]
+            raise InvalidInputError(
+                f"{self._table.path}: {entry.column or name} holds {values[wrong[0]]:.10g}, but {name} lies between "
+                f"{least:g} and {greatest:g} {field.unit}".rstrip()
+                + f" ({len(wrong)} of {len(values)} values are wrong): correct the column or its unit, and leave "
+                "empty what is not known."
             )
 
     def get(self, piece: RawTable, name: str, n_rows: int) -> np.ndarray:

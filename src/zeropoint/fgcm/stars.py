@@ -348,11 +348,17 @@ def _no_stars(
 ) -> NoUniqueStarsError:
     """Return an error that says what became of all observations and stars."""
     per_band = np.bincount(members.label % len(bands), minlength=len(bands))
+    lost = accounting["stars"].rejected
+    advice = "Check primaryBands, requiredBands, minPerBand and the radii."
+    if lost.get("blended", 0) > sum(lost.values()) / 2:
+        advice = (
+            "Most stars are in their visits twice: check that no observation is in the tables twice, and "
+            "max_duplicate_fraction."
+        )
     told = ", ".join(f"{name} {n}" for name, n in zip(bands, per_band.tolist(), strict=True))
     return NoUniqueStarsError(
         f"No star is left. {'; '.join(accounting.lines())}. Observations near candidates by band: {told}; "
-        f"requiredBands: {', '.join(config.requiredBands) or 'none'}. Check primaryBands, requiredBands, minPerBand "
-        "and the radii.",
+        f"requiredBands: {', '.join(config.requiredBands) or 'none'}. {advice}",
         n_observations=accounting["observations_of_stars"].read,
         n_groups=accounting["groups_of_observations"].read,
         n_candidates=accounting["stars"].read,

@@ -135,7 +135,7 @@ def read_survey_tables(
     absent = [f"visits.{name}" for name in found.absent]
     absent += [f"observations.{name}" for name in _missing_of_observations(reader)]
     table = found.table(np.unique(values["ccd"]).astype(np.int64), bands, columns.site or {}, absent)
-    table["deltaAper"] = _aperture_differences(values).astype(np.float32)
+    table["deltaAper"][:] = _aperture_differences(values)
     all_stages = Accounting()
     n_visits = len(table)
     noted = {**unknown_of_visits(table), "secant_one": table.meta["SECANT_ONE"]}
@@ -182,8 +182,8 @@ def _read_observations(
     on_progress: OnProgress | None,
 ) -> tuple[dict[str, list[np.ndarray]], Accounting]:
     """Return the observations that are used, in pieces, and what became of the others."""
-    has_magnitudes = "instMag" in reader and "instFlux" not in reader
-    brightness = ("instMag", "instMagErr") if has_magnitudes else ("instFlux", "instFluxErr")
+    has_fluxes = _has_fluxes(reader, columns)
+    brightness = ("instFlux", "instFluxErr") if has_fluxes else ("instMag", "instMagErr")
     reader.require("visit", "ra", "dec", *brightness)
     lacking = [name for name in columns.flags if name not in table.columns]
     if lacking:
@@ -194,9 +194,10 @@ def _read_observations(
     total, done = table.n_rows or 0, 0  # only reading tells of some
     accounting = Accounting()
     parts: dict[str, list[np.ndarray]] = {}
+    unknown: Counter[int] = Counter()
     for piece in table.pieces(names, _PIECE):
         n = len(piece.get(names[0]))
-        values, reasons = _observations_of(piece, n, reader, columns.flags, config, visits)
+        values, reasons = _observations_of(piece, n, reader, columns, config, visits, unknown)
         kept = len(values["ra"])
         accounting.add("sources", read=n, kept=kept, rejected=reasons, noted=_noted(values, reader, kept))
         for name, each in values.items():
@@ -204,10 +205,25 @@ def _read_observations(
         done += n
         if on_progress is not None:
             on_progress("observations read", done, max(done, total))
+    if unknown:
+        shown = ", ".join(map(str, sorted(unknown)[:8])) + (", ..." if len(unknown) > 8 else "")
+        _log.warning(
+            "%d observations are of visits that the table of visits does not have: %s.",
+            unknown.total(),
+            shown,
+        )
     if "sources" not in accounting or accounting["sources"].kept == 0:
         told = accounting.lines()[0] if len(accounting) else "it has no rows"
         raise InvalidInputError(f"{table.path}: no observation can be used: {told}.")
     return parts, accounting
+
+
+def _has_fluxes(reader: Columns, columns: SurveyColumns) -> bool:
+    """Return whether magnitudes are made of fluxes: always where there are some, unless the map asks for magnitudes."""
+    asked = [name for name in ("instFlux", "instMag") if name in columns.observations]
+    if len(asked) == 2:
+        raise InvalidInputError("Column map: observations has instFlux and instMag; give one of them.")
+    return "instMag" not in reader or ("instFlux" in reader and asked != ["instMag"])
 
 
 def _noted(values: Mapping[str, np.ndarray], reader: Columns, kept: int) -> dict[str, int]:
@@ -223,11 +239,12 @@ def _observations_of(
     piece: RawTable,
     n: int,
     reader: Columns,
-    flags: tuple[str, ...],
+    columns: SurveyColumns,
     config: StarsFromTablesConfig,
     visits: SurveyVisits,
+    unknown: Counter[int],
 ) -> tuple[dict[str, np.ndarray], Counter[str]]:
-    """Return the observations of a piece that are used, and the reasons why others are not."""
+    """Return the observations of a piece that are used, and the reasons why others are not; count unknown visits."""
 
     def get(name: str, default: float = np.nan) -> Any:
         return reader.get(piece, name, n) if name in reader else np.full(n, default)
@@ -240,15 +257,19 @@ def _observations_of(
         reasons[reason] += int(np.count_nonzero(kept & ~passed))
         kept[:] &= passed
 
-    for name in flags:
+    for name in columns.flags:
         require("flagged", ~typed_column(piece, name, "b"))
     visit, known = get("visit"), visits["visit"]
     place = np.minimum(np.searchsorted(known, visit), len(known) - 1)
     require("no_visit", known[place] == visit)
+    others, numbers = np.unique(visit[known[place] != visit], return_counts=True)
+    unknown.update(
+        {v: k for v, k in zip(others.tolist(), numbers.tolist(), strict=True) if v not in visits.left_out}
+    )
     ra, dec = get("ra"), get("dec")
     require("position", np.isfinite(ra) & (np.abs(dec) <= 90.0))
     jacobian = get("jacobian", 1.0)
-    mag, err = _magnitudes(get, reader, jacobian, visits["exptime"][place], config, require)
+    mag, err = _magnitudes(get, reader, jacobian, visits["exptime"][place], config, columns, require)
     with np.errstate(divide="ignore", invalid="ignore"):
         signal_to_noise = magnitudes.MAG_PER_LN / err
         require("low_signal_to_noise", signal_to_noise > lowest)
@@ -281,10 +302,11 @@ def _magnitudes(
     jacobian: FloatArray,
     exptime: FloatArray,
     config: StarsFromTablesConfig,
+    columns: SurveyColumns,
     require: Callable[[str, BoolArray], None],
 ) -> tuple[FloatArray, FloatArray]:
     """Return magnitudes for one second, and their errors."""
-    if "instFlux" not in reader:
+    if not _has_fluxes(reader, columns):
         mag, err = get("instMag"), get("instMagErr")
         require("flux", np.isfinite(mag))
         require("flux_error", np.isfinite(err) & (err > 0))

@@ -43,6 +43,8 @@ class SurveyVisits:
         Number of rows.
     rejected
         Reason -> how many visits were left out for it.
+    left_out
+        These visits.
     """
 
     values: dict[str, np.ndarray]
@@ -50,6 +52,7 @@ class SurveyVisits:
     absent: list[str]
     n_read: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    left_out: set[int] = field(default_factory=set)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.values[name]
@@ -59,6 +62,7 @@ class SurveyVisits:
         lost = np.asarray(self["visit"])[~keep]
         if len(lost):
             self.rejected[reason] += len(lost)
+            self.left_out.update(lost.tolist())
             shown = ", ".join(map(str, lost[:8].tolist())) + (", ..." if len(lost) > 8 else "")
             _log.warning("%d visits are left out (%s): %s.", len(lost), reason, shown)
             self.values = {name: values[keep] for name, values in self.values.items()}
@@ -143,6 +147,9 @@ def read_visits(
     reader.require("visit", "physicalFilter")
     n = len(table.get(reader.names[0]))
     values = {spec.name: reader.get(table, spec.name, n) for spec in VISIT_FIELDS if spec.name in reader}
+    for spec in VISIT_FIELDS:
+        if spec.name in reader and spec.kind == "f":
+            reader.check_possible(spec.name, values[spec.name])
     order = np.argsort(values["visit"], kind="stable")
     values = {name: each[order] for name, each in values.items()}
     visit = values["visit"]
@@ -163,8 +170,10 @@ def read_visits(
     found.only(np.isin(values["physicalFilter"], list(bands)), "no_band")
     with np.errstate(invalid="ignore"):
         found.only(np.isfinite(found["exptime"]) & (found["exptime"] > 0), "no_exposure_time")
+    if n == 0:
+        raise InvalidInputError(f"{table.path}: no visit can be used: it has no rows.")
     if len(found["visit"]) == 0:
-        why = ", ".join(f"{reason} {number}" for reason, number in found.rejected.items()) or "it has no rows"
+        why = ", ".join(f"{reason} {number}" for reason, number in found.rejected.items())
         raise InvalidInputError(
             f"{table.path}: no visit can be used: {why}. Filters there: {', '.join(names)}; with a band: "
             f"{', '.join(bands)}."
@@ -184,7 +193,18 @@ def _hour_angles(found: SurveyVisits, site: Mapping[str, float]) -> FloatArray:
 
 
 def unknown_of_visits(table: Table) -> dict[str, int]:
-    """Return of how many visits of a ``fgcmVisitCatalog`` something is not known."""
+    """Return of how many visits of a ``fgcmVisitCatalog`` something is not known.
+
+    Parameters
+    ----------
+    table
+        ``fgcmVisitCatalog``.
+
+    Returns
+    -------
+    noted
+        Condition -> number of visits.
+    """
     names = {
         "no_time": "mjd",
         "no_hour_angle": "telha",

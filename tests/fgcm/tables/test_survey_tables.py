@@ -111,6 +111,21 @@ def test_magnitudes_are_taken_as_they_are():
     np.testing.assert_array_equal(np.sort(survey.observations["instMag"]), mag.astype(np.float32))
 
 
+def test_magnitudes_that_the_map_asks_for_go_before_fluxes_that_are_there():
+    magnitudes = {"observations": {"ra": "A", "dec": "D", "instMag": "M", "instMagErr": "S"}}
+    changes = {"M": np.full(20, -9.0), "S": np.full(20, 0.02), "instFlux": np.full(20, 50.0)}
+    survey = read(given={**MAP, **magnitudes}, **changes, instFluxErr=np.full(20, 1.0))
+    assert set(survey.observations["instMag"].tolist()) == {-9.0}
+
+
+def test_visits_that_are_only_in_the_observations_are_named(caplog):
+    visit = np.repeat([10, 11, 12, 13], 5)
+    visit[[3, 9]] = 77
+    survey = read(visit=visit, exptime=[100.0, 100.0, 100.0, 0.0])
+    assert survey.accounting["sources"].rejected["no_visit"] == 7
+    assert "2 observations are of visits that the table of visits does not have: 77." in caplog.text
+
+
 def test_each_observation_left_out_has_a_reason():
     flux, error, ra, bad = np.full(20, 1e3), np.full(20, 10.0), np.full(20, 10.0), np.zeros(20, bool)
     flux[:3] = [np.nan, -5.0, 0.0]
@@ -157,6 +172,14 @@ def test_visits_have_the_median_of_their_aperture_differences():
     assert survey.accounting["sources"].noted["no_aperture_difference"] == 5
 
 
+def test_units_of_all_columns_of_visits_are_kept():
+    visits = read().visits
+    described = describe_visits({name: visits[name].data for name in visits.colnames})
+    assert {name: visits[name].unit for name in visits.colnames} == {
+        name: described[name].unit for name in described.colnames
+    }
+
+
 def test_the_order_of_rows_changes_nothing(rng):
     columns = SurveyColumns.from_mapping(MAP)
     straight, shuffled = (
@@ -199,6 +222,27 @@ def test_without_primary_bands_all_bands_are_searched():
         (MAP, {"FILT": ["X"] * 4}, "no visit can be used: no_band 4. Filters there: X; with a band: R1, G1"),
         (MAP, {"exptime": [0.0, -1.0, np.nan, 0.0]}, "no visit can be used: no_exposure_time 4"),
         (MAP, {"F": np.full(20, -1.0)}, "no observation can be used: .*flux 20"),
+        (
+            {**MAP, "site": {"latitude": -130.0}},
+            {},
+            "latitude must lie between -90 and 90 degrees, not -130",
+        ),
+        (
+            MAP,
+            {"mjd": [2460000.5, np.nan, 60000.0, 60000.0]},
+            r"visits.fits: mjd holds 2460000.5, but mjd lies between 0 and 100000 d \(1 of 4 values are wrong\)",
+        ),
+        (MAP, {"airmass": [1.2, 0.5, -9999.0, np.nan]}, r"airmass holds 0.5, .*2 of 4 .*leave empty what is"),
+        (
+            {**MAP, "visits": {**MAP["visits"], "pmb": {"value": 78000.0}}},
+            {},
+            "pmb holds 78000, but pmb lies between 100 and 1200 mbar .*correct the column or its unit",
+        ),
+        (
+            {**MAP, "observations": {**MAP["observations"], "instMag": "F"}},
+            {},
+            "observations has instFlux and instMag; give one",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used_are_named(given, changes, words):
@@ -211,3 +255,16 @@ def test_a_visit_with_two_rows_is_refused():
     twice = RawTable("visits.fits", {name: np.append(v, v[-1:]) for name, v in visits.columns.items()})
     with pytest.raises(InvalidInputError, match=r"visits.fits: 1 visits have more than one row \(13\)"):
         read_survey_tables(observations, twice, SurveyColumns.from_mapping(MAP), config_of())
+
+
+def test_a_table_without_visits_is_named():
+    observations, _ = tables()
+    visits = RawTable("visits.fits", {"visit": np.zeros(0, int), "FILT": np.zeros(0, "U2")})
+    with pytest.raises(InvalidInputError, match=r"visits.fits: no visit can be used: it has no rows\.$"):
+        read_survey_tables(observations, visits, SurveyColumns.from_mapping(MAP), config_of())
+
+
+def test_observations_that_are_there_twice_are_what_is_said_to_be_wrong():
+    observations, visits = tables(order=np.repeat(np.arange(20), 2))
+    with pytest.raises(NoUniqueStarsError, match="check that no observation is in the tables twice"):
+        FgcmStarsFromTables(config_of()).run(observations, visits, SurveyColumns.from_mapping(MAP))
