@@ -51,6 +51,15 @@ def test_curves_of_files_are_read(tmp_path: Path) -> None:
     assert 5600 < lut.header["lambdaB"][0] < 6900
 
 
+def test_the_error_of_a_table_of_too_few_nodes_is_a_number(tmp_path: Path) -> None:
+    """Between three nodes over all amounts of water the rule makes light through a band of water negative."""
+    steps = [f"-cparameters.{axis}Steps=3" for axis in ("pwv", "tau", "alpha", "zenith")]
+    result = invoke(str(tmp_path / "lut.parq"), "--elevation", "1830", "--band", "w=9300:9350", *steps)
+    assert result.exit_code == 0, result.output
+    errors = LookUpTable.read(tmp_path / "lut.parq", header_only=True).meta["interpolationError"]
+    assert errors["grid"]["w"]["maxMmag"] == 15000.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -58,6 +67,8 @@ def test_curves_of_files_are_read(tmp_path: Path) -> None:
         (["lut.parq", "--band", "r=5500:7000"], 2, "Give the site"),
         (["lut.parq", "--elevation", "10"], 2, "Give a filter"),
         (["lut.parq", "--elevation", "10", "--band", "r=red"], 2, "NAME=FIRST:LAST"),
+        (["lut.parq", "--elevation", "10", "--band", "r=5500:7000", "--band", "r=1:2"], 2, "is given twice"),
+        (["none/lut.parq", "--elevation", "10", "--band", "r=5500:7000"], 2, "make it first"),
         (
             ["lut.parq", "--elevation", "10", "--band", "r=5500:7000", "--detectors", "a"],
             2,

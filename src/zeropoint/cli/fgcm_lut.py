@@ -86,6 +86,8 @@ def lut(
     for path in (out, passbands):
         if path is not None and path.suffix not in _SUFFIXES:
             raise click.UsageError(f"{path}: write to a file that ends in {', '.join(_SUFFIXES)}.")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise click.UsageError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
     if (elevation is None) == (table is None):
         raise click.UsageError("Give the site as --elevation or as --like, and not as both.")
 
@@ -162,6 +164,8 @@ def _filters(
     hats: dict[str, TransmissionCurve] = {}
     for text in bands:
         name, _, limits = text.partition("=")
+        if name in hats:
+            raise click.BadParameter(f"filter {name!r} is given twice.", param_hint="--band")
         first, _, last = limits.partition(":")
         try:
             hats[name] = TransmissionCurve.top_hat(float(first), float(last), source=f"--band {text}")

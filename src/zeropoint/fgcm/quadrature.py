@@ -64,11 +64,32 @@ class PassbandIntegrals:
         return 2.5 * np.log10(self.i0)
 
     def d_magnitude(self, name: str) -> FloatArray:
-        """Return the derivative of `magnitude` by a parameter."""
+        """Return the derivative of `magnitude` by a parameter.
+
+        Parameters
+        ----------
+        name
+            Key of ``d_i0``.
+
+        Returns
+        -------
+        derivative : float64, shape (n, n_detectors)
+            Magnitudes per unit of the parameter.
+        """
         return _MAGNITUDE * self.d_i0[name] / self.i0
 
     def d_i10(self, name: str) -> FloatArray:
-        """Return the derivative of `i10` by a parameter, Angstrom per unit of it."""
+        """Return the derivative of `i10` by a parameter, Angstrom per unit of it.
+
+        Parameters
+        ----------
+        name
+            Key of ``d_i0``.
+
+        Returns
+        -------
+        derivative : float64, shape (n, n_detectors)
+        """
         return (self.d_i1[name] - self.i10 * self.d_i0[name]) / self.i0
 
 
@@ -145,7 +166,7 @@ def passband_integrals(
     Raises
     ------
     ValueError
-        If the shapes do not agree or a throughput is zero at every wavelength.
+        If the shapes do not agree, a throughput is no number, or one is zero at every wavelength.
     """
     wavelength = atmosphere.wavelength
     moments = PassbandMoments.of(wavelength, throughput, lambda_std, 3 if second_order else 2, weights)
@@ -201,7 +222,7 @@ class PassbandMoments:
         Raises
         ------
         ValueError
-            If the shapes do not agree or a throughput is zero at every wavelength.
+            If the shapes do not agree, a throughput is no number, or one is zero at every wavelength.
         """
         curves = np.atleast_2d(np.asarray(throughput, float))
         if curves.shape[1] != len(wavelength):
@@ -209,6 +230,9 @@ class PassbandMoments:
                 f"The throughput has {curves.shape[1]} wavelengths, the atmosphere {len(wavelength)}: sample one as the "
                 "other."
             )
+        wrong = ~np.isfinite(curves)
+        if wrong.any():
+            raise ValueError(f"{np.count_nonzero(wrong)} throughputs are no numbers.")
         dark = np.flatnonzero(~(curves > 0).any(axis=1))
         if len(dark):
             raise ValueError(f"The throughput of row {dark[0]} is zero at every wavelength.")

@@ -148,7 +148,8 @@ def test_an_exposure_is_the_same_alone_and_among_others(site):
     ("changes", "said"),
     [
         ({"pwv": [3.0, -1.0]}, "pwv must be greater than 0; it is -1 in row 1"),
-        ({"pmb": np.nan}, "pmb must be greater than 0"),
+        ({"pmb": np.nan}, "pmb must be above 0 and at most 1200 mb"),
+        ({"pmb": 73500.0}, "pmb must be .* at most 1200 mb; it is 73500 in row 0"),
         ({"airmass": 0.5}, "airmass must be between 1 and 5"),
         ({"airmass": [1.0, 7.0]}, "row 1"),
         ({"tau": -0.1}, "tau must be 0 or more"),
@@ -158,6 +159,11 @@ def test_an_exposure_is_the_same_alone_and_among_others(site):
 def test_impossible_parameters_are_named(changes, said):
     with pytest.raises(InvalidInputError, match=said):
         parameters(**changes)
+
+
+def test_parameters_of_several_lengths_are_named():
+    with pytest.raises(ValueError, match="not of several: pwv 3, airmass 2"):
+        parameters(pwv=[1.0, 2.0, 3.0], airmass=[1.0, 1.2])
 
 
 def test_impossible_sites_and_wavelengths_are_named(site):

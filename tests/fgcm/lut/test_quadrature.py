@@ -147,6 +147,10 @@ def test_weights_of_another_rule_are_taken(air: Atmosphere, rng: np.random.Gener
 
 
 def test_wrong_calls_are_refused(air: Atmosphere, rng: np.random.Generator) -> None:
+    unknown = bands(air.wavelength)
+    unknown[1, 900:903] = np.nan
+    with pytest.raises(ValueError, match=r"^3 throughputs are no numbers"):
+        passband_integrals(air, parameters(1, rng), unknown, 7500.0)
     with pytest.raises(ValueError, match="zero at every wavelength"):
         passband_integrals(air, parameters(1, rng), np.zeros_like(air.wavelength), 7500.0)
     with pytest.raises(ValueError, match="wavelengths, the atmosphere"):

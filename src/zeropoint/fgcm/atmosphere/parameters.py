@@ -17,6 +17,8 @@ FloatArray = npt.NDArray[np.float64]
 DERIVATIVES = ("ln_pwv", "o3", "ln_tau", "alpha", "airmass", "pmb")
 #: Largest secant at which the airmass formulas hold.
 MAX_AIRMASS = 5.0
+#: Largest pressure, mb: more is in another unit.
+_MAX_PMB = 1200.0
 #: How far below 1 a secant may lie by rounding.
 _ROUNDING = 1e-3
 
@@ -28,8 +30,8 @@ class AtmosphereParameters:
     Raises
     ------
     InvalidInputError
-        If a value is not finite or cannot be: a pressure or water that is not positive, negative ozone or aerosols,
-        a secant below 1 or above 5.
+        If a value is not finite or cannot be: a pressure or water that is not positive, a pressure above 1200 mb, negative
+        ozone or aerosols, a secant below 1 or above 5.
     """
 
     pmb: FloatArray
@@ -56,6 +58,10 @@ class AtmosphereParameters:
     ) -> None:
         given = {"pmb": pmb, "pwv": pwv, "o3": o3, "tau": tau, "alpha": alpha, "airmass": airmass}
         values = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in given.values()]
+        lengths = {name: value.size for name, value in zip(given, values, strict=True) if value.size != 1}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {n}" for name, n in lengths.items())
+            raise ValueError(f"atmosphere parameters are scalars or of one length, not of several: {told}")
         for name, array in zip(given, np.broadcast_arrays(*values), strict=True):
             if array.ndim != 1:
                 raise ValueError(f"atmosphere parameters are one-dimensional; {name} has shape {array.shape}")
@@ -85,7 +91,9 @@ class AtmosphereParameters:
     def _check(self, name: str) -> None:
         values = getattr(self, name)
         bad = ~np.isfinite(values)
-        if name in ("pmb", "pwv"):
+        if name == "pmb":
+            rule, bad = f"above 0 and at most {_MAX_PMB:g} mb", bad | (values <= 0) | (values > _MAX_PMB)
+        elif name == "pwv":
             rule, bad = "greater than 0", bad | (values <= 0)
         elif name in ("o3", "tau"):
             rule, bad = "0 or more", bad | (values < 0)
