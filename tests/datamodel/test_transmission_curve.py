@@ -142,6 +142,8 @@ def test_text_tells_its_unit_or_the_range_does(tmp_path: Path, text: str, start:
         ("500 0.1\n700 0.2\n", {"wavelength_unit": "Jy"}, "wavelengths in 'Jy'"),
         ("500 0.1\nnonsense\n", {}, "line 2 holds no two numbers"),
         ("no curve at all", {}, "holds 0 rows"),
+        ("500;0.1\n700;0.2\n", {}, "holds 0 rows.*separated by a blank or a comma"),
+        ("500 0.1\n700 0.9\n", {"percent": True}, "1 percent at most .greatest: 0.9.*--percent"),
     ],
 )
 def test_unusable_text_is_refused(tmp_path: Path, text: str, options: dict, complaint: str) -> None:
