@@ -321,6 +321,10 @@ def _entry(table: RawTable, field: FieldSpec, given: Mapping[str, Any]) -> _Entr
 def _factor(table: RawTable, field: FieldSpec, entry: _Entry) -> float:
     """Return what turns the column's unit into the one in which the quantity is used."""
     unit = entry.unit or (table.units.get(entry.column, "") if entry.column else "")
+    if unit.lower().startswith("mag") and field.name.endswith(("Flux", "FluxErr")):
+        raise InvalidInputError(
+            f"{table.path}: {field.name} is in {unit!r}, which is no flux; magnitudes are instMag and instMagErr."
+        )
     if not unit or not field.unit:
         return 1.0
     try:

@@ -214,8 +214,22 @@ def _read_observations(
         )
     if "sources" not in accounting or accounting["sources"].kept == 0:
         told = accounting.lines()[0] if len(accounting) else "it has no rows"
-        raise InvalidInputError(f"{table.path}: no observation can be used: {told}.")
+        told += "." if len(accounting) == 0 else _advice(accounting["sources"].rejected)
+        raise InvalidInputError(f"{table.path}: no observation can be used: {told}")
     return parts, accounting
+
+
+def _advice(rejected: Mapping[str, int]) -> str:
+    """Return the end of an error in which all observations were lost: what to look at, after most reasons."""
+    hints = {
+        "position": "Are ra and dec in degrees, or in the unit that the column map gives?",
+        "no_visit": "Do both tables number the visits alike?",
+        "flagged": "Are the flags of the column map true where an observation is bad?",
+        "low_signal_to_noise": "Are the errors in the unit of the fluxes?",
+        "high_signal_to_noise": "Are the errors in the unit of the fluxes?",
+    }
+    hint = hints.get(max(rejected, key=lambda reason: rejected[reason]))
+    return f". {hint}" if hint else "."
 
 
 def _has_fluxes(reader: Columns, columns: SurveyColumns) -> bool:

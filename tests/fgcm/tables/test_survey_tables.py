@@ -222,6 +222,14 @@ def test_without_primary_bands_all_bands_are_searched():
         (MAP, {"FILT": ["X"] * 4}, "no visit can be used: no_band 4. Filters there: X; with a band: R1, G1"),
         (MAP, {"exptime": [0.0, -1.0, np.nan, 0.0]}, "no visit can be used: no_exposure_time 4"),
         (MAP, {"F": np.full(20, -1.0)}, "no observation can be used: .*flux 20"),
+        (MAP, {"D": np.full(20, 20.0)}, r"rejected \(position 20\). Are ra and dec in degrees"),
+        (MAP, {"visit": np.arange(20) + 100}, r"\(no_visit 20\). Do both tables number the visits alike"),
+        (MAP, {"E": np.full(20, 1e4)}, r"low_signal_to_noise 20\). Are the errors in the unit of the fluxes"),
+        (
+            {**MAP, "observations": {**MAP["observations"], "instFlux": {"column": "F", "unit": "mag"}}},
+            {},
+            "instFlux is in 'mag', which is no flux; magnitudes are instMag",
+        ),
         (
             {**MAP, "site": {"latitude": -130.0}},
             {},
