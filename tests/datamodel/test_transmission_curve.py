@@ -100,7 +100,7 @@ def test_tables_in_files_of_all_forms_are_read(tmp_path: Path, name: str) -> Non
         ([5000, 5000, 6000], [0.1, 0.2, 0.3], "must increase"),
         (WAVE, [0.1, -0.01, 0.3], "1 throughputs are negative"),
         (WAVE, [0.1, 1.01, 0.3], "greater than 1 .*--clip"),
-        (WAVE, [10, 95, 3], r"in percent \(--percent\)"),
+        (WAVE, [10, 95, 3], r"in percent \(FILE%; or --percent"),
         (WAVE, [0.1, np.nan, 0.3], "1 throughputs are no numbers"),
         ([5000, np.nan, 7000], [0.1, 0.2, 0.3], "wavelengths are no numbers"),
         (WAVE, [0.1, 0.2], "throughputs for 3 wavelengths"),
@@ -159,6 +159,52 @@ def test_percent_and_clip_make_a_measured_curve_usable(tmp_path: Path) -> None:
     np.testing.assert_allclose(curve.throughput, [0.0, 1.0, 0.5])
     with pytest.raises(InvalidInputError, match="no such file"):
         TransmissionCurve.read(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["wavelength_nm,throughput_percent", "# nm\n# T [%]", "# Wavelength (nm)  Transmission, %", "# nm %T"],
+)
+def test_a_header_that_says_percent_is_enough(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.txt").write_text(f"{header}\n500,10\n700,90\n")
+    for percent in (False, True):
+        curve = TransmissionCurve.read(tmp_path / "a.txt", percent=percent)
+        np.testing.assert_allclose(curve.throughput, [0.1, 0.9])
+        assert curve.notes == (() if percent else ("its header says that throughputs are in percent",))
+    (tmp_path / "a.txt").write_text(f"{header}\n500,0.1\n700,0.9\n")
+    with pytest.raises(InvalidInputError, match=r"a.txt: throughputs are 1 percent at most .*header"):
+        TransmissionCurve.read(tmp_path / "a.txt")
+
+
+def test_what_a_header_says_goes_before_options(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("# nm, throughput (0-1); 95% of it measured\n500 0.1\n700 0.9\n")
+    curve = TransmissionCurve.read(tmp_path / "a.txt", percent=True, wavelength_unit="Angstrom")
+    np.testing.assert_allclose(curve.throughput, [0.1, 0.9])
+    assert curve.wavelength[0] == pytest.approx(5000.0)
+    assert curve.notes == ("its header says that throughputs are fractions",)
+
+
+def test_units_of_a_fits_table_count(tmp_path: Path) -> None:
+    columns = [
+        fits.Column("wavelength", "D", unit="micron", array=[0.5, 0.7]),
+        fits.Column("throughput", "D", unit="%", array=[0.4, 0.9]),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    curve = TransmissionCurve.read(tmp_path / "a.fits")
+    np.testing.assert_allclose(curve.wavelength, [5000.0, 7000.0])
+    np.testing.assert_allclose(curve.throughput, [0.004, 0.009])
+
+
+def test_gaps_columns_and_guessed_units_are_told(tmp_path: Path) -> None:
+    wave = np.r_[500:601:5, 650:701:5]
+    (tmp_path / "a.txt").write_text("".join(f"{w} 0.5 7\n" for w in wave))
+    assert TransmissionCurve.read(tmp_path / "a.txt").notes == (
+        "only the first two columns are read",
+        "wavelengths are taken to be in nm, by their range",
+        "there is nothing from 6000 to 6500 Angstrom; the curve is taken to be straight there",
+    )
+    (tmp_path / "a.txt").write_text("# nm\n" + "".join(f"{w} {0.5 * (w < 600)}\n" for w in wave))
+    assert TransmissionCurve.read(tmp_path / "a.txt").notes == ()
 
 
 def test_a_table_with_a_column_for_each_detector_gives_all_of_them(tmp_path: Path) -> None:

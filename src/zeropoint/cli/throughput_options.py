@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,7 +44,11 @@ _OPTIONS = (
         default=None,
         help="Unit of wavelengths in files that do not say; without it their range decides.",
     ),
-    click.option("--percent", is_flag=True, help="Throughputs are in percent."),
+    click.option(
+        "--percent",
+        is_flag=True,
+        help="Throughputs are in percent in files that do not say; for one file alone write FILE%, as 80% for a number.",
+    ),
     click.option(
         "--clip", is_flag=True, help="Make throughputs below 0 and above 1, as noise makes them, 0 and 1."
     ),
@@ -79,19 +84,41 @@ def given_throughputs(
     from zeropoint.datamodel.transmission_curve import TransmissionCurve
     from zeropoint.datamodel.transmission_files import read_detector_curves
 
-    def read(path: str, **more: Any) -> TransmissionCurve:
+    def read(text: str) -> TransmissionCurve:
+        path, marked = _unmarked(text)
         try:
             value = float(path)
         except ValueError:
-            return TransmissionCurve.read(
-                path, wavelength_unit=wavelength_unit or "", percent=percent, clip=clip, **more
+            curve = TransmissionCurve.read(
+                path, wavelength_unit=wavelength_unit or "", percent=percent or marked, clip=clip
             )
-        return TransmissionCurve.constant(value / 100.0 if percent else value)
+            _tell(path, curve.notes)
+            return curve
+        if percent and not marked and value <= 1.0:
+            raise click.UsageError(f"--percent: {path} would be {path} percent; write {path}% if it is.")
+        return TransmissionCurve.constant(value / 100.0 if percent or marked else value)
 
-    def read_all(path: str) -> dict[int, TransmissionCurve]:
-        return read_detector_curves(path, wavelength_unit=wavelength_unit or "", percent=percent, clip=clip)
+    def read_all(text: str) -> dict[int, TransmissionCurve]:
+        path, marked = _unmarked(text)
+        curves = read_detector_curves(
+            path, wavelength_unit=wavelength_unit or "", percent=percent or marked, clip=clip
+        )
+        _tell(path, dict.fromkeys(note for curve in curves.values() for note in curve.notes))
+        return curves
 
     return _curves(given, read, read_all)
+
+
+def _unmarked(text: str) -> tuple[str, bool]:
+    """Return a path or number without the sign that its throughputs are in percent, and whether there was one."""
+    marked = text.endswith("%") and not Path(text).exists()
+    return text.removesuffix("%") if marked else text, marked
+
+
+def _tell(path: str, notes: Iterable[str]) -> None:
+    """Say what was decided about a file."""
+    for note in notes:
+        click.echo(f"{path}: {note}.", err=True)
 
 
 def _curves(

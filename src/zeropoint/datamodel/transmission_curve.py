@@ -44,6 +44,8 @@ class TransmissionCurve:
         Throughput at wavelengths shorter and longer than those given.
     source
         Where the curve comes from, for messages.
+    notes
+        What was decided when the curve was read, and deserves a look: sentences.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class TransmissionCurve:
     below: float = 0.0
     above: float = 0.0
     source: str = "transmission curve"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         arrays = {"wavelength": self.wavelength, "throughput": self.throughput, "radii": self.radii}
@@ -308,11 +311,13 @@ class TransmissionCurve:
         wavelength = np.asarray(table["wavelength"], np.float64) * _angstroms(unit, name)
         radial = "radius" in table.colnames
         throughput = np.asarray(table["throughput"], np.float64).T
-        if percent or table["throughput"].unit == units.percent:
-            if percent and throughput.size and np.nanmax(throughput) <= 1.0:
+        stated = table["throughput"].unit == units.percent
+        if percent or stated:
+            if not stated and throughput.size and np.nanmax(throughput) <= 1.0:
                 raise InvalidInputError(
-                    f"{name}: throughputs are 1 percent at most (greatest: {np.nanmax(throughput):.4g}); if they are "
-                    "fractions, do not say --percent, which counts for all files, and turn the others into fractions."
+                    f"{name}: throughputs are 1 percent at most (greatest: {np.nanmax(throughput):.4g}), so that they seem "
+                    "to be fractions. Correct the header if it says percent; --percent counts for all files that do not "
+                    "say, FILE% for one."
                 )
             throughput = throughput / 100.0
         return cls(
@@ -389,7 +394,7 @@ def _check_throughput(values: FloatArray, wavelength: FloatArray, source: str) -
         )
     if values.max() > 1.0:
         hint = (
-            "are they in percent (--percent)?"
+            "are they in percent (FILE%; or --percent, for all files that do not say)?"
             if values.max() > 1.5
             else "if that is the noise of a measurement, have them clipped (--clip)."
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from astropy import units
 from astropy.io import fits
 from astropy.table import Table
 
@@ -23,15 +25,30 @@ FloatArray = npt.NDArray[np.float64]
 
 #: How comments and names of columns say the unit of wavelengths.
 _UNITS = (
-    ("nm", re.compile(r"\bnm\b|nanomet", re.IGNORECASE)),
-    ("um", re.compile(r"\bum\b|micron|\bµm\b|\bμm\b", re.IGNORECASE)),
+    ("nm", re.compile(r"(?:\b|_)nm\b|nanomet", re.IGNORECASE)),
+    ("um", re.compile(r"(?:\b|_)um\b|micron|\bµm\b|\bμm\b", re.IGNORECASE)),
     ("Angstrom", re.compile(r"angstr|\(A\)|\[A\]|\bAA\b|Å", re.IGNORECASE)),
 )
+#: How they say that throughputs are in percent, and that they are fractions.
+_PERCENT = re.compile(
+    r"per\s?cent|[\[(]\s*%\s*[\])]|\b(?:t|qe|throughput|trans\w*|efficiency|response)\W{0,2}%|%\s*(?:t|qe|trans\w*)\b",
+    re.IGNORECASE,
+)
+_FRACTION = re.compile(r"[\[(]\s*0\s*(?:-|to|\.{2,3})\s*1\s*[\])]|fraction", re.IGNORECASE)
+#: From how many rows on gaps are looked for; and how wide they are, in Angstrom and in units of the usual step.
+_GAP_ROWS, _GAP, _GAP_STEPS = 10, 200.0, 8.0
 #: Spectral ranges that are read without being told the unit: unit, least start and greatest end.
 _RANGES = (("um", 0.2, 3.0), ("nm", 200.0, 2700.0), ("Angstrom", 2701.0, 30000.0))
 _WAVELENGTH = ("wavelength", "wavelengths", "wave", "wavelen", "lambda", "lam", "wl")
 _THROUGHPUT = ("throughput", "transmission", "throughput_avg", "efficiency", "response", "trans", "qe")
 _PER_DETECTOR = "throughput_ccd"
+#: Units of columns in FITS files.
+_FITS_UNITS = {
+    **dict.fromkeys(("angstrom", "angstroms", "0.1nm", "0.1 nm"), units.Angstrom),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), units.nm),
+    **dict.fromkeys(("um", "micron", "microns", "micrometer"), units.um),
+    **dict.fromkeys(("%", "percent"), units.percent),
+}
 #: How gzipped files begin.
 _GZIP = b"\x1f\x8b"
 
@@ -57,19 +74,22 @@ def read_curve(
     wavelength_unit
         Unit where the file does not say: nm, um, Angstrom. Without it the range of the wavelengths decides.
     percent
-        Throughputs are in percent.
+        Throughputs are in percent, unless the file says what they are: by units of columns, or, in text, by "percent", "%",
+        "fraction" or "0-1" in comments and names of columns.
     clip
         Make throughputs below 0 and above 1, as noise makes them, 0 and 1.
 
     Returns
     -------
     TransmissionCurve
-        Zero outside of the wavelengths given, except for afw's files, which say what it is.
+        Zero outside of the wavelengths given, except for afw's files, which say what it is. Its ``notes`` say what was taken
+        from a header or decided by range, and where the curve has gaps or more columns than two.
 
     Raises
     ------
     InvalidInputError
-        If the file cannot be read, holds no such curve, or one that is impossible; or its unit is not clear.
+        If the file cannot be read, holds no such curve, or one that is impossible, as throughputs of less than 1 percent; or
+        its unit is not clear.
     """
     file = Path(path)
     if not file.is_file():
@@ -139,7 +159,7 @@ def _of_text(file: Path, unit: str, percent: bool, clip: bool) -> TransmissionCu
     text = gzip.decompress(content) if content[:2] == _GZIP else content
     lines = [line.strip() for line in text.decode().splitlines()]
     comments = [line for line in lines if line.startswith("#")]
-    rows: list[tuple[float, float]] = []
+    rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         if not line or line.startswith("#"):
             continue
@@ -155,16 +175,24 @@ def _of_text(file: Path, unit: str, percent: bool, clip: bool) -> TransmissionCu
             f"{file}: holds {len(rows)} rows of wavelength and throughput; write two numbers a row, "
             "separated by a blank or a comma."
         )
-    wavelength, throughput = np.array(rows).T
-    stated = unit or next((name for name, found in _UNITS if any(found.search(c) for c in comments)), "")
+    wavelength, throughput, n_columns = np.array(rows).T
+    stated = next((name for name, found in _UNITS if any(found.search(c) for c in comments)), unit)
     table = Table({"wavelength": wavelength, "throughput": throughput})
-    return _curve(table, str(file), stated, percent, clip)
+    notes = ["only the first two columns are read"] if n_columns.max() > 2 else []
+    says = [any(form.search(c) for c in comments) for form in (_PERCENT, _FRACTION)]
+    if says == [True, False] and not percent:
+        notes.append("its header says that throughputs are in percent")
+    if says == [False, True] and percent:
+        notes.append("its header says that throughputs are fractions")
+    in_percent = percent if says[0] == says[1] else says[0]
+    return _curve(table, str(file), stated, in_percent, clip, notes)
 
 
-def _numbers(line: str) -> tuple[float, float] | None:
+def _numbers(line: str) -> list[float] | None:
+    """Return the first two numbers of a line, and how many columns it has; None if there are not two."""
     parts = line.replace(",", " ").split()
     try:
-        return float(parts[0]), float(parts[1])
+        return [float(parts[0]), float(parts[1]), len(parts)]
     except (ValueError, IndexError):
         return None
 
@@ -182,12 +210,30 @@ def _of_columns(table: Table, source: str, unit: str, percent: bool, clip: bool)
     return _curve(renamed, source, unit, percent, clip)
 
 
-def _curve(table: Table, source: str, unit: str, percent: bool, clip: bool) -> TransmissionCurve:
+def _curve(
+    table: Table, source: str, unit: str, percent: bool, clip: bool, notes: Sequence[str] = ()
+) -> TransmissionCurve:
+    found = list(notes)
     if not unit and table["wavelength"].unit is None:
         unit = _unit_by_range(np.asarray(table["wavelength"], np.float64), source)
-    return TransmissionCurve.from_table(
+        found.append(f"wavelengths are taken to be in {unit}, by their range")
+    curve = TransmissionCurve.from_table(
         table, source=source, wavelength_unit=unit, percent=percent, clip=clip
     )
+    return replace(curve, notes=(*found, *_gaps(curve)))
+
+
+def _gaps(curve: TransmissionCurve) -> list[str]:
+    """Return sentences about places where rows seem to be missing; between two zeros nothing can be."""
+    steps = np.diff(curve.wavelength)
+    bright = np.atleast_2d(curve.throughput).max(axis=0)
+    wide = (steps > _GAP) & (steps > _GAP_STEPS * np.median(steps)) & (bright[1:] + bright[:-1] > 0)
+    wide &= steps.size >= _GAP_ROWS
+    return [
+        f"there is nothing from {curve.wavelength[k]:g} to {curve.wavelength[k + 1]:g} Angstrom; the curve is taken to be "
+        "straight there"
+        for k in np.flatnonzero(wide)
+    ]
 
 
 def _unit_by_range(wavelength: FloatArray, source: str) -> str:
@@ -208,7 +254,11 @@ def _first_table(file: Path) -> Table | None:
     with fits.open(file) as hdus:
         for hdu in hdus:
             if isinstance(hdu, fits.BinTableHDU):
-                return Table(hdu.data)
+                table = Table(hdu.data)
+                for column in hdu.columns:
+                    # other units, and spellings that FITS does not have, are as if there were none
+                    table[column.name].unit = _FITS_UNITS.get((column.unit or "").strip().lower())
+                return table
     return None
 
 
@@ -231,9 +281,11 @@ def _of_table(
         every = np.asarray(table[_PER_DETECTOR])
         if not 1 <= detector <= every.shape[1]:
             raise InvalidInputError(f"{source}: the file has detectors 1 to {every.shape[1]}.")
-        table = Table(
+        found = Table(
             {"wavelength": table[_wavelength_of(table, source)], "throughput": every[:, detector - 1]}
         )
+        found["throughput"].unit = table[_PER_DETECTOR].unit
+        table = found
     return _of_columns(table, source, unit, percent, clip)
 
 
