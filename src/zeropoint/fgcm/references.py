@@ -35,6 +35,7 @@ __all__ = [
     "ReferenceMatches",
     "ReferenceStars",
     "References",
+    "check_settings",
     "loading_step",
     "match_references",
     "match_survey",
@@ -95,6 +96,30 @@ class ReferenceMatches:
 
     table: Table
     accounting: Accounting
+
+
+def check_settings(config: FgcmBuildStarsConfigBase, references: References | None) -> None:
+    """Check the settings of a star list, and that there are references if it is to have some.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    references
+        The catalogue; None: there is none.
+
+    Raises
+    ------
+    InvalidInputError
+        If references are wanted, and there are none.
+    lsst.pex.config.FieldValidationError
+        If the configuration contradicts itself or is not complete.
+    """
+    config.validate()
+    if config.doReferenceMatches and references is None:
+        raise InvalidInputError(
+            "doReferenceMatches needs a reference catalogue and the look-up table; give them, or set it to False."
+        )
 
 
 def reference_filters(
