@@ -80,6 +80,19 @@ def test_the_error_of_a_table_of_too_few_nodes_is_a_number(tmp_path: Path) -> No
             2,
             "pwvStd",
         ),
+        (
+            [
+                "lut.parq",
+                "--elevation",
+                "10",
+                "--band",
+                "r=5500:7000",
+                "-c",
+                "parameters.pmbRange=[99000,101000]",
+            ],
+            2,
+            "99000 is not between 100 and 1200 mbar; it looks like Pa",
+        ),
         (["lut.parq", "--like", "nothing", "--band", "r=5500:7000"], 1, "none of FGCM's tables"),
     ],
 )

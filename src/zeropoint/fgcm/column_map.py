@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.limits import LIMITS, Limits
 
 __all__ = ["OBSERVATION_FIELDS", "VISIT_FIELDS", "Columns", "FieldSpec", "SurveyColumns", "typed_column"]
 
@@ -32,14 +32,14 @@ class FieldSpec:
     kind
         "f" number, "i" whole number, "b" truth value, "U" text.
     limits
-        Least and greatest value that there can be.
+        Values that there can be.
     """
 
     name: str
     unit: str = ""
     aliases: tuple[str, ...] = ()
     kind: str = "f"
-    limits: tuple[float, float] = (-math.inf, math.inf)
+    limits: Limits | None = None
 
 
 OBSERVATION_FIELDS = (
@@ -65,20 +65,20 @@ VISIT_FIELDS = (
     FieldSpec("visit", kind="i"),
     FieldSpec("physicalFilter", aliases=("physical_filter", "filter"), kind="U"),
     FieldSpec("exptime", "s", ("exposure_time",)),
-    FieldSpec("mjd", "d", limits=(0.0, 100_000.0)),
-    FieldSpec("telra", "deg", limits=(-360.0, 720.0)),
-    FieldSpec("teldec", "deg", limits=(-90.0, 90.0)),
-    FieldSpec("telha", "deg", limits=(-360.0, 360.0)),
+    FieldSpec("mjd", "d", limits=LIMITS["mjd"]),
+    FieldSpec("telra", "deg", limits=LIMITS["ra"]),
+    FieldSpec("teldec", "deg", limits=LIMITS["dec"]),
+    FieldSpec("telha", "deg", limits=LIMITS["hour_angle"]),
     FieldSpec("telrot", "deg"),
-    FieldSpec("airmass", limits=(0.999, 100.0)),
-    FieldSpec("pmb", "mbar", limits=(100.0, 1200.0)),
+    FieldSpec("airmass", limits=LIMITS["airmass"]),
+    FieldSpec("pmb", "mbar", limits=LIMITS["pmb"]),
     FieldSpec("psfSigma", "pixel"),
     FieldSpec("psfFwhm", "arcsec"),
     FieldSpec("skyBackground"),
 )
 
-#: What is told of the site, and between which values it lies.
-_SITE = {"latitude": (-90.0, 90.0), "longitude": (-360.0, 360.0), "elevation": (-500.0, 9000.0)}
+#: What is told of the site.
+_SITE = ("latitude", "longitude", "elevation")
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,9 @@ class SurveyColumns:
                 f"Column map: site must hold numbers, not {sections['site']!r}."
             ) from None
         for name, value in site.items():
-            least, greatest = _SITE[name]
-            if not least <= value <= greatest:
+            if not np.isfinite(value) or LIMITS[name].wrong(value):
                 raise InvalidInputError(
-                    f"Column map: site: {name} must lie between {least:g} and {greatest:g} "
-                    f"{'m' if name == 'elevation' else 'degrees'}, not {value:g}."
+                    f"Column map: site: {name} is {value:g}, but lies between {LIMITS[name].told(value)}."
                 )
         filters = {str(name): str(band) for name, band in sections["filters"].items()}
         return cls(observations, sections["visits"], tuple(map(str, flags)), filters, site)
@@ -236,17 +234,15 @@ class Columns:
         InvalidInputError
             If one is out of the limits of the quantity, as in another unit.
         """
-        field = self._fields[name]
-        least, greatest = field.limits
-        wrong = np.flatnonzero((values < least) | (values > greatest))
-        if len(wrong):
-            entry = self._entries[name]
-            raise InvalidInputError(
-                f"{self._table.path}: {entry.column or name} holds {values[wrong[0]]:.10g}, but {name} lies between "
-                f"{least:g} and {greatest:g} {field.unit}".rstrip()
-                + f" ({len(wrong)} of {len(values)} values are wrong): correct the column or its unit, and leave "
-                "empty what is not known."
-            )
+        limits = self._fields[name].limits
+        if limits is None or not (wrong := np.flatnonzero(limits.wrong(values))).size:
+            return
+        value = float(values[wrong[0]])
+        raise InvalidInputError(
+            f"{self._table.path}: {self._entries[name].column or name} holds {value:.10g}, but {name} lies between "
+            f"{limits.told(value)} ({len(wrong)} of {len(values)} values are wrong): correct the column or its unit, and "
+            "leave empty what is not known."
+        )
 
     def get(self, piece: RawTable, name: str, n_rows: int) -> np.ndarray:
         """Return a quantity of a piece of the table, in its unit.

@@ -7,6 +7,7 @@ import math
 import lsst.pex.config as pexConfig
 
 from zeropoint.fgcm.atmosphere import MAX_AIRMASS
+from zeropoint.fgcm.limits import LIMITS
 
 __all__ = ["FgcmMakeLutConfigBase", "FgcmMakeLutParametersConfig", "SensorCorrectionTerms"]
 
@@ -61,11 +62,16 @@ class FgcmMakeLutParametersConfig(pexConfig.Config):
         fields = type(self)
         for name in ("pmb", "pwv", "o3", "tau", "alpha", "zenith", "lambda"):
             self._check_range(name)
-        for field in (fields.pwvRange, fields.tauRange, fields.pmbRange, fields.lambdaRange):
+        for field in (fields.pwvRange, fields.tauRange, fields.lambdaRange):
             if not field.__get__(self)[0] > 0:
                 raise pexConfig.FieldValidationError(field, self, "must begin above 0.")
+        for field, values in ((fields.pmbRange, list(self.pmbRange)), (fields.pmbStd, [self.pmbStd])):
+            for value in values:
+                if LIMITS["pmb"].wrong(value):
+                    told = LIMITS["pmb"].told(value)
+                    raise pexConfig.FieldValidationError(field, self, f"{value:g} is not between {told}.")
         self._check_zenith()
-        for field in (fields.pmbStd, fields.pwvStd, fields.lambdaNorm, fields.lambdaStep):
+        for field in (fields.pwvStd, fields.lambdaNorm, fields.lambdaStep):
             if not field.__get__(self) > 0:
                 raise pexConfig.FieldValidationError(field, self, "must be above 0.")
         if not self.airmassStd >= 1:

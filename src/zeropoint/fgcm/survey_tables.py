@@ -24,6 +24,7 @@ from zeropoint.fgcm.column_map import (
     SurveyColumns,
     typed_column,
 )
+from zeropoint.fgcm.limits import LIMITS
 from zeropoint.fgcm.observations import describe_observations
 from zeropoint.fgcm.survey_visits import SurveyVisits, read_visits, unknown_of_visits
 
@@ -281,7 +282,7 @@ def _observations_of(
         {v: k for v, k in zip(others.tolist(), numbers.tolist(), strict=True) if v not in visits.left_out}
     )
     ra, dec = get("ra"), get("dec")
-    require("position", np.isfinite(ra) & (np.abs(dec) <= 90.0))
+    require("position", np.isfinite(ra + dec) & ~LIMITS["ra"].wrong(ra) & ~LIMITS["dec"].wrong(dec))
     jacobian = get("jacobian", 1.0)
     mag, err = _magnitudes(get, reader, jacobian, visits["exptime"][place], config, columns, require)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -148,8 +148,9 @@ def test_an_exposure_is_the_same_alone_and_among_others(site):
     ("changes", "said"),
     [
         ({"pwv": [3.0, -1.0]}, "pwv must be greater than 0; it is -1 in row 1"),
-        ({"pmb": np.nan}, "pmb must be above 0 and at most 1200 mb"),
-        ({"pmb": 73500.0}, "pmb must be .* at most 1200 mb; it is 73500 in row 0"),
+        ({"pmb": np.nan}, "pmb must be between 100 and 1200 mbar; it is nan"),
+        ({"pmb": 73500.0}, "pmb must be .* 1200 mbar; it looks like Pa .*; it is 73500 in row 0"),
+        ({"pmb": 73.5}, "it looks like kPa"),
         ({"airmass": 0.5}, "airmass must be between 1 and 5"),
         ({"airmass": [1.0, 7.0]}, "row 1"),
         ({"tau": -0.1}, "tau must be 0 or more"),

@@ -223,6 +223,7 @@ def test_without_primary_bands_all_bands_are_searched():
         (MAP, {"exptime": [0.0, -1.0, np.nan, 0.0]}, "no visit can be used: no_exposure_time 4"),
         (MAP, {"F": np.full(20, -1.0)}, "no observation can be used: .*flux 20"),
         (MAP, {"D": np.full(20, 20.0)}, r"rejected \(position 20\). Are ra and dec in degrees"),
+        (MAP, {"A": np.full(20, 7200.0)}, r"rejected \(position 20\). Are ra and dec in degrees"),
         (MAP, {"visit": np.arange(20) + 100}, r"\(no_visit 20\). Do both tables number the visits alike"),
         (MAP, {"E": np.full(20, 1e4)}, r"low_signal_to_noise 20\). Are the errors in the unit of the fluxes"),
         (
@@ -233,18 +234,18 @@ def test_without_primary_bands_all_bands_are_searched():
         (
             {**MAP, "site": {"latitude": -130.0}},
             {},
-            "latitude must lie between -90 and 90 degrees, not -130",
+            "latitude is -130, but lies between -90 and 90 degrees",
         ),
         (
             MAP,
             {"mjd": [2460000.5, np.nan, 60000.0, 60000.0]},
-            r"visits.fits: mjd holds 2460000.5, but mjd lies between 0 and 100000 d \(1 of 4 values are wrong\)",
+            r"visits.fits: mjd holds 2460000.5, but mjd lies between 0 and 100000 d; it looks like a Julian date.*\(1 of 4 values are wrong\)",
         ),
         (MAP, {"airmass": [1.2, 0.5, -9999.0, np.nan]}, r"airmass holds 0.5, .*2 of 4 .*leave empty what is"),
         (
             {**MAP, "visits": {**MAP["visits"], "pmb": {"value": 78000.0}}},
             {},
-            "pmb holds 78000, but pmb lies between 100 and 1200 mbar .*correct the column or its unit",
+            "pmb holds 78000, but pmb lies between 100 and 1200 mbar; it looks like Pa .*correct the column or its unit",
         ),
         (
             {**MAP, "observations": {**MAP["observations"], "instMag": "F"}},

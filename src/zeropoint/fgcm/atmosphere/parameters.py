@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.limits import LIMITS
 
 __all__ = ["DERIVATIVES", "MAX_AIRMASS", "AtmosphereParameters"]
 
@@ -17,8 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 DERIVATIVES = ("ln_pwv", "o3", "ln_tau", "alpha", "airmass", "pmb")
 #: Largest secant at which the airmass formulas hold.
 MAX_AIRMASS = 5.0
-#: Largest pressure, mb: more is in another unit.
-_MAX_PMB = 1200.0
 #: How far below 1 a secant may lie by rounding.
 _ROUNDING = 1e-3
 
@@ -30,7 +29,7 @@ class AtmosphereParameters:
     Raises
     ------
     InvalidInputError
-        If a value is not finite or cannot be: a pressure or water that is not positive, a pressure above 1200 mb, negative
+        If a value is not finite or cannot be: a pressure that is not one of the air, water that is not positive, negative
         ozone or aerosols, a secant below 1 or above 5.
     """
 
@@ -92,7 +91,8 @@ class AtmosphereParameters:
         values = getattr(self, name)
         bad = ~np.isfinite(values)
         if name == "pmb":
-            rule, bad = f"above 0 and at most {_MAX_PMB:g} mb", bad | (values <= 0) | (values > _MAX_PMB)
+            bad |= LIMITS["pmb"].wrong(values)
+            rule = f"between {LIMITS['pmb'].told(float(values[bad][0]) if bad.any() else np.nan)}"
         elif name == "pwv":
             rule, bad = "greater than 0", bad | (values <= 0)
         elif name in ("o3", "tau"):
