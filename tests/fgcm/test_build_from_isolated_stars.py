@@ -166,6 +166,20 @@ def test_sources_of_visits_without_a_summary_are_counted(tract, summaries, truth
     assert result.accounting["visits"].kept == len(fewer)
 
 
+def test_visits_that_no_star_was_seen_in_are_named(tract, summaries, survey, rows, camera, caplog):
+    other = next(row for row in range(len(survey.visits)) if row not in rows)
+    unseen = int(survey.visits["visit"][other])
+    given = {**summaries, unseen: visit_summary(survey, other)}
+    result = build_from_isolated_stars(
+        settings(doReferenceMatches=False), {TRACT: tract}, given, focal_plane=camera
+    )
+    assert result.accounting["visits"].noted["no_sources"] == 1
+    sentence = f"1 visit is without observations (no_sources): {unseen}."
+    assert result.left_out == (sentence,)
+    assert caplog.text.count(sentence) == 1
+    assert result.visits["visit"][~result.visits["sources_read"]].tolist() == [unseen]
+
+
 def test_references_that_are_wanted_must_be_given(tract, summaries, camera):
     with pytest.raises(InvalidInputError, match="doReferenceMatches"):
         build_from_isolated_stars(settings(), {TRACT: tract}, summaries)

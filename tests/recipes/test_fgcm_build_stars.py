@@ -47,11 +47,11 @@ def summaries_of_all():
     return {visit: summary(visit) for visit in VISITS}
 
 
-def build(given=None, summaries=None, **fields) -> SurveyStars:
+def build(given=None, summaries=None, plane=None, **fields) -> SurveyStars:
     given = tables() if given is None else given
     summaries = summaries_of_all() if summaries is None else summaries
     wanted = config(**{"checkpoint_directory": "", **fields})
-    return FgcmBuildStars(wanted).run(given, summaries, focal_plane=focal_plane())
+    return FgcmBuildStars(wanted).run(given, summaries, focal_plane=plane or focal_plane())
 
 
 def test_stars_are_those_that_several_visits_see() -> None:
@@ -86,7 +86,21 @@ def test_a_table_without_a_column_is_left_out_and_the_others_go_on(caplog) -> No
     result = build(given)
     assert result.visits["visit"].tolist() == [11, 13, 14]
     assert result.accounting["visits"].rejected == {"missing_columns": 1}
-    assert "visit 12 has no column deblend_nChild" in caplog.text
+    sentence = "1 visit is left out (missing_columns: deblend_nChild): 12."
+    assert result.left_out == (sentence,)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [sentence]
+
+
+def test_visits_with_one_of_their_two_tables_are_named_and_counted() -> None:
+    given = tables()
+    del given[11], given[13]
+    summaries = {visit: summaries_of_all()[visit] for visit in VISITS[:3]}
+    result = build({**given, 15: sources(15), 16: sources(16)}, {**summaries, 15: summary(15)}, minPerBand=1)
+    assert result.accounting["visits"].rejected == {"no_source_table": 2, "no_summary": 2}
+    assert result.left_out == (
+        "2 visits are left out (no_source_table): 11, 13.",
+        "2 visits are left out (no_summary): 14, 16.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,12 +125,28 @@ def test_references_are_asked_for_where_they_are_wanted() -> None:
         FgcmBuildStars(wanted).run(tables(), {}, focal_plane=focal_plane())
 
 
+def checkpoint(parent, change="", plane=None, **fields) -> str:
+    """Return the name of the directory in which a run keeps its parts."""
+    stored = {visit: Stored(table, f"{visit}{change}") for visit, table in tables().items()}
+    result = build(stored, plane=plane, checkpoint_directory=str(parent), nVisitsPerCheckpoint=3, **fields)
+    assert result.checkpoints is not None
+    return result.checkpoints.directory.name
+
+
+def test_newer_software_goes_on_unless_parts_have_another_form(tmp_path, monkeypatch) -> None:
+    first = checkpoint(tmp_path)
+    monkeypatch.setattr("zeropoint.__version__", "99.0", raising=False)
+    rounded, moved = focal_plane(), focal_plane()
+    for plane, offset in ((rounded, 1e-14), (moved, 1e-6)):
+        object.__setattr__(plane.detectors[0], "offset_x", plane.detectors[0].offset_x + offset)
+    assert checkpoint(tmp_path, plane=rounded) == first
+    assert checkpoint(tmp_path, plane=moved) != first
+    monkeypatch.setattr("zeropoint.recipes.fgcm_build_stars._CHECKPOINT_VERSION", 0)
+    assert checkpoint(tmp_path) != first
+
+
 def test_a_checkpoint_is_of_its_inputs_only(tmp_path) -> None:
-    def directory(change="", **fields) -> str:
-        stored = {visit: Stored(table, f"{visit}{change}") for visit, table in tables().items()}
-        result = build(stored, checkpoint_directory=str(tmp_path), nVisitsPerCheckpoint=3, **fields)
-        assert result.checkpoints is not None
-        return result.checkpoints.directory.name
+    directory = functools.partial(checkpoint, tmp_path)
 
     first = directory()
     # what is done after reading, and how often it is saved, does not matter

@@ -36,7 +36,7 @@ from zeropoint.simulation.fgcm_tables import (
 )
 from zeropoint.tasks.fgcm_build_stars_table import FgcmBuildStarsTableTask
 
-N_VISITS = 5
+N_VISITS = 6
 KILLED_AT = 1004
 #: Instrumental magnitudes are float32 near -15; the relative areas are medians of those of several WCSs.
 MAGNITUDE = 2e-5
@@ -74,7 +74,7 @@ def survey() -> FgcmSurvey:
 
 @pytest.fixture(scope="module")
 def repository(survey: FgcmSurvey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the tables of all visits, of which the last has no summary."""
+    """A repository with the tables of all visits, of which the last but one has no summary, and the last no sources."""
     folder = tmp_path_factory.mktemp("fgcm")
     (folder / "camera.yaml").write_text(camera_card(survey))
     survey.references.write(folder / "references.parquet")
@@ -107,9 +107,10 @@ def put_visits(butler: Butler, survey: FgcmSurvey) -> None:
         number = int(visit["visit"])
         registry.syncDimensionData("visit", visit_record(survey, visit, summary))
         data_id = {"instrument": INSTRUMENT, "visit": number}
-        table = table_to_arrow(source_table(survey, survey.sources(row)))
-        butler.put(table, "single_visit_star", data_id, run="tables")
-        if row < N_VISITS - 1:
+        if row != N_VISITS - 1:
+            table = table_to_arrow(source_table(survey, survey.sources(row)))
+            butler.put(table, "single_visit_star", data_id, run="tables")
+        if row != N_VISITS - 2:
             butler.put(summary.to_arrow(), "preliminary_visit_summary", data_id, run="tables")
 
 
@@ -195,7 +196,9 @@ def outputs(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             handle = butler.getDeferred(f"fgcm{name}", instrument=INSTRUMENT)
             arrow = handle.get(storageClass="ArrowTable", parameters={"strip_astropy_meta_yaml": False})
             found[name] = arrow_to_table(arrow)
-        found["metadata"] = butler.get("fgcmBuildStarsTable_metadata", instrument=INSTRUMENT)
+        found["metadata"], found["log"] = (
+            butler.get(f"fgcmBuildStarsTable_{name}", instrument=INSTRUMENT) for name in ("metadata", "log")
+        )
     return found
 
 
@@ -205,9 +208,11 @@ def test_a_killed_run_goes_on_and_leaves_nothing_behind(outputs: dict[str, Any])
     assert outputs["cache"] == []
 
 
-def test_a_visit_without_summary_is_left_out_and_everything_is_accounted_for(outputs: dict[str, Any]) -> None:
+def test_visits_with_one_of_two_tables_are_left_out_and_everything_is_accounted_for(
+    outputs: dict[str, Any],
+) -> None:
     accounting = Accounting.from_meta(outputs["VisitCatalog"].meta[META_KEY])
-    assert accounting["visits"].rejected == {"no_summary": 1}
+    assert accounting["visits"].rejected == {"no_summary": 1, "no_source_table": 1}
     assert outputs["VisitCatalog"]["visit"].tolist() == [1001, 1002, 1003, 1004]
     assert accounting["sources"].kept == len(outputs["StarObservations"])
     assert accounting["observations_of_stars"].read == accounting["sources"].kept
@@ -216,7 +221,11 @@ def test_a_visit_without_summary_is_left_out_and_everything_is_accounted_for(out
     assert accounting["references"].kept == len(outputs["ReferenceStars"])
     metadata = outputs["metadata"]["fgcmBuildStarsTable"]
     assert metadata["accounting"]["visits"]["rejected"]["no_summary"] == 1
-    assert metadata["note"] == "1 visits are left out (no_summary)."
+    assert metadata["note"] == (
+        "1 visit is left out (no_source_table): 1006. 1 visit is left out (no_summary): 1005."
+    )
+    for sentence in metadata["note"].split(". "):
+        assert sum(sentence in record.message for record in outputs["log"]) == 1
 
 
 def test_observations_are_those_that_were_simulated(outputs: dict[str, Any], survey: FgcmSurvey) -> None:

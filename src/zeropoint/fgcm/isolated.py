@@ -76,12 +76,15 @@ class FgcmIsolatedStars:
         ``fgcm_star_ids``: the observations of star k are rows ``obs_arr_index[k]`` to ``obs_arr_index[k] + n_obs[k]``.
     accounting
         Stages ``visits``, ``sources``, ``stars`` and ``observations_of_stars``.
+    without_sources
+        Visits that no tract has a source of, ascending.
     """
 
     visits: VisitCatalog
     observations: Table
     stars: Table
     accounting: Accounting
+    without_sources: tuple[int, ...] = ()
 
 
 class FgcmBuildFromIsolatedStars:
@@ -138,6 +141,8 @@ class FgcmBuildFromIsolatedStars:
         found = self._select(tracts, visits, on_progress)
         accounting = Accounting()
         accounting.merge(visits.accounting)
+        without_sources = _without_sources(visits, found)
+        accounting.add("visits", read=0, kept=0, noted={"no_sources": len(without_sources)})
         kept, rejected = self._too_dense(found)
         self._account(accounting, found, kept, rejected)
         stars = _star_table(kept)
@@ -152,7 +157,9 @@ class FgcmBuildFromIsolatedStars:
         observations = self._observations(kept, tracts, visits, focal_plane, on_progress)
         for table in (stars, observations):
             table.meta[META_KEY] = accounting.to_meta()
-        return FgcmIsolatedStars(_with_aperture(visits, observations), observations, stars, accounting)
+        return FgcmIsolatedStars(
+            _with_aperture(visits, observations), observations, stars, accounting, without_sources
+        )
 
     def _select(
         self, tracts: Mapping[int, IsolatedTract], visits: VisitCatalog, on_progress: OnProgress | None
@@ -235,6 +242,12 @@ class FgcmBuildFromIsolatedStars:
             if on_progress is not None:
                 on_progress("star observations", done + 1, len(kept))
         return _described(values, _OBSERVATIONS)
+
+
+def _without_sources(visits: VisitCatalog, found: Sequence[TractStars]) -> tuple[int, ...]:
+    """Return the visits that no tract has a source of."""
+    seen = np.concatenate([np.zeros(0, np.int64), *(part.visits for part in found)])
+    return tuple(np.setdiff1d(visits.visits, seen).tolist())
 
 
 def _choose(pixels: IntArray, max_per_pixel: int, seed: int) -> BoolArray:

@@ -72,6 +72,8 @@ class TractStars:
         Reason -> sources that are not used for it; ``read``: how many there are.
     n_of_few
         Usable sources of stars that have too few of them.
+    visits : int64, shape (n_visits,)
+        Visits of all sources, ascending.
     """
 
     tract: int
@@ -83,6 +85,7 @@ class TractStars:
     n_stars_read: int
     sources: Mapping[str, int]
     n_of_few: int
+    visits: IntArray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -159,6 +162,7 @@ def select_stars(
         n_stars_read=len(stars),
         sources=counts,
         n_of_few=int(np.count_nonzero(good)) - len(rows),
+        visits=np.unique(integer_column(table, "visit", np.int64, origin)),
     )
 
 

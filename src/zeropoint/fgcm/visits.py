@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ __all__ = [
     "describe_visits",
     "find_visits",
     "make_visit_catalog",
+    "sentence_on",
 ]
 
 _log = logging.getLogger(__name__)
@@ -77,15 +78,28 @@ class FoundVisits:
         Visit -> what is known of it, by visit.
     rejected
         Visit -> the reason why it is left out.
+    details
+        Visit left out -> what else there is to say of the reason.
     """
 
     facts: Mapping[int, VisitFacts]
     rejected: Mapping[int, str]
+    details: Mapping[int, str] = field(default_factory=dict)
 
-    def without(self, rejected: Mapping[int, str]) -> FoundVisits:
-        """Return these without further visits, which have a reason each."""
+    def without(self, rejected: Mapping[int, str], details: Mapping[int, str] | None = None) -> FoundVisits:
+        """Return these without further visits, which have a reason each, and perhaps details."""
         left = {visit: facts for visit, facts in self.facts.items() if visit not in rejected}
-        return FoundVisits(left, {**self.rejected, **rejected})
+        return FoundVisits(left, {**self.rejected, **rejected}, {**self.details, **(details or {})})
+
+    def left_out(self) -> tuple[str, ...]:
+        """Return a sentence for each reason for which visits are left out, and names these."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for visit in sorted(self.rejected):
+            groups.setdefault((self.rejected[visit], self.details.get(visit, "")), []).append(visit)
+        return tuple(
+            sentence_on(visits, "left out", f"{reason}: {detail}" if detail else reason)
+            for (reason, detail), visits in sorted(groups.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,23 @@ def _band(facts: VisitFacts, config: FgcmBuildStarsConfigBase) -> str:
     return str(mapped.get(facts.physical_filter, "")) if mapped else facts.band
 
 
+def sentence_on(visits: Sequence[int], fate: str, reason: str) -> str:
+    """Return a sentence that says what became of some visits, and names them; of many, the first.
+
+    Parameters
+    ----------
+    visits
+        The visits.
+    fate
+        What became of them, behind "are".
+    reason
+        Why.
+    """
+    shown = ", ".join(map(str, visits[:8])) + (", ..." if len(visits) > 8 else "")
+    what = "visit is" if len(visits) == 1 else "visits are"
+    return f"{len(visits)} {what} {fate} ({reason}): {shown}."
+
+
 def account_for(found: FoundVisits) -> Accounting:
     """Return the number of visits found, left out and used, and warn of those left out.
 
@@ -217,10 +248,8 @@ def account_for(found: FoundVisits) -> Accounting:
         If there is no visit that can be used.
     """
     reasons = Counter(found.rejected.values())
-    for reason in sorted(reasons):
-        visits = [visit for visit, why in found.rejected.items() if why == reason]
-        shown = ", ".join(map(str, visits[:8])) + (", ..." if len(visits) > 8 else "")
-        _log.warning("%d visits are left out (%s): %s.", len(visits), reason, shown)
+    for sentence in found.left_out():
+        _log.warning("%s", sentence)
     facts = list(found.facts.values())
     noted = {
         "no_time": _unknown(facts, "mjd"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,16 +10,17 @@ import numpy as np
 from astropy.table import Table
 
 from zeropoint.datamodel.focal_plane import FocalPlane
-from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.isolated import FgcmBuildFromIsolatedStars, IsolatedTract
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig
-from zeropoint.fgcm.references import References, match_survey
+from zeropoint.fgcm.references import References, check_settings, match_survey
 from zeropoint.fgcm.visit_facts import VisitSummaries, pairs
-from zeropoint.fgcm.visits import account_for, find_visits, make_visit_catalog
+from zeropoint.fgcm.visits import account_for, find_visits, make_visit_catalog, sentence_on
 from zeropoint.recipes.fgcm_build_stars import visible_focal_plane
 
 __all__ = ["IsolatedSurvey", "build_from_isolated_stars"]
+
+_log = logging.getLogger(__name__)
 
 #: Title, done, total.
 type OnProgress = Callable[[str, int, int], None]
@@ -36,6 +38,8 @@ class IsolatedSurvey:
         ``fgcm_reference_stars``; None: no references were wanted.
     accounting
         What every stage read, kept and rejected.
+    left_out
+        Sentences on visits that are left out, or have no source; they were logged.
     """
 
     visits: Table
@@ -43,6 +47,7 @@ class IsolatedSurvey:
     stars: Table
     reference_stars: Table | None
     accounting: Accounting
+    left_out: tuple[str, ...] = ()
 
 
 def build_from_isolated_stars(
@@ -80,11 +85,7 @@ def build_from_isolated_stars(
     lsst.pex.config.FieldValidationError
         If the configuration contradicts itself or is not complete.
     """
-    config.validate()
-    if config.doReferenceMatches and references is None:
-        raise InvalidInputError(
-            "doReferenceMatches needs a reference catalogue and the look-up table; give them, or set it to False."
-        )
+    check_settings(config, references)
     summaries = pairs(summaries, "summary")
     found = find_visits(summaries, summaries, config, on_progress=on_progress)
     accounting = account_for(found)
@@ -93,6 +94,11 @@ def build_from_isolated_stars(
     visits = make_visit_catalog(found, focal_plane, config, accounting)
     result = FgcmBuildFromIsolatedStars(config).run(tracts, visits, focal_plane, on_progress=on_progress)
     accounting = result.accounting
+    notes = found.left_out()
+    if result.without_sources:
+        sentence = sentence_on(result.without_sources, "without observations", "no_sources")
+        _log.warning("%s", sentence)
+        notes += (sentence,)
     matched = None
     if references is not None:
         matches = match_survey(
@@ -106,4 +112,11 @@ def build_from_isolated_stars(
         accounting.merge(matches.accounting)
         matched = matches.table
     result.visits.table.meta[META_KEY] = accounting.to_meta()
-    return IsolatedSurvey(result.visits.table, result.observations, result.stars, matched, accounting)
+    return IsolatedSurvey(
+        result.visits.table,
+        result.observations,
+        result.stars,
+        matched,
+        accounting,
+        notes,
+    )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
 
-import zeropoint
 from zeropoint.association.tables import AnyTable
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
@@ -20,7 +19,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase, FgcmBuildStarsTableConfig
 from zeropoint.fgcm.checkpoints import Checkpoints, default_directory
 from zeropoint.fgcm.observations import Observations, gather_observations
-from zeropoint.fgcm.references import References, match_survey
+from zeropoint.fgcm.references import References, check_settings, match_survey
 from zeropoint.fgcm.source_table import SourceReader
 from zeropoint.fgcm.stars import band_codes, match_stars
 from zeropoint.fgcm.visit_facts import VisitSummaries, pairs, read_summary
@@ -32,8 +31,11 @@ _log = logging.getLogger(__name__)
 
 #: Images whose WCSs show how the camera's detectors lie, and the least and most visits that these make.
 _GEOMETRY_IMAGES, _MIN_GEOMETRY_VISITS, _MAX_GEOMETRY_VISITS = 300, 3, 16
-#: Changes whenever what is read from a visit's table changes, so that checkpoints of before are not used.
-_CHECKPOINT_VERSION = 1
+#: Changes whenever the form or the meaning of the parts on disk changes, so that those of before are not used; the
+#: version of the software does not matter.
+_CHECKPOINT_VERSION = 2
+#: Decimals of the camera's geometry that tell it from another: those behind may change with the software.
+_CAMERA_DECIMALS = 9
 
 #: Title, done, total.
 type OnProgress = Callable[[str, int, int], None]
@@ -53,6 +55,8 @@ class SurveyStars:
         What every stage read, kept and rejected.
     checkpoints
         Parts on disk, to be removed when the star list is safe; None: there are none.
+    left_out
+        Sentences on the visits that are left out, which were logged.
     """
 
     visits: Table
@@ -62,6 +66,7 @@ class SurveyStars:
     reference_stars: Table | None
     accounting: Accounting
     checkpoints: Checkpoints | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class FgcmBuildStars:
@@ -116,15 +121,11 @@ class FgcmBuildStars:
             If the configuration contradicts itself or is not complete.
         """
         config = self.config
-        config.validate()
-        if config.doReferenceMatches and references is None:
-            raise InvalidInputError(
-                "doReferenceMatches needs a reference catalogue and the look-up table; give them, or set it to False."
-            )
+        check_settings(config, references)
         tables, summaries = pairs(tables, "source table"), pairs(summaries, "summary")
         reader = SourceReader(config)
         found = find_visits(summaries, tables, config, on_progress=on_progress)
-        found = found.without(_without_columns(found, tables, reader))
+        found = _with_columns(found, tables, reader)
         accounting = account_for(found)
         if focal_plane is None:
             focal_plane = visible_focal_plane(found, summaries)
@@ -139,9 +140,10 @@ class FgcmBuildStars:
             checkpoints=checkpoints,
             on_progress=on_progress,
         )
-        return self.match(
+        stars = self.match(
             observations, references=references, checkpoints=checkpoints, on_progress=on_progress
         )
+        return replace(stars, left_out=found.left_out())
 
     def match(
         self,
@@ -203,14 +205,12 @@ class FgcmBuildStars:
         identities = [getattr(tables[visit], "identity", None) for visit in visits.visits.tolist()]
         if any(identity is None for identity in identities):
             return None
-        geometry = focal_plane.to_table()
-        digest = hashlib.sha256(b"".join(np.asarray(geometry[name]).tobytes() for name in geometry.colnames))
         columns = ("visit", "exptime", "scaling")
         inputs = {
-            "version": [_CHECKPOINT_VERSION, zeropoint.__version__],
+            "version": _CHECKPOINT_VERSION,
             "sources": identities,
             "visits": [np.asarray(visits.table[name]).tolist() for name in columns],
-            "camera": digest.hexdigest(),
+            "camera": _digest(focal_plane),
             "selector": [config.sourceSelector.name, config.sourceSelector.active.toDict()],
             "fields": {name: getattr(config, name) for name in _READING_FIELDS},
             "detectors": list(config.detectors),
@@ -231,20 +231,28 @@ _READING_FIELDS = (
 )
 
 
-def _without_columns(
-    found: FoundVisits, tables: Mapping[int, AnyTable], reader: SourceReader
-) -> dict[int, str]:
-    """Return the visits whose tables lack columns, with the reason; that all do is an error."""
+def _digest(focal_plane: FocalPlane) -> str:
+    """Return a name for the geometry of a camera."""
+    geometry = focal_plane.to_table()
+    values = [np.asarray(geometry[name]) for name in geometry.colnames]
+    # with 0 added, nothing is a negative zero
+    rounded = [np.round(each, _CAMERA_DECIMALS) + 0.0 if each.dtype.kind == "f" else each for each in values]
+    return hashlib.sha256(b"".join(each.tobytes() for each in rounded)).hexdigest()
+
+
+def _with_columns(found: FoundVisits, tables: Mapping[int, AnyTable], reader: SourceReader) -> FoundVisits:
+    """Return the visits without those whose tables lack columns; that all do is an error."""
     lacking = {visit: missing for visit in found.facts if (missing := reader.missing_columns(tables[visit]))}
-    for visit, missing in list(lacking.items())[:8]:
-        _log.warning("The source table of visit %d has no column %s.", visit, ", ".join(missing))
     if lacking and len(lacking) == len(found.facts):
         visit, missing = next(iter(lacking.items()))
         raise InvalidInputError(
             f"The source tables of all visits lack columns; that of visit {visit} has no {', '.join(missing)}. Correct "
             "instFluxField, the aperture fields, or sourceSelector."
         )
-    return dict.fromkeys(lacking, "missing_columns")
+    return found.without(
+        dict.fromkeys(lacking, "missing_columns"),
+        {visit: ", ".join(missing) for visit, missing in lacking.items()},
+    )
 
 
 def visible_focal_plane(found: FoundVisits, summaries: Mapping[int, Any]) -> FocalPlane:

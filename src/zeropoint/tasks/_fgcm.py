@@ -68,7 +68,7 @@ def look_up_table() -> cT.PrerequisiteInput:
 
 
 def summaries_of_visits() -> cT.Input:
-    """Return the connection to the summaries of visits, of which some may lack one."""
+    """Return the connection to the summaries of visits, which some visits may lack."""
     return cT.Input(
         doc="Summary of each visit.",
         name="visitSummary",
@@ -129,11 +129,26 @@ def struct_of(tables: Mapping[str, Table | None]) -> pipeBase.Struct:
 
 
 def left_out(what: str, rejected: Mapping[str, int]) -> list[str]:
-    """Return a sentence for each reason for which some of ``what`` are not used."""
-    return [f"{number} {what} are left out ({reason})." for reason, number in sorted(rejected.items())]
+    """Return a sentence for each reason for which some of ``what`` are not used.
+
+    Parameters
+    ----------
+    what
+        One of them.
+    rejected
+        Reason -> how many are not used for it.
+    """
+    return [
+        f"{number} {what} is left out ({reason})."
+        if number == 1
+        else f"{number} {what}s are left out ({reason})."
+        for reason, number in sorted(rejected.items())
+    ]
 
 
-def report(task: pipeBase.Task, accounting: Accounting, notes: Sequence[str]) -> None:
+def report(
+    task: pipeBase.Task, accounting: Accounting, notes: Sequence[str], logged: Sequence[str] = ()
+) -> None:
     """Keep in a task's metadata what became of what was read, and say in its log what deserves a look.
 
     Parameters
@@ -144,9 +159,11 @@ def report(task: pipeBase.Task, accounting: Accounting, notes: Sequence[str]) ->
         What every stage read, kept and rejected.
     notes
         Sentences for the user, which the report of `zeropoint run` shows too.
+    logged
+        More of them, which the log has already.
     """
     for note in notes:
         task.log.warning("%s", note)
     task.metadata["accounting"] = accounting.to_meta()
-    if notes:
-        task.metadata["note"] = " ".join(notes)
+    if notes or logged:
+        task.metadata["note"] = " ".join([*notes, *logged])

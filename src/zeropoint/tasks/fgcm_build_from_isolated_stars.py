@@ -1,7 +1,7 @@
 """FgcmBuildFromIsolatedStarsTask: isolated stars and visit summaries of a survey in; its star list out.
 
 The work is done by `zeropoint.recipes.fgcm_build_from_isolated_stars`; ``docs/datasets.md`` lists the datasets,
-``docs/star_list.md`` the columns.
+``docs/star_list_isolated.md`` the columns.
 """
 
 from __future__ import annotations
@@ -197,11 +197,10 @@ class FgcmBuildFromIsolatedStarsTask(pipeBase.PipelineTask):
         """Say in log and metadata what became of what was read."""
         for line in result.accounting.lines():
             self.log.info("%s", line)
-        visits, sources = (result.accounting[stage].rejected for stage in ("visits", "sources"))
+        sources = result.accounting["sources"].rejected
         # other reasons are cuts; these hint at an input that is missing
         missing = {reason: sources[reason] for reason in ("no_visit", "no_detector") if sources[reason]}
-        notes += left_out("visits", visits) + left_out("sources", missing)
-        report(self, result.accounting, notes)
+        report(self, result.accounting, notes + left_out("source", missing), logged=result.left_out)
 
 
 def _by_tract(handles: Iterable[Any]) -> dict[int, Any]:

@@ -25,7 +25,6 @@ from zeropoint.tasks._fgcm import (
     INSTRUMENT,
     camera_model,
     handle_table,
-    left_out,
     look_up_table,
     reference_input,
     report,
@@ -60,6 +59,8 @@ class FgcmBuildStarsTableConnections(  # type: ignore[call-arg]  # a metaclass t
         dimensions=("instrument", "visit"),
         deferLoad=True,
         multiple=True,
+        # a visit that has a summary only is left out by the task, which counts it
+        deferGraphConstraint=True,
     )
     visitSummary = summaries_of_visits()
     fgcmVisitCatalog = survey_table("fgcmVisitCatalog", "Visits.")
@@ -220,8 +221,7 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
                 )
         except CalibrationFailure as failure:
             raise algorithm_error(failure) from failure
-        notes += left_out("visits", result.accounting["visits"].rejected)
-        report(self, result.accounting, notes)
+        report(self, result.accounting, notes, logged=result.left_out)
         self.metadata["bytes_per_observation"] = BYTES_PER_OBSERVATION
         return result
 
