@@ -39,6 +39,8 @@ def survey(repo: Path) -> Iterator[Butler]:
     """Visits with (empty) tables in the collection ``tables``."""
     camera = {"instrument": "TestCam"}
     with open_repository(repo, writeable=True) as butler:
+        detectors = [{**camera, "id": number, "full_name": str(number)} for number in range(4)]
+        butler.registry.insertDimensionData("detector", *detectors)
         butler.registry.insertDimensionData("day_obs", {**camera, "id": 20200301})
         record = {**camera, "day_obs": 20200301, "physical_filter": "test_r", "target_name": "field"}
         visits = [{**record, "id": visit, "name": str(visit)} for visit in VISITS]
@@ -102,7 +104,10 @@ def test_what_is_shown_says_the_translation_and_the_visits(
     survey: Butler, repo: Path, capsys: pytest.CaptureFixture
 ) -> None:
     line = f"{repo}/rerun/tables --output {repo}/rerun/me/stars --id visit=1230..1232 --id filter=test_r visit=1234"
-    options = "-c minPerBand=5 doReferenceMatches=False -j 3 --show data config=min* tasks history=minPerBand"
+    options = (
+        "-c minPerBand=5 doReferenceMatches=False -j 3 --show data config=MIN* tasks history=minPerBand "
+        "config=Req*:NOIGNORECASE"
+    )
     assert run_old_command(BUILD_STARS_TABLE, f"{line} {options}".split()) == 0
     output = capsys.readouterr()
     shown = output.out.splitlines()
@@ -117,9 +122,28 @@ def test_what_is_shown_says_the_translation_and_the_visits(
     assert shown[6].startswith(f"the same as: zeropoint run -b {repo} -p ")
     assert f"{repo}/pipelines/TestCam/fgcm_legacy.yaml#fgcmBuildStarsTable" in shown[6]
     assert "config.minPerBand=5" in shown
+    assert "no field fits 'Req*:NOIGNORECASE'" in shown
     assert any(row.startswith("sourceSelector: zeropoint.") for row in shown)
     assert "note: -j 3 has no effect" in output.err
     assert not survey.collections.query("me/*")
+
+
+@pytest.mark.parametrize(
+    ("ids", "note"),
+    [
+        ("visit=1230^77 ccd=0^88", "note: --id visit=77: not in the inputs, or other keys of the same --id"),
+        ("visit=1230^77 ccd=0^88", "note: --id: TestCam has no detector 88; it has 4, from 0 to 3."),
+        ("visit=5..9", "note: no visit of the inputs fits."),
+        ("visit=1230..1231 ccd=0..3", ""),
+    ],
+)
+def test_data_ids_that_there_are_not_are_noted(
+    survey: Butler, repo: Path, capsys: pytest.CaptureFixture, ids: str, note: str
+) -> None:
+    line = f"{repo} --rerun tables:notes --show data --id {ids}"
+    assert run_old_command(BUILD_STARS_TABLE, line.split()) == 0
+    errors = capsys.readouterr().err
+    assert note in errors if note else "note" not in errors
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ def test_only_detectors_that_are_chosen_are_used() -> None:
     found.accounting.check()
 
 
+def test_detectors_that_there_are_not_are_what_the_error_speaks_of() -> None:
+    with pytest.raises(InvalidInputError, match=r"Correct detectors: sources are on 0 to 3\."):
+        gather({7: sources(7)}, detectors=[99])
+
+
 def test_the_local_background_is_told_and_what_lies_below_it_left_out() -> None:
     one = sources(7)
     area = np.pi * 144.0

@@ -244,9 +244,12 @@ def _joined(parts: list[_Part], visits: VisitCatalog) -> Observations:
     for line in accounting.lines():
         _log.info("%s", line)
     if accounting["sources"].kept == 0:
+        remedy = "sourceSelector or instFluxField"
+        if accounting["sources"].rejected["detector_not_chosen"]:
+            # sources that nothing else was wrong with
+            remedy = f"detectors: sources are on {visits.detectors.min()} to {visits.detectors.max()}"
         raise InvalidInputError(
-            f"No source of {len(visits)} visits is selected: {accounting.lines()[0]}. Correct sourceSelector or "
-            "instFluxField."
+            f"No source of {len(visits)} visits is selected: {accounting.lines()[0]}. Correct {remedy}."
         )
     values = {name: np.concatenate([part.columns.pop(name) for part in parts]) for name in _COLUMNS}
     table = describe_observations(values)

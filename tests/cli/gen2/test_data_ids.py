@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids, parse_data_id
+from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids, parse_data_id, visits_named
 from zeropoint.errors import OptionError
 
 FILTERS, BANDS = ("HSC-G", "HSC-R"), ("g", "r")
@@ -45,6 +45,12 @@ def test_detectors_are_those_of_all_values(ranges: list[tuple[int, int, int]]) -
     # as the old parser's own rule has it: a range includes its end
     expected = {d for first, n, step in ranges for d in range(first, first + n + 1, step)}
     assert set(detectors_of_ids([parse_data_id([f"ccd={text}"])])) == expected
+
+
+def test_visits_named_one_by_one_are_known_and_those_of_ranges_are_not() -> None:
+    choices = [parse_data_id(text.split()) for text in ("visit=12^3..9 ccd=1", "visit=4", "filter=r")]
+    assert visits_named(choices) == (4, 12)
+    assert visits_named([parse_data_id(["exp=3"])], aliases={"exp": "visit"}) == (3,)
 
 
 def test_names_of_keys_can_be_those_of_the_configuration() -> None:

@@ -9,7 +9,14 @@ import click
 
 from zeropoint.cli.errors import clear_errors
 from zeropoint.cli.gen2.arguments import OldCommandLine, parse
-from zeropoint.cli.gen2.translate import OldTask, Translation, find_repository, selected_visits, translate
+from zeropoint.cli.gen2.translate import (
+    OldTask,
+    Translation,
+    find_repository,
+    selected_visits,
+    translate,
+    visits_not_found,
+)
 from zeropoint.cli.logs import quiet_middleware
 
 __all__ = ["BUILD_STARS_TABLE", "MAKE_LUT", "build_stars_table", "make_lut", "run_old_command"]
@@ -61,7 +68,7 @@ def run_old_command(task: OldTask, arguments: Sequence[str]) -> int:
         visits = selected_visits(butler, translation, task, command) if task.reads else []
     finally:
         butler.close()
-    for note in translation.notes:
+    for note in [*translation.notes, *(visits_not_found(command, visits) if task.reads else ())]:
         click.echo(f"note: {note}", err=True)
     if command.show:
         _show(command, translation, task, visits)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from zeropoint.errors import OptionError
 
-__all__ = ["DataIdChoice", "data_query", "detectors_of_ids", "parse_data_id"]
+__all__ = ["DataIdChoice", "data_query", "detectors_of_ids", "parse_data_id", "visits_named"]
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?::(\d+))?")
 #: Key of old -> dimension, or field of the visit's record.
@@ -140,6 +140,27 @@ def detectors_of_ids(
             "every --id."
         )
     return found.pop() if found else ()
+
+
+def visits_named(ids: Iterable[DataIdChoice], *, aliases: Mapping[str, str] | None = None) -> tuple[int, ...]:
+    """Return the visits that data ids name one by one, ascending; ranges name none.
+
+    Parameters
+    ----------
+    ids
+        All data ids of the command line.
+    aliases
+        As for `data_query`.
+    """
+    found = {
+        int(text)
+        for choice in ids
+        for key, texts in choice.values.items()
+        if _dimension(key, aliases or {}) == "visit"
+        for text in texts
+        if text.isdigit()
+    }
+    return tuple(sorted(found))
 
 
 def _dimension(key: str, aliases: Mapping[str, str]) -> str:

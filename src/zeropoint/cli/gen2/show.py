@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["config_lines", "data_lines", "history_lines", "subtask_lines"]
 
+#: Behind a pattern: capitals count.
+_CASE = ":NOIGNORECASE"
 #: Visits on a line.
 _PER_LINE = 10
 
@@ -51,7 +53,7 @@ def config_lines(config: Config, pattern: str) -> Iterator[str]:
     config
         Configuration of the task.
     pattern
-        Name with ``*`` and ``?``; empty: all.
+        Name with ``*`` and ``?``, in capitals or not, unless ``:NOIGNORECASE`` follows it; empty: all.
     """
     text = io.StringIO()
     config.saveToStream(text)
@@ -59,10 +61,13 @@ def config_lines(config: Config, pattern: str) -> Iterator[str]:
     if not pattern:
         yield from lines
         return
+    wanted = "config." + pattern.removeprefix("config.").removesuffix(_CASE)
+    exact = pattern.endswith(_CASE)
+    fields = ((line.partition("=")[0].strip(), line) for line in lines if line.startswith("config."))
     found = [
         line
-        for line in lines
-        if line.startswith("config.") and fnmatch.fnmatch(line.partition("=")[0].strip(), f"config.{pattern}")
+        for name, line in fields
+        if fnmatch.fnmatchcase(*((name, wanted) if exact else (name.lower(), wanted.lower())))
     ]
     yield from found or [f"no field fits {pattern!r}"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeropoint.cli.gen2.arguments import OldCommandLine
-from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids
+from zeropoint.cli.gen2.data_ids import data_query, detectors_of_ids, visits_named
 from zeropoint.errors import InvalidInputError, OptionError
 
 if TYPE_CHECKING:
@@ -16,11 +17,21 @@ if TYPE_CHECKING:
 
     from zeropoint.butler.execution.graph import RunRequest
 
-__all__ = ["OldTask", "Translation", "as_command", "find_repository", "selected_visits", "translate"]
+__all__ = [
+    "OldTask",
+    "Translation",
+    "as_command",
+    "find_repository",
+    "selected_visits",
+    "translate",
+    "visits_not_found",
+]
 
 _PIPELINE = "fgcm_legacy.yaml"
 #: Old fields that name the keys of data ids -> the key that is meant.
 _KEY_FIELDS = {"visitDataRefName": "visit", "ccdDataRefName": "ccd"}
+#: Most visits or detectors that a note names.
+_MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
     """
     from zeropoint.butler.execution.graph import ConfigOverride, RunRequest
 
-    aliases = {value: _KEY_FIELDS[name] for name, value in command.overrides if name in _KEY_FIELDS}
+    aliases = _aliases(command)
     instrument = _instrument(butler, command)
     filters = butler.query_dimension_records("physical_filter", instrument=instrument, explain=False)
     query = data_query(
@@ -135,6 +146,7 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
     if task.reads:
         _require_inputs(butler, task, command, output, inputs)
     notes = list(command.notes)
+    notes += _unknown_detectors(butler, instrument, detectors)
     if command.processes > 1:
         notes.append(f"-j {command.processes} has no effect: the task is one process's work.")
     request = RunRequest(
@@ -289,6 +301,43 @@ def selected_visits(
         explain=False,
     )
     return sorted({int(ref.dataId["visit"]) for ref in refs})
+
+
+def visits_not_found(command: OldCommandLine, visits: Collection[int]) -> list[str]:
+    """Return what there is to say of visits that data ids name, and that are not selected.
+
+    Parameters
+    ----------
+    command
+        Parsed command line.
+    visits
+        Visits selected.
+    """
+    lost = sorted(set(visits_named(command.ids, aliases=_aliases(command))) - set(visits))
+    if lost:
+        return [f"--id visit={_shown(lost)}: not in the inputs, or other keys of the same --id do not fit."]
+    return [] if visits else ["no visit of the inputs fits."]
+
+
+def _unknown_detectors(butler: Butler, instrument: str, detectors: Sequence[int]) -> list[str]:
+    """Return what there is to say of detectors that the camera does not have."""
+    records = butler.query_dimension_records("detector", instrument=instrument, explain=False)
+    known = sorted(int(record.id) for record in records)
+    lost = sorted(set(detectors) - set(known))
+    if not lost or not known:
+        return []
+    return [
+        f"--id: {instrument} has no detector {_shown(lost)}; it has {len(known)}, from {known[0]} to {known[-1]}."
+    ]
+
+
+def _shown(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:_MAX_SHOWN])) + (", ..." if len(numbers) > _MAX_SHOWN else "")
+
+
+def _aliases(command: OldCommandLine) -> dict[str, str]:
+    """Return the names that the configuration gives to keys of data ids."""
+    return {value: _KEY_FIELDS[name] for name, value in command.overrides if name in _KEY_FIELDS}
 
 
 def _dataset_type(task: OldTask, command: OldCommandLine) -> str:
