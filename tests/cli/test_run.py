@@ -110,6 +110,20 @@ def test_doctor_opens_a_repository(tmp_path: Path) -> None:
     levels = {finding.text: finding.level for finding in health.check_repository(str(tmp_path / "repo"))}
     assert levels["all datasets of the calibrate pipeline can be stored"] == "ok"
     assert levels["no instrument"] == "warning"
+    assert not [text for text in levels if "fgcmLookUpTable" in text]
+
+
+def test_doctor_says_how_to_make_an_older_repository_fit_for_look_up_tables(tmp_path: Path) -> None:
+    from zeropoint.butler.repository import create_repository
+
+    create_repository(tmp_path / "repo")
+    path = tmp_path / "repo" / "butler.yaml"
+    new = path.read_text()
+    (line,) = (line for line in new.splitlines() if "fgcmLookUpTable" in line)
+    path.write_text(new.replace(f"{line}\n", ""))
+    (finding,) = (f for f in health.check_repository(str(tmp_path / "repo")) if "fgcmLookUpTable" in f.text)
+    assert finding.level == "warning"
+    assert f"add the line `{line.strip()}` to it, below datastore: formatters:" in finding.advice
 
 
 def test_doctor_names_a_package_of_the_wrong_version(monkeypatch: pytest.MonkeyPatch) -> None:

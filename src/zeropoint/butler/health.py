@@ -68,6 +68,7 @@ def check_repository(path: str) -> Iterator[Finding]:
     with butler:
         yield Finding("ok", f"{path}: opens, and has the storage classes of our datasets")
         yield from _check_pipeline(butler)
+        yield from _check_formatters(butler, path)
         names = sorted(str(record.name) for record in butler.registry.queryDimensionRecords("instrument"))
         if names:
             yield Finding("ok", f"instruments: {', '.join(names)}")
@@ -210,6 +211,17 @@ def _check_pipeline(butler: Butler) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "all datasets of the calibrate pipeline can be stored")
+
+
+def _check_formatters(butler: Butler, path: str) -> Iterator[Finding]:
+    from zeropoint.butler.repository import missing_formatters
+
+    for name, formatter in missing_formatters(butler).items():
+        yield Finding(
+            "warning",
+            f"{path}/butler.yaml is older than {name}: a large one takes much memory to write and to read",
+            f"add the line `{name}: {formatter}` to it, below datastore: formatters:",
+        )
 
 
 def _check_roots(butler: Butler, path: str) -> Iterator[Finding]:

@@ -23,12 +23,20 @@ from yaml import YAMLError
 from zeropoint.butler.dataset_types import card_type, ensure_dataset_type, post_isr_type
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["SEED_STORAGE_CLASSES", "create_repository", "open_repository", "seed_config"]
+__all__ = [
+    "SEED_STORAGE_CLASSES",
+    "create_repository",
+    "missing_formatters",
+    "open_repository",
+    "seed_config",
+]
 
 #: Storage classes that `seed_config` declares.
 SEED_STORAGE_CLASSES = ("ZpCamera", "ZpSkyMap")
 #: Storage classes of the Butler's own for which `seed_config` names a formatter.
 _SEED_FORMATTERS = ("BackgroundMap", "ImageField")
+#: Dataset types for which it names one; without, they can be stored, if they are small.
+_DATASET_FORMATTERS = ("fgcmLookUpTable",)
 _SQLITE_FILE = "gen3.sqlite3"
 
 
@@ -208,6 +216,20 @@ def _require_seed(butler: Butler, path: str | Path) -> None:
             f"{path}: its configuration lacks {', '.join(missing)}, without which some of our datasets cannot be "
             f"stored; add the lines of {resources.files('zeropoint.butler') / 'seed.yaml'} to {path}/butler.yaml."
         )
+
+
+def missing_formatters(butler: Butler) -> dict[str, str]:
+    """Return the dataset types for which a repository, made when they were unknown, names no formatter: which it should.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    """
+    config = Config(butler._config)  # type: ignore[attr-defined]  # the Butler has no public way to its configuration
+    place = ("datastore", "formatters")
+    wanted = seed_config()[place]
+    return {name: str(wanted[name]) for name in _DATASET_FORMATTERS if (*place, name) not in config}
 
 
 def _require_writeable(path: Path) -> None:
