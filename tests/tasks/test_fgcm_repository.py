@@ -263,7 +263,9 @@ def test_stars_are_true_and_have_their_reference_magnitudes(
     assert len(references) > 30
 
 
-def test_data_ids_of_visits_make_the_same_star_list(repository: Path, outputs: dict[str, Any]) -> None:
+def test_data_ids_of_visits_make_the_same_star_list(
+    repository: Path, outputs: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     config = FgcmBuildStarsTableTask.ConfigClass()
     config.update(primaryBands=["r", "i"], checkpoint_directory="")
     config.connections.update(
@@ -274,7 +276,10 @@ def test_data_ids_of_visits_make_the_same_star_list(repository: Path, outputs: d
     with Butler.from_config(str(repository), collections=inputs, run="by_data_ids") as butler:
         # one for each detector, as they once were
         data_ids = [{"instrument": INSTRUMENT, "visit": 1001 + k // 2, "detector": k % 2} for k in range(10)]
-        FgcmBuildStarsTableTask(config=config).runDataRef(butler, data_ids)
+        data_ids.append({"instrument": INSTRUMENT, "visit": 4711})
+        task = FgcmBuildStarsTableTask(butler=butler, initInputs=None, config=config)
+        task.runDataRef(butler, data_ids)
+        assert "1 visit is not there (neither source table nor summary): 4711." in caplog.text
         for name in ("StarObservations", "StarIds", "StarIndices", "ReferenceStars"):
             table = butler.get(
                 f"fgcm{name}", instrument=INSTRUMENT, collections="by_data_ids", storageClass="ArrowTable"

@@ -19,6 +19,7 @@ from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsTableConfig as StepConfig
 from zeropoint.fgcm.observations import BYTES_PER_OBSERVATION
+from zeropoint.fgcm.visits import sentence_on
 from zeropoint.recipes.fgcm_build_stars import FgcmBuildStars, SurveyStars
 from zeropoint.tasks._errors import algorithm_error
 from zeropoint.tasks._fgcm import (
@@ -91,7 +92,17 @@ class FgcmBuildStarsTableConfig(  # type: ignore[call-arg]  # a metaclass takes 
 
 
 class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
-    """Build the star list of a survey from the source tables of its visits."""
+    """Build the star list of a survey from the source tables of its visits.
+
+    Parameters
+    ----------
+    initInputs
+        Not used.
+    butler
+        Not used; scripts of old give one.
+    **kwargs
+        As for `lsst.pipe.base.PipelineTask`.
+    """
 
     ConfigClass = FgcmBuildStarsTableConfig
     _DefaultName = "fgcmBuildStarsTable"
@@ -99,7 +110,9 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
     #: One quantum sees all visits.
     canMultiprocess = False
 
-    def __init__(self, initInputs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, initInputs: Mapping[str, Any] | None = None, *, butler: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(initInputs=initInputs, **kwargs)
 
     def runQuantum(
@@ -176,6 +189,9 @@ class FgcmBuildStarsTableTask(pipeBase.PipelineTask):
                 ref = butler.find_dataset(getattr(names, name).name, data_id)
                 if ref is not None:
                     found[visit] = butler.getDeferred(ref)
+        lost = [visit for _, visit in visits if not any(visit in found for found in inputs.values())]
+        if lost:
+            self.log.warning("%s", sentence_on(lost, "not there", "neither source table nor summary"))
         instrument = visits[0][0] if visits else ""
         if self.config.doReferenceMatches and visits:
             numbers = ", ".join(str(visit) for _, visit in visits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_a_pipeline_that_is_wrong_itself_is_not_blamed_on_an_override(mock: Mock
     with pytest.raises(InvalidInputError, match=r"wrong.yaml: cannot be configured: .*skale") as caught:
         load_pipeline(mock.request("x", "", "measure:scale=1", pipeline=str(path)))
     assert not isinstance(caught.value, OptionError)
+
+
+def test_a_field_that_must_be_set_is_named_and_no_override_blamed() -> None:
+    pipeline = f"{resources.files('zeropoint.tasks')}/pipelines/fgcm.yaml#fgcmMakeLut"
+    given = ConfigOverride("fgcmMakeLut", "physicalFilters", "['g']")
+    with pytest.raises(OptionError) as caught:
+        load_pipeline(RunRequest("repo", pipeline, overrides=(given,)))
+    assert str(caught.value) == (
+        "fgcmMakeLut: parameters.elevation must be set, as with -c fgcmMakeLut:parameters.elevation=VALUE."
+    )
 
 
 def test_overrides_are_applied_in_their_order(mock: Mock, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class ConfigOverride:
         return "[" in self.field or (bool(self.field) and names_step(self.value))
 
 
+#: What a field without a value complains of: its task, and its name.
+_UNSET = re.compile(r"(\w+): ([^\s:]+): Required value cannot be None\.?")
 #: Python that a task's configuration runs.
 _OVERRIDE = """from zeropoint.recipes.overrides import apply_override, parse_assignment
 apply_override(config, *parse_assignment({override.field!r} + "=" + {override.value!r}), origin={override.label!r})
@@ -149,6 +151,9 @@ def load_pipeline(request: RunRequest) -> PipelineGraph:
         raise
     except Exception as error:
         text = reason(error)
+        if unset := _UNSET.fullmatch(text):
+            label, field = unset.groups()
+            raise OptionError(f"{label}: {field} must be set, as with -c {label}:{field}=VALUE.") from error
         if culprit := _culprit(request, text):
             raise OptionError(f"{culprit.text}: cannot be applied: {text}") from error
         raise InvalidInputError(f"{request.pipeline}: cannot be configured: {text}") from error
