@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,38 @@ def test_what_is_shown_says_the_translation_and_the_visits(
     assert not survey.collections.query("me/*")
 
 
+def test_the_history_of_a_field_is_short_and_names_options_and_files(
+    survey: Butler, repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, text in (
+        ("a.py", "# none\nconfig.minPerBand = 6\n"),
+        ("b.py", "\nconfig.isolationRadius = 3.0\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    a, b = tmp_path / "a.py", tmp_path / "b.py"
+    line = (
+        f"{repo} --rerun tables:me/stars -c minPerBand=5 -C {a} {b} -c doReferenceMatches=False "
+        'sourceSelector["science"].signalToNoise.minimum=7 --show history=minPerBand history=isolationRadius '
+        "history=physicalFilterMap history=sourceSelector.active.signalToNoise.minimum"
+    )
+    assert run_old_command(BUILD_STARS_TABLE, line.split()) == 0
+    shown = [" ".join(row.split()) for row in capsys.readouterr().out.splitlines()]
+    assert shown[:9] == [
+        "minPerBand",
+        "2 default",
+        "5 -c minPerBand=5",
+        f"6 {a}:2",
+        "isolationRadius",
+        "2.0 default",
+        f"3.0 {b}:2",
+        "physicalFilterMap",
+        "{} default",
+    ]
+    assert shown[9] == f"{{'test_r': 'r'}} {repo}/pipelines/TestCam/fgcm_legacy.yaml"
+    assert re.fullmatch(r"10.0 \S+/build_stars_config.py:\d+", shown[-2])
+    assert shown[-1] == '7.0 -c sourceSelector["science"].signalToNoise.minimum=7'
+
+
 @pytest.mark.parametrize(
     ("ids", "note"),
     [
@@ -169,6 +202,8 @@ def test_inputs_that_are_elsewhere_are_named(survey: Butler, repo: Path, line: s
         ("", "--output or --rerun is needed"),
         ("--rerun :out", r"write \[INPUT:\]OUTPUT"),
         ("--rerun tables:out --id instrument=HSC", "there is TestCam"),
+        # before anything is said of datasets that are missing
+        ("--rerun out -c minPerBnd=3", r"minPerBnd=3: .*minPerBand"),
     ],
 )
 def test_options_that_fit_nothing_are_refused(survey: Butler, repo: Path, line: str, complaint: str) -> None:

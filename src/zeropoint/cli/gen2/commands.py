@@ -94,7 +94,8 @@ def _show(command: OldCommandLine, translation: Translation, task: OldTask, visi
         elif kind == "tasks":
             lines = show.subtask_lines(config)
         elif kind == "history":
-            lines = show.history_lines(config, pattern)
+            pipeline = translation.request.pipeline.partition("#")[0]
+            lines = show.history_lines(config, pattern, command.overrides, pipeline)
         else:
             continue
         for line in lines:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import io
+import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zeropoint.cli.gen2.translate import OldTask, Translation, as_command
 from zeropoint.errors import OptionError
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["config_lines", "data_lines", "history_lines", "subtask_lines"]
 
+#: What configures tasks, what of its calls applies overrides, and the name of Python that is in no file.
+_CONFIGURES, _OVERRIDES, _UNNAMED = (
+    "lsst/pipe/base/pipeline.py",
+    "lsst/pipe/base/configOverrides.py",
+    "<string>",
+)
+#: Where no value is from.
+_INTERNAL = ("/lsst/pex/config/", "/lsst/pipe/base/", "/zeropoint/recipes/overrides.py")
 #: Behind a pattern: capitals count.
 _CASE = ":NOIGNORECASE"
 #: Visits on a line.
@@ -96,8 +107,10 @@ def subtask_lines(config: Config, prefix: str = "") -> Iterator[str]:
             yield from subtask_lines(value, f"{prefix}{name}.")
 
 
-def history_lines(config: Config, path: str) -> Iterator[str]:
-    """Yield where a field got its value.
+def history_lines(
+    config: Config, path: str, overrides: Sequence[tuple[str, str]] = (), pipeline: str = "the pipeline"
+) -> Iterator[str]:
+    """Yield the values that a field had, the last one last, and where each is from.
 
     Parameters
     ----------
@@ -105,6 +118,10 @@ def history_lines(config: Config, path: str) -> Iterator[str]:
         Configuration of the task.
     path
         Name of the field, dots between the steps.
+    overrides
+        Those of the command line: (field, value), or ("", file).
+    pipeline
+        What overrides are from that are not of the command line.
 
     Raises
     ------
@@ -112,10 +129,55 @@ def history_lines(config: Config, path: str) -> Iterator[str]:
         If there is no such field.
     """
     owner: object = config
-    *steps, name = path.removeprefix("config.").split(".")
+    path = path.removeprefix("config.")
+    *steps, name = path.split(".")
     for step in steps:
         owner = getattr(owner, step, None)
         owner = getattr(owner, "value", owner)
     if name not in getattr(owner, "_fields", {}):
         raise OptionError(f"--show history={path}: the configuration has no such field.")
-    yield from owner.formatHistory(name).splitlines()  # type: ignore[attr-defined]
+    yield path
+    history = owner.history[name]  # type: ignore[attr-defined]
+    rows = [(repr(value), _origin(path, value, stack, overrides, pipeline)) for value, stack, _ in history]
+    width = max((len(value) for value, _ in rows), default=0)
+    # copies of a configuration repeat what they copy
+    for value, origin in dict.fromkeys(rows):
+        yield f"  {value:<{width}}  {origin}"
+
+
+def _origin(
+    path: str, value: Any, stack: Sequence[Any], overrides: Sequence[tuple[str, str]], pipeline: str
+) -> str:
+    """Return where a field was set to a value: an option, a file and its line, the pipeline, or nowhere."""
+    begin = max((k for k, frame in enumerate(stack) if frame.filename.endswith(_CONFIGURES)), default=-1)
+    inner = stack[begin + 1 :]
+    places = [frame for frame in inner if not any(folder in frame.filename for folder in _INTERNAL)]
+    if places and places[-1].filename != _UNNAMED:
+        return f"{places[-1].filename}:{places[-1].lineno}"
+    if not places and not any(frame.filename.endswith(_OVERRIDES) for frame in inner):
+        return "default"
+    files = [file for field, file in overrides if not field and _sets(file, places, path)]
+    if files:
+        return " or ".join(f"{file}:{places[-1].lineno}" for file in files)
+    # a field may have several names, as sourceSelector.active and sourceSelector["science"]
+    name = path.rpartition(".")[2]
+    given = [pair for pair in overrides if pair[0].rpartition(".")[2] == name and _means(pair[1], value)]
+    given += [pair for pair in overrides if pair[0] == path]
+    return "-c {}={}".format(*given[0]) if given else pipeline
+
+
+def _means(text: str, value: Any) -> bool:
+    """Say whether a value may be what a text of the command line means."""
+    try:
+        return bool(ast.literal_eval(text) == value)
+    except (ValueError, SyntaxError):
+        return text == str(value)
+
+
+def _sets(file: str, places: Sequence[Any], path: str) -> bool:
+    """Say whether the line of a configuration file that a value is from is about a field."""
+    if not places or not Path(file).is_file():
+        return False
+    lines = Path(file).read_text().splitlines()
+    name = re.escape(path.rpartition(".")[2])
+    return len(lines) >= places[-1].lineno and bool(re.search(rf"\b{name}\b", lines[places[-1].lineno - 1]))

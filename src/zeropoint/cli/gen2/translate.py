@@ -143,8 +143,6 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
     overrides = [ConfigOverride(task.label, name, value) for name, value in command.overrides]
     if detectors:
         overrides.append(ConfigOverride(task.label, task.detectors_field, repr(list(detectors))))
-    if task.reads:
-        _require_inputs(butler, task, command, output, inputs)
     notes = list(command.notes)
     notes += _unknown_detectors(butler, instrument, detectors)
     if command.processes > 1:
@@ -162,6 +160,8 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
         timeout_s=command.timeout_s,
         log_level=command.log_level,
     )
+    if task.reads:
+        _require_inputs(butler, task, command, request)
     return Translation(request, detectors, inputs, tuple(notes))
 
 
@@ -221,15 +221,17 @@ def _inputs(
     return (*named, *((defaults,) if defaults in there and defaults not in named else ()))
 
 
-def _require_inputs(
-    butler: Butler, task: OldTask, command: OldCommandLine, output: str, inputs: tuple[str, ...]
-) -> None:
+def _require_inputs(butler: Butler, task: OldTask, command: OldCommandLine, request: RunRequest) -> None:
     """Raise if what the task runs on is not in the inputs, and say where it is."""
     from lsst.daf.butler import CollectionType
 
-    name = _dataset_type(task, command)
+    from zeropoint.butler.execution.graph import load_pipeline
+
+    name, inputs, output = _dataset_type(task, command), request.inputs, request.output
     if _holds(butler, name, inputs or (output,)):
         return
+    # a misspelt field, perhaps the one that names the dataset type, is to be known first
+    load_pipeline(request)
     runs = butler.collections.query("*", collection_types={CollectionType.RUN})
     places = sorted(run for run in runs if _holds(butler, name, (run,)))
     if not places:
