@@ -60,6 +60,20 @@ def test_the_error_of_a_table_of_too_few_nodes_is_a_number(tmp_path: Path) -> No
     assert errors["grid"]["w"]["maxMmag"] == 15000.0
 
 
+def test_a_band_that_is_narrow_for_the_steps_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bands = ["--elevation", "1830", "--band", "w=9301:9347", "--band", "r=5500:7000"]
+    path = tmp_path / "lut.parq"
+    assert invoke(str(path), *bands, *SMALL).exit_code == 0
+    stated = LookUpTable.read(path, header_only=True).meta["samplingErrorMmag"]
+    assert list(stated) == ["w"]
+    assert 5 < stated["w"] < 50
+    assert "Filter w lets light pass at 9 wavelengths only" in caplog.text
+    assert invoke(str(path), *bands, *SMALL, "-c", "parameters.lambdaStep=0.1").exit_code == 0
+    assert "samplingErrorMmag" not in LookUpTable.read(path, header_only=True).meta
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

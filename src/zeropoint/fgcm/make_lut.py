@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.lut import FITS_SUFFIXES, LUT_TYPES, LookUpTable
 from zeropoint.fgcm.lut_fill import fill_tables, table_shape
 from zeropoint.fgcm.lut_grid import TABLE_NAMES, LutGrid, StandardAtmosphere, named_parameters, read_grid
-from zeropoint.fgcm.lut_interpolation import interpolation_error
+from zeropoint.fgcm.lut_interpolation import USUAL, interpolation_error, places_within
+from zeropoint.fgcm.lut_sampling import sampling_errors
 from zeropoint.fgcm.make_lut_config import FgcmMakeLutConfigBase, FgcmMakeLutParametersConfig
 from zeropoint.fgcm.passbands import (
+    DetectorThroughputs,
     StandardPassbands,
     filter_throughputs,
     passband_tables,
@@ -42,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 #: Bytes above which the integrals go through a file instead of memory.
 _IN_MEMORY = 256 * 2**20
+#: Atmospheres of the statement on narrow passbands.
+_N_SAMPLING = 64
 _NO_TABLE = "NoTableWasUsed"
 _PRESSURE = (
     "Pressure scales the molecular depths. The integrals are those at lutPmb, the standard pressure, and pmbFactor is 1 at "
@@ -208,15 +213,16 @@ class MakeLookUpTable:
             raise InvalidInputError(
                 "There is no curve of the optics; add it, or set doOpticsTransmission=False for unity."
             )
-        throughputs = filter_throughputs(
-            list(config.physicalFilters),
-            list(detectors),
-            atmosphere.wavelength,
+        throughputs_of = partial(
+            filter_throughputs,
+            detectors=list(detectors),
             optics=optics if config.doOpticsTransmission else None,
             sensors=(sensors or {}) if config.doSensorTransmission else None,
             filter_curve=filter_curve,
             focal_plane=focal_plane,
-            sensor_terms=config.sensor_terms,
+        )
+        throughputs = throughputs_of(
+            list(config.physicalFilters), wavelength=atmosphere.wavelength, sensor_terms=config.sensor_terms
         )
         standard = AtmosphereParameters(**vars(site.standard))
         std_transmission = atmosphere.transmission(standard)[0]
@@ -225,12 +231,14 @@ class MakeLookUpTable:
         fill_tables(values, site.grid, passbands, atmosphere, site.standard.pmb, on_progress)
         lut = LookUpTable(_header(site, passbands, std_transmission), values)
         error = interpolation_error(lut, passbands, atmosphere, site.standard.pmb)
+        narrow = _narrow(site, passbands, throughputs_of, config.sensor_terms)
         meta = {
             "atmosphere": site.description,
             "pressure": _PRESSURE,
             "lutPmb": site.standard.pmb,
             "detectors": [int(each) for each in detectors],
             "interpolationError": error,
+            **({"samplingErrorMmag": narrow} if narrow else {}),
         }
         _log.info(
             "Look-up table of %d filters and %d detectors, %d nodes, %s; the reference's interpolation is wrong by up to "
@@ -278,6 +286,32 @@ def _open_site(parameters: FgcmMakeLutParametersConfig, table_name: str, descrip
     names = ("pmb", "pwv", "o3", "tau", "alpha", "airmass")
     standard = StandardAtmosphere(**{name: getattr(parameters, f"{name}Std") for name in names})
     return LutSite(atmosphere, LutGrid.from_parameters(parameters), standard, table_name, description)
+
+
+def _narrow(
+    site: LutSite,
+    passbands: StandardPassbands,
+    throughputs_of: Callable[..., DetectorThroughputs],
+    terms: Mapping[str, tuple[float, Mapping[int, float]]],
+) -> dict[str, float]:
+    """Return, and tell, how wrong the integrals of narrow filters are, mmag."""
+
+    def mean(name: str, wavelength: FloatArray) -> FloatArray:
+        of_filter = {name: terms[name]} if name in terms else {}
+        made = throughputs_of([name], wavelength=wavelength, sensor_terms=of_filter)
+        return made.throughput[0, -1]
+
+    places = places_within(site.grid, _N_SAMPLING, USUAL)
+    errors = sampling_errors(passbands, site.atmosphere, site.standard.pmb, places, mean)
+    for name, (n, error) in errors.items():
+        _log.warning(
+            "Filter %s lets light pass at %d wavelengths only: between usual atmospheres its integrals are wrong by up to %.1f mmag; "
+            "make parameters.lambdaStep smaller.",
+            name,
+            n,
+            error,
+        )
+    return {name: round(error, 2) for name, (_, error) in errors.items()}
 
 
 def _storage(shape: tuple[int, ...], scratch: Path | None) -> npt.NDArray[np.float32]:
