@@ -75,6 +75,27 @@ def test_pipelines_are_found_by_path_by_shipped_name_and_in_the_repository(tmp_p
         find_pipeline("calibrat", str(tmp_path))
 
 
+def test_a_pipeline_that_an_older_version_did_not_write_is_had_by_the_command_that_is_told(
+    tmp_path: Path,
+) -> None:
+    from zeropoint.butler.repository import create_repository
+
+    repository = str(tmp_path / "repo")
+    create_repository(repository)
+    assert CliRunner().invoke(main, ["register-camera", repository, "simcam"]).exit_code == 0
+    written = tmp_path / "repo" / "pipelines" / "SimCam" / "fgcm.yaml"
+    text = written.read_text()
+    written.unlink()
+    with pytest.raises(InvalidInputError, match=r"no such pipeline file, and no pipeline of that name"):
+        find_pipeline("OtherCam/fgcm", repository)
+    with pytest.raises(InvalidInputError, match=r"SimCam was registered by a version") as caught:
+        find_pipeline("SimCam/fgcm#fgcmMakeLut", repository)
+    again = CliRunner().invoke(main, str(caught.value).rpartition("zeropoint ")[2].split())
+    assert again.exit_code == 0, again.output
+    assert "nothing to do" in again.output
+    assert written.read_text() == text
+
+
 def test_a_repository_that_does_not_exist_is_reported_before_a_pipeline_that_may_be_in_it(
     tmp_path: Path,
 ) -> None:

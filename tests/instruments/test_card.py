@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zeropoint.errors import InvalidInputError
-from zeropoint.instruments.card import BUILTIN_CARDS, load_card
+from zeropoint.instruments.card import BUILTIN_CARDS, CameraCard, load_card
 
 
 @pytest.mark.parametrize("name", BUILTIN_CARDS)
@@ -70,6 +70,14 @@ def test_wrong_cards_are_refused_by_name(tmp_path: Path, text: str, words: list[
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(InvalidInputError, match=r"Did you mean 'sdss'\?"):
         load_card("sdsss")
+
+
+def test_a_card_may_be_the_one_that_a_repository_keeps(tmp_path: Path) -> None:
+    stored = "name: mycam\nsource: there/mycam.yaml\ndata:\n  instrument: MyCam\n  gain: 2.5\n"
+    card = load_card(write(tmp_path, stored, "camera_card_MyCam.yaml"))
+    assert card == CameraCard("mycam", "there/mycam.yaml", {"instrument": "MyCam", "gain": 2.5})
+    with pytest.raises(InvalidInputError, match=r"stored.yaml.*did you mean 'gain'"):
+        load_card(write(tmp_path, stored.replace("gain", "gainn"), "stored.yaml"))
 
 
 def test_a_card_extends_another(tmp_path: Path) -> None:

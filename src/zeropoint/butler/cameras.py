@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, CollectionType, MissingCollectionError, Registry
+from lsst.daf.butler import Butler, CollectionType, DatasetRef, MissingCollectionError, Registry
 
 from zeropoint.butler.collection_chains import card_run, update_defaults
 from zeropoint.butler.dataset_types import CARD_DATASET, card_type, ensure_dataset_type
@@ -19,6 +19,7 @@ __all__ = [
     "VISIT_SYSTEMS",
     "RegisteredCamera",
     "card_of",
+    "card_path",
     "register_camera",
     "register_records",
     "registered_cameras",
@@ -143,6 +144,13 @@ def card_of(butler: Butler, instrument: str) -> CameraCard:
     return CameraCard(content["name"], content["source"], content["data"])
 
 
+def card_path(butler: Butler, instrument: str) -> str:
+    """Return the file in which a repository keeps the card of a registered camera; empty if it is not on this machine."""
+    ref = _card_ref(butler, instrument)
+    uri = None if ref is None else butler.getURI(ref)
+    return str(uri.ospath) if uri is not None and uri.isLocal else ""
+
+
 def registered_cameras(butler: Butler) -> list[str]:
     """Return the names of the instruments that were registered from a card."""
     records = butler.query_dimension_records("instrument", explain=False)
@@ -150,13 +158,17 @@ def registered_cameras(butler: Butler) -> list[str]:
 
 
 def _stored_content(butler: Butler, instrument: str) -> dict[str, Any] | None:
+    ref = _card_ref(butler, instrument)
+    return None if ref is None else dict(butler.get(ref))
+
+
+def _card_ref(butler: Butler, instrument: str) -> DatasetRef | None:
     if instrument not in registered_cameras(butler):
         return None
     try:
-        ref = butler.find_dataset(CARD_DATASET, instrument=instrument, collections=card_run(instrument))
+        return butler.find_dataset(CARD_DATASET, instrument=instrument, collections=card_run(instrument))
     except (MissingCollectionError, LookupError):
         return None
-    return None if ref is None else dict(butler.get(ref))
 
 
 def _check_ids_kept(butler: Butler, name: str, card: CameraCard) -> None:

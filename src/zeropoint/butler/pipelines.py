@@ -25,7 +25,14 @@ from zeropoint.recipes.legacy_names import CALIBRATE, CHARACTERIZE, legacy_field
 from zeropoint.recipes.overrides import apply_override
 from zeropoint.recipes.session import build_config
 
-__all__ = ["fgcm_text", "legacy_pipeline_text", "pipeline_text", "recalibrate_text", "write_pipeline"]
+__all__ = [
+    "CAMERA_PIPELINES",
+    "fgcm_text",
+    "legacy_pipeline_text",
+    "pipeline_text",
+    "recalibrate_text",
+    "write_pipeline",
+]
 
 _FOLDER = "resource://zeropoint.tasks/pipelines"
 #: One step of a path to a field.
@@ -34,6 +41,8 @@ _LABEL = CALIBRATE_IMAGE
 _RECALIBRATE = "recalibrate.yaml"
 #: Pipelines of the global calibration: on what recalibrate.yaml makes, and under the class defaults of dataset names.
 _FGCM = ("fgcm.yaml", "fgcm_legacy.yaml")
+#: Files that `write_pipeline` writes.
+CAMERA_PIPELINES = ("calibrate.yaml", _RECALIBRATE, "legacy.yaml", *_FGCM)
 #: Task that has to know a camera's bands.
 _ASSOCIATE = "associateIsolatedStar"
 _CLASSES = {

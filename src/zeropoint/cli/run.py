@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,8 @@ from zeropoint.cli.errors import clear_errors
 from zeropoint.cli.logs import quiet_middleware
 
 if TYPE_CHECKING:
+    from lsst.daf.butler import Butler
+
     from zeropoint.butler.execution.graph import RunRequest
 
 
@@ -210,6 +213,24 @@ def _overrides(
     return overrides
 
 
+def _require_not_older(butler: Butler, path: str, repository: str) -> None:
+    """Raise if a camera would have a pipeline of that name had it been registered by this version."""
+    from zeropoint.butler.cameras import card_path, registered_cameras
+    from zeropoint.butler.pipelines import CAMERA_PIPELINES
+    from zeropoint.errors import InvalidInputError
+
+    camera, _, pipeline = path.partition("/")
+    is_known = f"{pipeline.removesuffix('.yaml')}.yaml" in CAMERA_PIPELINES
+    if is_known and Path(repository).is_dir() and camera in registered_cameras(butler):
+        command = shlex.join(
+            ["zeropoint", "register-camera", repository, card_path(butler, camera) or "CARD"]
+        )
+        raise InvalidInputError(
+            f"{path}: no such pipeline file: {camera} was registered by a version that did not write it. Register it again, "
+            f"which changes nothing else: {command}"
+        )
+
+
 def find_pipeline(name: str, repository: str) -> str:
     """Return where a pipeline is that is named by path, by a shipped name or by one of the repository.
 
@@ -238,7 +259,8 @@ def find_pipeline(name: str, repository: str) -> str:
     from zeropoint.butler.repository import open_repository
 
     # a wrong repository has no pipelines either, and is what the user has to know first
-    open_repository(repository).close()
+    with open_repository(repository) as butler:
+        _require_not_older(butler, path, repository)
     shipped = sorted(file.stem for file in folders[0].glob("*.yaml"))
     own = sorted(str(file.relative_to(folders[1]))[: -len(".yaml")] for file in folders[1].rglob("*.yaml"))
     raise InvalidInputError(

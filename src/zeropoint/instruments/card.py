@@ -18,6 +18,8 @@ __all__ = ["BUILTIN_CARDS", "CALIBRATE_IMAGE", "CameraCard", "load_card"]
 
 #: Label of the task that overrides without a label are for.
 CALIBRATE_IMAGE = "calibrateImage"
+#: What a card has in the file in which a repository keeps it: the fields of `CameraCard`.
+_STORED_KEYS = {"name", "source", "data"}
 _ADDRESS = re.compile(r"\s*([A-Za-z_]\w*)\s*:\s*(.+)")
 BUILTIN_CARDS = ("generic", "microobservatory", "sdss", "simcam", "ztf")
 
@@ -67,7 +69,7 @@ class CameraCard:
 
 
 def load_card(name_or_path: str | Path) -> CameraCard:
-    """Read a built-in card by name or a user's card by path.
+    """Read a built-in card by name or a user's card by path, which may be one as a repository keeps it.
 
     Raises
     ------
@@ -94,6 +96,9 @@ def _load(name_or_path: str, children: tuple[str, ...]) -> CameraCard:
         raise InvalidInputError(
             f"Camera card {source} must be a mapping of keys; run `zeropoint card new` for a template."
         )
+    if data.keys() == _STORED_KEYS and isinstance(data["data"], dict):
+        check_card_data(data["data"], source)
+        return CameraCard(str(data["name"]), str(data["source"]), data["data"])
     check_card_data(data, source)
     parent = data.pop("extends", None)
     if parent is not None:
