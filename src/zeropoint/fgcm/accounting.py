@@ -88,7 +88,13 @@ class Accounting:
         total.noted.update(part.noted)
 
     def merge(self, other: Accounting) -> None:
-        """Add the numbers of another accounting, stage by stage."""
+        """Add the numbers of another accounting, stage by stage.
+
+        Parameters
+        ----------
+        other
+            Of further stages, or of more of the same.
+        """
         for name, stage in other.items():
             self.add(name, read=stage.read, kept=stage.kept, rejected=stage.rejected, noted=stage.noted)
 
@@ -135,6 +141,11 @@ class Accounting:
     @classmethod
     def from_meta(cls, meta: Mapping[str, Mapping[str, Any]]) -> Self:
         """Return what `to_meta` wrote.
+
+        Parameters
+        ----------
+        meta
+            Stage -> its numbers.
 
         Raises
         ------

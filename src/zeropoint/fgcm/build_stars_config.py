@@ -38,6 +38,11 @@ def aperture_radius(name: str) -> float | None:
     --------
     >>> aperture_radius("apFlux_4_5_instFlux")
     4.5
+
+    Parameters
+    ----------
+    name
+        Name of the column.
     """
     found = _RADIUS.search(name)
     return None if found is None else float(f"{found[1]}.{found[2]}")
@@ -135,7 +140,13 @@ class FgcmBuildStarsConfigBase(StarMatchingConfig):
         science.unresolved.maximum = 0.5
 
     def validate(self) -> None:
-        """Check bands against the map, the selector, and what further fields need."""
+        """Check bands against the map, the selector, and what further fields need.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If fields contradict each other or are not complete; it names one.
+        """
         super().validate()
         cls = type(self)
         reject_selectors_with_matches(self, "sourceSelector")

@@ -187,10 +187,12 @@ def fgcm_candidates(
     coarse_nside: int,
     on_step: Callable[[int, int], None],
 ) -> Candidates:
-    """Return the candidates that the rule of the fgcm package (3.16) finds; arguments as for `compact_candidates`.
+    """Return the candidates that the rule of the fgcm package (3.16) finds.
 
     Parameters
     ----------
+    positions, bands, primary, radius, min_per_band, on_step
+        As for `compact_candidates`.
     coarse_nside
         HEALPix nside (RING) of the pixels in which the rule is applied, each for itself: the steps.
 

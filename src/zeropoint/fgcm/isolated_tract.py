@@ -91,7 +91,13 @@ class TractStars:
         return len(self.ids)
 
     def only(self, keep: BoolArray) -> TractStars:
-        """Return these with some of the stars."""
+        """Return these with some of the stars.
+
+        Parameters
+        ----------
+        keep : bool, shape (n_stars,)
+            Which.
+        """
         return replace(
             self,
             ids=self.ids[keep],

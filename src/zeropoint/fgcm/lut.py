@@ -210,6 +210,11 @@ class LookUpTable:
     def from_table(cls, table: Table) -> LookUpTable:
         """Return the look-up table of fourteen rows; of the header alone if the column ``lut`` was not read.
 
+        Parameters
+        ----------
+        table
+            As `to_table` gives it.
+
         Raises
         ------
         InvalidInputError
@@ -239,7 +244,18 @@ class LookUpTable:
 
     @classmethod
     def from_arrow(cls, arrow: pa.Table) -> LookUpTable:
-        """Return the look-up table of an Arrow table, without copying the integrals where they are in one piece."""
+        """Return the look-up table of an Arrow table, without copying the integrals where they are in one piece.
+
+        Parameters
+        ----------
+        arrow
+            As `to_arrow` gives it.
+
+        Raises
+        ------
+        InvalidInputError
+            As for `from_table`.
+        """
         return cls.from_table(arrow_to_table(arrow))
 
     @classmethod
@@ -268,7 +284,13 @@ class LookUpTable:
             raise InvalidInputError(f"{path}: is no look-up table ({error}).") from None
 
     def write(self, path: str | Path) -> None:
-        """Write the fourteen rows to parquet or FITS, by the path's suffix; parquet row by row."""
+        """Write the fourteen rows to parquet or FITS, by the path's suffix; parquet row by row.
+
+        Parameters
+        ----------
+        path
+            File, replaced if it exists.
+        """
         if Path(path).suffix in FITS_SUFFIXES:
             table = self.to_table()
             table.meta = {_FITS_META: json.dumps(table.meta)}

@@ -29,7 +29,15 @@ _MAX_COLUMNS = 400
 
 
 def table_shape(grid: LutGrid, passbands: StandardPassbands) -> tuple[int, ...]:
-    """Return the shape of one kind of table: filters, nodes of each of `AXES`, detectors and their mean."""
+    """Return the shape of one kind of table: filters, nodes of each of `AXES`, detectors and their mean.
+
+    Parameters
+    ----------
+    grid
+        The nodes.
+    passbands
+        Passbands of the filters.
+    """
     return (len(passbands.passbands), *grid.shape, len(passbands.detectors) + 1)
 
 

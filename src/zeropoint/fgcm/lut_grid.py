@@ -63,7 +63,13 @@ class LutGrid:
 
     @classmethod
     def from_parameters(cls, config: FgcmMakeLutParametersConfig) -> LutGrid:
-        """Return the grid of a configuration."""
+        """Return the grid of a configuration.
+
+        Parameters
+        ----------
+        config
+            Ranges and numbers of nodes.
+        """
 
         def nodes(name: str, change: Callable[[float], float] = float) -> FloatArray:
             first, last = getattr(config, f"{name}Range")

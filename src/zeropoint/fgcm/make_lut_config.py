@@ -57,7 +57,13 @@ class FgcmMakeLutParametersConfig(pexConfig.Config):
     lambdaRange = _range("Wavelengths: first and last, Angstrom.", [3000.0, 11000.0])
 
     def validate(self) -> None:
-        """Check that nothing is missing and that ranges and values are possible."""
+        """Check that nothing is missing and that ranges and values are possible.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If something is missing or impossible; it names the field.
+        """
         super().validate()
         fields = type(self)
         for name in ("pmb", "pwv", "o3", "tau", "alpha", "zenith", "lambda"):
@@ -154,7 +160,13 @@ class FgcmMakeLutConfigBase(pexConfig.Config):
     )
 
     def validate(self) -> None:
-        """Check the filters, and the parameters if they are used."""
+        """Check the filters, and the parameters if they are used.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If one is missing or impossible; it names the field.
+        """
         fields = type(self)
         # not super().validate(): the parameters may lack values where a table gives them
         for name, field in self._fields.items():

@@ -120,7 +120,13 @@ class StandardPassbands:
         return tuple(each.physical_filter for each in self.passbands)
 
     def column(self, name: str) -> FloatArray:
-        """Return one number of each filter, shape (filters,)."""
+        """Return one number of each filter, shape (filters,).
+
+        Parameters
+        ----------
+        name
+            Attribute of `StandardPassband`.
+        """
         return np.array([getattr(each, name) for each in self.passbands], float)
 
 

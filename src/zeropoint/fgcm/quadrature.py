@@ -261,6 +261,11 @@ def parameter_blocks(parameters: AtmosphereParameters) -> Iterator[tuple[slice, 
     """Yield parts of many exposures: their rows, and their parameters, filled up with the last to a whole block.
 
     Blocks are of one size, so that a matrix product gives an exposure the same sums whatever its place is.
+
+    Parameters
+    ----------
+    parameters
+        Of n exposures.
     """
     n = len(parameters)
     for start in range(0, n, _BLOCK):

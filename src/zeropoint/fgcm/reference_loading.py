@@ -125,7 +125,13 @@ class ReferenceStars:
         return self.selected & ~self.crowded
 
     def to_array(self, rows: BoolArray) -> np.ndarray:
-        """Return some rows as FGCM's structured array: ra, dec (degrees), refMag, refMagErr."""
+        """Return some rows as FGCM's structured array: ra, dec (degrees), refMag, refMagErr.
+
+        Parameters
+        ----------
+        rows : bool, shape (n,)
+            Which.
+        """
         n_filters = self.mag.shape[1]
         magnitudes = ("f4", (n_filters,))
         dtype = [("ra", "f8"), ("dec", "f8"), ("refMag", *magnitudes), ("refMagErr", *magnitudes)]
@@ -263,6 +269,11 @@ class FgcmLoadReferenceCatalog:
 
     def bands(self, filters: Sequence[str]) -> list[tuple[str, str] | None]:
         """Return the bands that each filter's magnitudes are made of: primary and secondary, or None: no magnitudes.
+
+        Parameters
+        ----------
+        filters
+            Filters of the survey.
 
         Raises
         ------

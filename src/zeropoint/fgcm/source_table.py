@@ -96,7 +96,13 @@ class SourceReader:
         return list(dict.fromkeys(needed)), list(dict.fromkeys([*optional, *selector[1]]))
 
     def missing_columns(self, table: AnyTable) -> list[str]:
-        """Return the columns that a visit's table lacks, without reading it."""
+        """Return the columns that a visit's table lacks, without reading it.
+
+        Parameters
+        ----------
+        table
+            Table of sources.
+        """
         has = set(_names(table))
         return [name for name in self.columns[0] if name not in has]
 

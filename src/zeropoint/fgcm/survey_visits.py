@@ -58,7 +58,15 @@ class SurveyVisits:
         return self.values[name]
 
     def only(self, keep: npt.NDArray[np.bool_], reason: str) -> None:
-        """Leave visits out, in place."""
+        """Leave visits out, in place.
+
+        Parameters
+        ----------
+        keep : bool, shape (n_visits,)
+            Which stay.
+        reason
+            Why the others do not.
+        """
         lost = np.asarray(self["visit"])[~keep]
         if len(lost):
             self.rejected[reason] += len(lost)

@@ -113,7 +113,13 @@ class FgcmSurvey:
         return np.asarray(self.cloud(row, u, v) + float(self.visits["wash_loss"][row]))
 
     def sky_electrons(self, row: int) -> float:
-        """Return the sky of a visit, electrons per pixel."""
+        """Return the sky of a visit, electrons per pixel.
+
+        Parameters
+        ----------
+        row
+            Row of the visit.
+        """
         s, visit = self.settings, self.visits[row]
         rate = photon_constant(s) * self.passband_sums[visit["band"]] * 10.0 ** (-0.4 * float(visit["sky"]))
         return float(rate * s.exposure_time * s.pixel_scale**2)

@@ -156,7 +156,18 @@ def visit_summary(survey: FgcmSurvey, row: int) -> ExposureCatalog:
 
 
 def throughput_curves(survey: FgcmSurvey) -> dict[str, dict[int, TransmissionCurve]]:
-    """Return the throughput of each physical filter and detector: of optics, filter and detector together."""
+    """Return the throughput of each physical filter and detector: of optics, filter and detector together.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+
+    Returns
+    -------
+    curves
+        Filter -> detector -> curve.
+    """
     wavelength = survey.physics.wavelength
     return {
         survey.physical_filter(band): {
