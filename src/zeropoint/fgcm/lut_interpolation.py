@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -194,7 +193,7 @@ def _errors(
     """Return the errors of a filter within limits."""
     throughput = passband.detector_throughput[-1]
 
-    def errors(where: Mapping[str, FloatArray], newton: bool) -> tuple[FloatArray, FloatArray]:
+    def errors(where: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
         parameters = AtmosphereParameters(
             pmb=np.full(len(where["o3"]), pmb),
             pwv=np.exp(where["ln_pwv"]),
@@ -206,21 +205,20 @@ def _errors(
         direct = passband_integrals(
             atmosphere, parameters, throughput, passband.lambda_std, derivatives=False
         )
-        i0, i1 = interpolate(lut, filter_index, -1, where, newton=newton)
+        both = [interpolate(lut, filter_index, -1, where, newton=newton) for newton in (False, True)]
+        ratio = np.stack([i0 / direct.i0[:, 0] for i0, _ in both])
+        i0, i1 = both[0]
         # where few nodes make it negative, it is wrong by 15 mag
-        error = 2500.0 * np.log10(np.maximum(i0 / direct.i0[:, 0], 1e-6))
-        return error, i1 / i0 - direct.i10[:, 0]
+        return 2500.0 * np.log10(np.maximum(ratio, 1e-6)), i1 / i0 - direct.i10[:, 0]
 
     places = places_within(lut.grid, _N_POINTS, limits)
     along = {name: _within_cells(lut.grid, name, limits.get(name)) for name in AXES}
-    entry: dict[str, float] = {}
-    for label, newton in (("", False), ("Newton", True)):
-        error, error_i10 = errors(places, newton)
-        largest = _largest(partial(errors, newton=newton), np.abs(error), places, along)
-        entry[f"maxMmag{label}"] = round(largest, 4)
-        entry[f"rmsMmag{label}"] = round(float(np.sqrt(np.mean(error**2))), 4)
-        if not newton:
-            entry["maxI10"] = round(float(np.abs(error_i10).max()), 4)
+    error, error_i10 = errors(places)
+    largest = _largest(lambda where: np.abs(errors(where)[0]), np.abs(error), places, along)
+    entry = {"maxI10": round(float(np.abs(error_i10).max()), 4)}
+    for label, most, values in zip(("", "Newton"), largest, error, strict=True):
+        entry[f"maxMmag{label}"] = round(float(most), 4)
+        entry[f"rmsMmag{label}"] = round(float(np.sqrt(np.mean(values**2))), 4)
     return entry
 
 
@@ -235,24 +233,27 @@ def _within_cells(grid: LutGrid, name: str, limits: tuple[float, float] | None) 
 
 
 def _largest(
-    errors: Callable[[Mapping[str, FloatArray]], tuple[FloatArray, FloatArray]],
+    sizes_at: Callable[[Mapping[str, FloatArray]], FloatArray],
     found: FloatArray,
     places: Mapping[str, FloatArray],
     along: Mapping[str, FloatArray],
-) -> float:
-    """Return the largest error: from the worst places, the worst along one axis after the other."""
-    worst = np.argsort(-found, kind="stable")[:_N_STARTS]
-    best, here = found[worst], {name: values[worst] for name, values in places.items()}
+) -> FloatArray:
+    """Return the largest errors of both rules: from the worst places of the first, the worst along axis after axis."""
+    worst = np.argsort(-found[0], kind="stable")[:_N_STARTS]
+    best, here = found[0, worst], {name: values[worst] for name, values in places.items()}
+    largest = found.max(axis=1)
     for _ in range(_ROUNDS):
         before = best.max()
         for name, values in along.items():
             trial = {axis: np.repeat(at, len(values)) for axis, at in here.items()}
             trial[name] = np.tile(values, len(worst))
-            sizes = np.abs(errors(trial)[0]).reshape(len(worst), len(values))
+            both = sizes_at(trial)
+            largest = np.maximum(largest, both.max(axis=1))
+            sizes = both[0].reshape(len(worst), len(values))
             top = sizes.argmax(axis=1)
             higher = sizes.max(axis=1)
             here[name] = np.where(higher > best, values[top], here[name])
             best = np.maximum(best, higher)
         if best.max() <= 1.001 * before:
             break
-    return float(best.max())
+    return largest
