@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,12 +25,14 @@ from zeropoint.fgcm.survey_tables import StarsFromTablesConfig, SurveyTables, re
 from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.fgcm_build_stars import SurveyStars
 
-__all__ = ["ACCOUNTING_FILE", "FgcmStarsFromTables", "write_star_list"]
+__all__ = ["ACCOUNTING_FILE", "FgcmStarsFromTables", "filters_by_wavelength", "write_star_list"]
 
 _log = logging.getLogger(__name__)
 
 #: File with the accounting, beside the tables.
 ACCOUNTING_FILE = "accounting.json"
+#: Bands whose wavelength is known by their name, by wavelength.
+_BY_WAVELENGTH = ("U", "u", "B", "g", "V", "r", "R", "i", "I", "z", "y", "Y", "J", "H", "K")
 #: Attribute of a star list -> name of its table, and of the file.
 _FILES = {
     "visits": "fgcmVisitCatalog",
@@ -149,12 +151,27 @@ class FgcmStarsFromTables:
         on_progress: OnProgress | None,
     ) -> SurveyStars:
         """Return the star list with its reference stars."""
-        first_filter = {band: physical for physical, band in reversed(list(found.bands.items()))}
-        filters = sorted(first_filter.values())
+        filters = filters_by_wavelength(found.bands)
         step = loading_step(self.config, references, name, found.visits)
         matches = match_references(stars.star_ids, step, filters, self.config, on_progress=on_progress)
         stars.accounting.merge(matches.accounting)
         return replace(stars, reference_stars=matches.table)
+
+
+def filters_by_wavelength(bands: Mapping[str, str]) -> list[str]:
+    """Return the first filter of each band, by wavelength; last, by name, those of bands of unknown wavelength.
+
+    Parameters
+    ----------
+    bands
+        Filter -> band.
+    """
+    first = {band: name for name, band in reversed(list(bands.items()))}
+
+    def rank(band: str) -> int:
+        return _BY_WAVELENGTH.index(band) if band in _BY_WAVELENGTH else len(_BY_WAVELENGTH)
+
+    return [first[band] for band in sorted(first, key=lambda band: (rank(band), first[band]))]
 
 
 def write_star_list(stars: SurveyStars, folder: Path) -> list[Path]:

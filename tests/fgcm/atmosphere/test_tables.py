@@ -122,6 +122,9 @@ def test_unusable_tables_are_named(site, path, tmp_path):
         {"pwv_range": (0.0, 12.0)},
         {"pmb_range": (790.0, 770.0)},
         {"zenith_range": (0.0, 80.0)},
+        {"airmass_std": 0.5},
+        {"pmb_std": 77800.0},
+        {"pmb_range": (77000.0, 79000.0)},
     ],
 )
 def test_impossible_axes_are_named(change):

@@ -10,7 +10,7 @@ from zeropoint.fgcm.column_map import SurveyColumns
 from zeropoint.fgcm.observations import describe_observations
 from zeropoint.fgcm.survey_tables import StarsFromTablesConfig, read_survey_tables
 from zeropoint.fgcm.visits import describe_visits
-from zeropoint.recipes.fgcm_stars_from_tables import FgcmStarsFromTables
+from zeropoint.recipes.fgcm_stars_from_tables import FgcmStarsFromTables, filters_by_wavelength
 
 MAP = {
     "observations": {
@@ -277,3 +277,8 @@ def test_observations_that_are_there_twice_are_what_is_said_to_be_wrong():
     observations, visits = tables(order=np.repeat(np.arange(20), 2))
     with pytest.raises(NoUniqueStarsError, match="check that no observation is in the tables twice"):
         FgcmStarsFromTables(config_of()).run(observations, visits, SurveyColumns.from_mapping(MAP))
+
+
+def test_filters_are_in_the_order_of_wavelength_as_far_as_it_is_known():
+    bands = {"z1": "z", "r2": "r", "r1": "r", "N501": "N501", "g1": "g", "clear": "clear"}
+    assert filters_by_wavelength(bands) == ["g1", "r2", "z1", "N501", "clear"]

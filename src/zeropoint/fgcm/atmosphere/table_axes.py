@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.atmosphere.parameters import AtmosphereParameters
+from zeropoint.fgcm.limits import LIMITS
 
 __all__ = ["TableAxes"]
 
@@ -54,6 +56,15 @@ class TableAxes:
                 )
         if not 0 <= self.zenith_range[0] < self.zenith_range[1] < 78.4:
             raise InvalidInputError(f"zenith_range must lie within 0 and 78 degrees, not {self.zenith_range}")
+        # the standard atmosphere is checked as any
+        AtmosphereParameters(
+            self.pmb_std, self.pwv_std, self.o3_std, self.tau_std, self.alpha_std, self.airmass_std
+        )
+        for value in self.pmb_range:
+            if LIMITS["pmb"].wrong(value):
+                raise InvalidInputError(
+                    f"pmb_range of the table of atmospheres: {value:g} is not between {LIMITS['pmb'].told(value)}"
+                )
 
     def nodes(self, name: str) -> FloatArray:
         """Give the nodes of an axis.
