@@ -82,6 +82,12 @@ def test_a_band_that_is_narrow_for_the_steps_is_named(
         (["lut.parq", "--elevation", "10"], 2, "Give a filter"),
         (["lut.parq", "--elevation", "10", "--band", "r=red"], 2, "NAME=FIRST:LAST"),
         (["lut.parq", "--elevation", "10", "--band", "r=5500:7000", "--band", "r=1:2"], 2, "is given twice"),
+        (["/proc/lut.parq", "--elevation", "10", "--band", "r=5500:7000"], 1, "/proc cannot be written to"),
+        (
+            ["lut.parq", "--elevation", "10", "--band", "r=5500:7000", "--filter", "r=0.5"],
+            2,
+            "'r' is given as --band and as a file",
+        ),
         (["none/lut.parq", "--elevation", "10", "--band", "r=5500:7000"], 2, "make it first"),
         (
             ["lut.parq", "--elevation", "10", "--band", "r=5500:7000", "--detectors", "a"],

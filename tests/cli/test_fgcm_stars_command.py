@@ -76,4 +76,5 @@ def test_wrong_input_is_one_line(
     one_error(stars("--column-map", COLUMNS, "-c", "minPerBand=4"), 4, "No star is left")
     assert not (tmp_path / "x").exists()
     one_error(stars("--column-map", COLUMNS, "--out", visits), 1, "v.csv is no folder; choose another")
+    one_error(stars("--column-map", COLUMNS, "--out", "/proc/nope"), 1, "/proc cannot be written to")
     one_error(stars("--column-map", COLUMNS, "--out", visits / "y"), 1, "v.csv is no folder; choose another")

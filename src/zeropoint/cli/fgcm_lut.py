@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.outputs import require_writable
 from zeropoint.cli.throughput_options import given_throughputs, throughput_options
 
 if TYPE_CHECKING:
@@ -88,12 +89,17 @@ def lut(
             raise click.UsageError(f"{path}: write to a file that ends in {', '.join(_SUFFIXES)}.")
         if path is not None and not path.absolute().parent.is_dir():
             raise click.UsageError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
+        if path is not None and path.is_dir():
+            raise click.UsageError(f"{path}: is a folder; give the name of a file.")
     if (elevation is None) == (table is None):
         raise click.UsageError("Give the site as --elevation or as --like, and not as both.")
 
     from zeropoint.cli.counter import counting
     from zeropoint.fgcm.make_lut import MakeLookUpTable
 
+    for path in (out, passbands):
+        if path is not None:
+            require_writable(path.parent, str(path))
     curves = given_throughputs(**given)
     numbers = _numbers(detectors, curves)
     filters = _filters(curves, bands, numbers)
@@ -175,6 +181,9 @@ def _filters(
             raise click.BadParameter(
                 f"{text!r}: write NAME=FIRST:LAST in Angstrom, such as r=5500:7000.", param_hint="--band"
             ) from None
+    both = sorted(set(hats) & {*curves.filters, *curves.filter_detectors})
+    if both:
+        raise click.UsageError(f"Filter {both[0]!r} is given as --band and as a file; give one of them.")
     whole = {**hats, **curves.filters}
     out = {name: dict.fromkeys(numbers, curve) for name, curve in whole.items()}
     for name, of_detectors in curves.filter_detectors.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zeropoint.cli.errors import clear_errors
+from zeropoint.cli.outputs import require_writable
 from zeropoint.cli.references import parse_column_map
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def stars(
     from zeropoint.recipes.fgcm_stars_from_tables import FgcmStarsFromTables, write_star_list
 
     start_logging(log_level.upper())
-    _check_folder(out)
+    require_writable(out, f"--out {out}")
     config = _config(config_files, assignments, references is not None)
     columns = SurveyColumns.from_mapping(_mapping(column_map))
     loader = None
@@ -157,16 +157,6 @@ def _open(path: Path) -> RawTable:
     if not path.exists():
         raise InvalidInputError(f"{path} does not exist; check the path.")
     return open_table(path)
-
-
-def _check_folder(out: Path) -> None:
-    """Check that a folder is there or can be made, before the work is done."""
-    from zeropoint.errors import InvalidInputError
-
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no folder" if not there.is_dir() else "cannot be written to"
-        raise InvalidInputError(f"--out {out}: {there} {what}; choose another folder.")
 
 
 def _echo(stars: SurveyStars, out: Path) -> None:

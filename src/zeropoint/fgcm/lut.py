@@ -294,6 +294,9 @@ class LookUpTable:
         if Path(path).suffix in FITS_SUFFIXES:
             table = self.to_table()
             table.meta = {_FITS_META: json.dumps(table.meta)}
+            for column in table.itercols():
+                if column.unit == "mbar":
+                    column.unit = "hPa"  # the same; FITS has no bar
             table.write(path, overwrite=True)
         else:
             write_long_rows(self.to_arrow(), path)

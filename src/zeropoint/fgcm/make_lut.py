@@ -264,6 +264,12 @@ class MakeLookUpTable:
             return _open_site(self.config.parameters, _NO_TABLE, "the open atmosphere")
         path = next((path for path in (Path(name), Path(f"{name}.fits")) if path.is_file()), None)
         if path is not None:
+            if path.stem in TABLE_NAMES and ("lsst" in path.stem or "subaru" in path.stem):
+                _log.warning(
+                    "%s: some nodes of water in FGCM's tables for LSST and Subaru hold other amounts than their labels say; the "
+                    "labels are used. The name alone, where there is no such file, stands for the open atmosphere.",
+                    path,
+                )
             grid, standard = read_grid(path)
             return LutSite(Atmosphere.from_table(path), grid, standard, name, f"the table {path.name}")
         parameters = named_parameters(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from fgcm.lut.parts import CURVES, SENSORS, small_config
 from naive.passband_integrals import integrals as naive_integrals
@@ -241,6 +242,10 @@ def test_tables_survive_files(made: MadeLookUpTable, tmp_path: Path, suffix: str
     for name, value in made.lut.header.items():
         np.testing.assert_array_equal(back.header[name], value)
     assert back.standard == made.lut.standard
+    if suffix == ".fits":
+        with fits.open(path) as hdus:
+            units = {column.name: column.unit for column in hdus[1].columns}
+        assert (units["pmb"], units["pmbStd"], units["lambdaNorm"]) == ("hPa", "hPa", "Angstrom")
     header = LookUpTable.read(path, header_only=True)
     assert header.lut is None
     assert header.std_filter_of == made.lut.std_filter_of
@@ -288,7 +293,9 @@ def test_published_names_stand_for_site_and_nodes() -> None:
         MakeLookUpTable(config).site()
 
 
-def test_a_table_of_an_atmosphere_gives_its_own_nodes(tmp_path: Path) -> None:
+def test_a_table_of_an_atmosphere_gives_its_own_nodes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     air = Atmosphere.for_site(1000.0, wavelength=np.arange(3000.0, 11001.0, 50.0))
     axes = TableAxes((890.0, 910.0), (0.5, 9.0), pmb_std=900.0, pwv_std=2.0, airmass_std=1.3, pwv_steps=4)
     air.write_table(tmp_path / "air.fits", axes)
@@ -298,6 +305,10 @@ def test_a_table_of_an_atmosphere_gives_its_own_nodes(tmp_path: Path) -> None:
     assert site.grid.shape == (4, 3, 11, 9, 21)
     assert site.standard.airmass == pytest.approx(1.3)
     np.testing.assert_allclose(np.exp(site.grid.ln_pwv), axes.nodes("pwv"), rtol=1e-6)
+    assert not caplog.text
+    config.atmosphereTableName = str((tmp_path / "air.fits").rename(tmp_path / "fgcm_atm_lsst2_test.fits"))
+    assert MakeLookUpTable(config).site().grid.shape == (4, 3, 11, 9, 21)
+    assert "fgcm_atm_lsst2_test.fits: some nodes of water" in caplog.text
     (tmp_path / "text.fits").write_text("no table")
     config.atmosphereTableName = str(tmp_path / "text.fits")
     with pytest.raises(InvalidInputError, match=r"text\.fits"):
