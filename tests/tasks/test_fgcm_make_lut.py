@@ -77,16 +77,19 @@ def test_outputs_are_the_table_the_atmosphere_and_the_passbands() -> None:
 
 
 def test_detectors_are_those_of_curves_or_of_the_configuration() -> None:
-    def detectors(one: FgcmMakeLutTask, **changes: Any) -> tuple[int, ...]:
-        return LookUpTable.from_arrow(one.run(**given(**changes)).fgcmLookUpTable).detectors
+    def detectors(one: FgcmMakeLutTask, not_science: tuple[int, ...] = (), **changes: Any) -> list[int]:
+        inputs = given(**changes)
+        return one._detectors(None, inputs["sensors"], inputs["filters"], not_science)
 
-    assert detectors(task(useScienceDetectors=False), not_science=[8]) == (3, 8)
-    assert detectors(task(detectors=[8])) == (8,)
-    bare = {"doSensorTransmission": False, "doOpticsTransmission": False}
-    assert detectors(task(detectors=[0, 1], **bare), sensors=None, optics=None) == (0, 1)
+    assert detectors(task(), not_science=(8,)) == [3]
+    assert detectors(task(useScienceDetectors=False), not_science=(8,)) == [3, 8]
+    assert detectors(task(detectors=[8])) == [8]
+    assert detectors(task(detectors=[1, 0]), sensors={}) == [0, 1]
     before = {(name, number): flat() for name in ("R", "R2") for number in (5, 6)}
-    each = task(doFilterDetectorTransmission=True, **bare)
-    assert detectors(each, filters=before, sensors=None) == (5, 6)
+    each = task(doFilterDetectorTransmission=True, doSensorTransmission=False, doOpticsTransmission=False)
+    assert detectors(each, filters=before, sensors={}) == [5, 6]
+    table = each.run(**given(filters=before, sensors=None, optics=None)).fgcmLookUpTable
+    assert LookUpTable.from_arrow(table).detectors == (5, 6)
 
 
 @pytest.mark.parametrize(

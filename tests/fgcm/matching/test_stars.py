@@ -90,7 +90,7 @@ def stars_of(result):
 
 @pytest.mark.parametrize("matcher", ["components", "fgcm"])
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), isolation=st.sampled_from([1.0, 2.0]))
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=10)
 def test_stars_are_those_of_all_pairs(matcher, seed, isolation):
     field = crowded(seed, size=16.0)
     config = config_of(
