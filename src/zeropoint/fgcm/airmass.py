@@ -24,6 +24,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.errors import InvalidInputError
+
 __all__ = [
     "OZONE_HEIGHT_KM",
     "aerosol_airmass",
@@ -38,6 +40,8 @@ FloatArray = npt.NDArray[np.float64]
 #: Height of the ozone shell above sea level, km.
 OZONE_HEIGHT_KM = 22.0
 _EARTH_RADIUS_KM = 6371.0
+#: How far, as a part, angles may lie beyond the poles: single precision.
+_ROUNDING = 1e-6
 
 
 def molecular_airmass(secant: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -136,8 +140,20 @@ def observation_secant(
     -------
     secant
         ``1 / (sin dec sin lat + cos dec cos lat cos H)``; not clipped, so negative below the horizon.
+
+    Raises
+    ------
+    InvalidInputError
+        If a declination or the latitude is beyond the poles, as degrees mostly are.
     """
     dec = np.asarray(dec, dtype=np.float64)
+    for name, angles in (("dec", dec), ("latitude", np.asarray(latitude, dtype=np.float64))):
+        beyond = angles[np.abs(angles) > 0.5 * np.pi * (1.0 + _ROUNDING)]
+        if beyond.size:
+            raise InvalidInputError(
+                f"{name} must lie between -pi/2 and pi/2 radians, not {beyond[0]:g} ({beyond.size} of {angles.size} values are "
+                "wrong); is it in degrees?"
+            )
     hour_angle = np.asarray(sidereal_time, dtype=np.float64) - np.asarray(ra, dtype=np.float64)
     cosine = np.sin(dec) * np.sin(latitude) + np.cos(dec) * np.cos(latitude) * np.cos(hour_angle)
     with np.errstate(divide="ignore"):

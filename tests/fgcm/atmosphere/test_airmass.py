@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.airmass import (
     aerosol_airmass,
     molecular_airmass,
@@ -59,3 +60,6 @@ def test_secant_of_observations_on_the_meridian_and_below_the_horizon():
     hour = np.radians(60.0)
     assert observation_secant(0.0, 0.0, hour, 0.0) == pytest.approx(2.0)
     assert observation_secant(0.0, 0.0, np.pi, 0.0) < 0
+    for dec, latitude, name in (([0.1, -30.0, np.nan], -0.5, "dec"), (0.1, -30.0, "latitude")):
+        with pytest.raises(InvalidInputError, match=rf"{name} must lie .* not -30 .*is it in degrees"):
+            observation_secant(0.0, dec, 0.0, latitude)
