@@ -100,7 +100,8 @@ class LookUpTable:
         header alone was read.
     meta
         What the layout has no column for: ``detectors`` (their ids, in order), ``atmosphere`` and ``pressure`` (sentences),
-        ``lutPmb`` (pressure of the integrals, mb), ``interpolationError`` (of the reference's rule, in mmag).
+        ``lutPmb`` (pressure of the integrals, mb), ``interpolationError`` (of the reference's rule, in mmag),
+        ``samplingErrorMmag`` (of filters that are narrow for the steps of the wavelengths).
     """
 
     header: Mapping[str, Any]
