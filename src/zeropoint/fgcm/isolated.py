@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig
 from zeropoint.fgcm.isolated_tract import IsolatedTract, TractStars, read_observations, select_stars
 from zeropoint.fgcm.magnitudes import NO_DELTA
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visits import NO_VALUE, VisitCatalog
 
 __all__ = ["RESERVED", "FgcmBuildFromIsolatedStars", "FgcmIsolatedStars", "IsolatedTract"]
@@ -33,8 +34,6 @@ _MIN_STARS = 3
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 #: Column -> dtype, unit and meaning.
 _OBSERVATIONS: Mapping[str, tuple[str, str | None, str]] = {

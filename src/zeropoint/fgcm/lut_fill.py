@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.lut import LUT_TYPES
 from zeropoint.fgcm.lut_grid import AXES, LutGrid
 from zeropoint.fgcm.passbands import StandardPassbands
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.quadrature import PassbandMoments, parameter_blocks
 
 __all__ = ["fill_tables", "table_shape"]
@@ -47,7 +48,7 @@ def fill_tables(
     passbands: StandardPassbands,
     atmosphere: Atmosphere,
     pmb: float,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Write the integrals of all nodes and their forward differences into an array, which may be a file's.
 

@@ -33,6 +33,7 @@ from zeropoint.fgcm.passbands import (
     passband_tables,
     standard_passbands,
 )
+from zeropoint.fgcm.progress import OnProgress
 
 if TYPE_CHECKING:
     from zeropoint.datamodel.focal_plane import FocalPlane
@@ -174,7 +175,7 @@ class MakeLookUpTable:
         sensors: Mapping[int, TransmissionCurve] | None = None,
         focal_plane: FocalPlane | None = None,
         scratch: Path | None = None,
-        on_progress: Callable[[str, int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> MadeLookUpTable:
         """Integrate the passbands of all filters and detectors through all atmospheres of the grid.
 

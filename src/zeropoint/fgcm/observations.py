@@ -17,6 +17,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.checkpoints import Checkpoints
 from zeropoint.fgcm.magnitudes import NO_DELTA, area_correction
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.source_table import SourceReader
 from zeropoint.fgcm.visits import VisitCatalog
 
@@ -24,8 +25,6 @@ __all__ = ["BYTES_PER_OBSERVATION", "Observations", "describe_observations", "ga
 
 _log = logging.getLogger(__name__)
 
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 #: Column -> type, unit and meaning, in order.
 _COLUMNS: Mapping[str, tuple[str, str | None, str]] = {

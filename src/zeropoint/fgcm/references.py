@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.lut import LookUpTable
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.reference_loading import (
     NO_MAGNITUDE,
     FgcmLoadReferenceCatalog,
@@ -50,9 +51,6 @@ _ARCSEC = np.pi / 648000.0
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 
 class MatchSettings(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -18,6 +18,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.candidates import Candidates, compact_candidates, fgcm_candidates
 from zeropoint.fgcm.density import too_dense
 from zeropoint.fgcm.match_config import StarMatchingConfig
+from zeropoint.fgcm.progress import OnProgress
 
 __all__ = ["UniqueStars", "band_codes", "match_stars"]
 
@@ -45,7 +46,6 @@ _OBSERVATION_REASONS = {
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-type Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def match_stars(
     *,
     bands: Sequence[str],
     config: StarMatchingConfig,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> UniqueStars:
     """Match observations into unique stars.
 
@@ -224,7 +224,11 @@ def _require_bands(config: StarMatchingConfig, bands: Sequence[str]) -> None:
 
 
 def _find_candidates(
-    positions: Positions, band: np.ndarray, bands: Sequence[str], config: StarMatchingConfig, report: Progress
+    positions: Positions,
+    band: np.ndarray,
+    bands: Sequence[str],
+    config: StarMatchingConfig,
+    report: OnProgress,
 ) -> Candidates:
     """Return the candidates by the rule configured."""
     primary = [list(bands).index(name) for name in config.primaryBands]

@@ -26,6 +26,7 @@ from zeropoint.fgcm.column_map import (
 )
 from zeropoint.fgcm.limits import LIMITS
 from zeropoint.fgcm.observations import describe_observations
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.survey_visits import SurveyVisits, read_visits, unknown_of_visits
 
 __all__ = ["StarsFromTablesConfig", "SurveyTables", "read_survey_tables"]
@@ -37,7 +38,6 @@ _PIECE = 1_000_000
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-type OnProgress = Callable[[str, int, int], None]
 
 
 class StarsFromTablesConfig(FgcmBuildStarsConfigBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_facts import AnySummary, VisitFacts, read_summary, visit_facts
 
 __all__ = [
@@ -40,8 +41,6 @@ _NAME_LENGTH = 30
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 #: Column -> unit and meaning, in order.
 _COLUMNS: Mapping[str, tuple[str | None, str]] = {

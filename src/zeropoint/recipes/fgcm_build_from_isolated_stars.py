@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.isolated import FgcmBuildFromIsolatedStars, IsolatedTract
 from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.references import References, check_settings, match_survey
 from zeropoint.fgcm.visit_facts import VisitSummaries, pairs
 from zeropoint.fgcm.visits import account_for, find_visits, make_visit_catalog, sentence_on
@@ -21,9 +22,6 @@ from zeropoint.recipes.fgcm_build_stars import visible_focal_plane
 __all__ = ["IsolatedSurvey", "build_from_isolated_stars"]
 
 _log = logging.getLogger(__name__)
-
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

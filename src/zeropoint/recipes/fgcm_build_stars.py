@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase, FgcmBuildStarsTableConfig
 from zeropoint.fgcm.checkpoints import Checkpoints, default_directory
 from zeropoint.fgcm.observations import Observations, gather_observations
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.references import References, check_settings, match_survey
 from zeropoint.fgcm.source_table import SourceReader
 from zeropoint.fgcm.stars import band_codes, match_stars
@@ -36,9 +37,6 @@ _GEOMETRY_IMAGES, _MIN_GEOMETRY_VISITS, _MAX_GEOMETRY_VISITS = 300, 3, 16
 _CHECKPOINT_VERSION = 2
 #: Decimals of the camera's geometry that tell it from another: those behind may change with the software.
 _CAMERA_DECIMALS = 9
-
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

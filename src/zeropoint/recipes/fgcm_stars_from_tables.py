@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY
 from zeropoint.fgcm.column_map import SurveyColumns
+from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.references import loading_step, match_references
 from zeropoint.fgcm.stars import band_codes, match_stars
 from zeropoint.fgcm.survey_tables import StarsFromTablesConfig, SurveyTables, read_survey_tables
@@ -41,9 +42,6 @@ _FILES = {
     "star_indices": "fgcmStarIndices",
     "reference_stars": "fgcmReferenceStars",
 }
-
-#: Title, done, total.
-type OnProgress = Callable[[str, int, int], None]
 
 
 class FgcmStarsFromTables:
