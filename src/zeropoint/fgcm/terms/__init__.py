@@ -1,0 +1,1 @@
+"""The stages of a cycle around the fit: residuals, flats, corrections, scatter and zeropoints, on arrays."""
