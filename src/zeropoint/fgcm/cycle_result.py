@@ -1,0 +1,165 @@
+"""What a cycle gives: its state for the next one, tables, and the figures behind plots and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table
+
+from zeropoint.fgcm.accounting import Accounting
+from zeropoint.fgcm.cycle_state import CycleState
+
+if TYPE_CHECKING:
+    from zeropoint.fgcm.fit import FitResult
+    from zeropoint.fgcm.model.observations import FitData
+
+__all__ = ["CycleResult", "ExposureGray", "ObservationFacts", "StarFacts"]
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ExposureGray:
+    """Gray of detectors and exposures, NaN where too few stars measure it; EGray = mean - observation, so clouds are < 0.
+
+    Parameters
+    ----------
+    ccd_gray, ccd_gray_err, ccd_gray_rms
+        mag, shape (n_exp, n_det).
+    ccd_n_stars, ccd_n_tilings
+        Stars, int32, and the mean number of good observations of each; shape (n_exp, n_det).
+    ccd_delta_std
+        Mean chromatic correction of the stars, mag, shape (n_exp, n_det).
+    exp_gray, exp_gray_err, exp_gray_rms
+        mag, shape (n_exp,).
+    exp_n_ccd, exp_n_stars
+        Detectors and stars, int32, shape (n_exp,).
+    exp_delta_std
+        mag, shape (n_exp,).
+    exp_gray_color
+        Of the bluest quarter, the middle half and the reddest quarter, and their errors; mag, shape (3, 2, n_exp).
+    """
+
+    ccd_gray: FloatArray
+    ccd_gray_err: FloatArray
+    ccd_gray_rms: FloatArray
+    ccd_n_stars: npt.NDArray[np.int32]
+    ccd_n_tilings: FloatArray
+    ccd_delta_std: FloatArray
+    exp_gray: FloatArray
+    exp_gray_err: FloatArray
+    exp_gray_rms: FloatArray
+    exp_n_ccd: npt.NDArray[np.int32]
+    exp_n_stars: npt.NDArray[np.int32]
+    exp_delta_std: FloatArray
+    exp_gray_color: FloatArray
+
+
+@dataclass(frozen=True)
+class StarFacts:
+    """Standard magnitudes of the stars, shape (n_star, n_band), NaN where there are none.
+
+    Parameters
+    ----------
+    magnitude, magnitude_err
+        Weighted mean of the good observations of photometric exposures, gray not applied, and its error.
+    final_magnitude, final_magnitude_err
+        The same from all exposures with their gray applied: what the table of standard stars has. None before the final
+        cycle.
+    slope
+        F' of the spectrum, 1/Angstrom; where the star's colors do not say, the band's median.
+    n_good, n_total
+        Observations used in ``magnitude``, and all, int32.
+    """
+
+    magnitude: SingleArray
+    magnitude_err: SingleArray
+    final_magnitude: SingleArray | None
+    final_magnitude_err: SingleArray | None
+    slope: FloatArray
+    n_good: npt.NDArray[np.int32]
+    n_total: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ObservationFacts:
+    """Observation by observation, in the order of ``data.observations``; kept for the last cycle of a run.
+
+    Parameters
+    ----------
+    standard_magnitude
+        With all corrections but gray.
+    residual
+        EGray: mean of the star minus the observation, mag; NaN where the star has no mean.
+    error
+        Of the magnitude as the fit took it (error model and floor included), mag.
+    gray
+        Gray of its exposure and detector as applied to the zeropoint, mag; NaN where there is no zeropoint.
+    good
+        Good observations of photometric exposures of stars in the fit.
+    reserve
+        The same of reserve stars.
+    """
+
+    standard_magnitude: SingleArray
+    residual: SingleArray
+    error: SingleArray
+    gray: SingleArray
+    good: npt.NDArray[np.bool_]
+    reserve: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """Result of one cycle.
+
+    Parameters
+    ----------
+    cycle
+        Number.
+    is_final
+        Whether it made zeropoints of a finished calibration.
+    state
+        For the next cycle, and for the tables FitParameters and FlaggedStars.
+    fit
+        What the fit did, posterior included; None where a cycle makes no fit and needs no errors.
+    gray
+        Of detectors and exposures.
+    stars
+        Their magnitudes.
+    observations
+        One by one; None but for the last cycle of a run.
+    data
+        What went in; None but for the last cycle of a run.
+    zeropoints, atmosphere, standard_stars
+        ``fgcm_Cycle{N}_Zeropoints``, ``_AtmosphereParameters``, ``_StandardStars``; None where they were not asked for.
+    config_changes
+        Fields of the configuration that the next cycle has otherwise.
+    metrics
+        Plain numbers, by band where they have one; ``docs/fgcm_cycle.md`` names each.
+    history
+        Of the fit: one entry for each iteration, with chi2, step and damping.
+    accounting
+        What was read, kept and rejected.
+    """
+
+    cycle: int
+    is_final: bool
+    state: CycleState
+    fit: FitResult | None
+    gray: ExposureGray
+    stars: StarFacts
+    observations: ObservationFacts | None
+    data: FitData | None
+    zeropoints: Table | None
+    atmosphere: Table | None
+    standard_stars: Table | None
+    config_changes: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    history: tuple[Mapping[str, float], ...]
+    accounting: Accounting

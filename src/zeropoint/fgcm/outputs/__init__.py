@@ -1,0 +1,1 @@
+"""Tables and products that the global calibration leaves."""
