@@ -1,0 +1,328 @@
+"""Gray residuals: what the model leaves of every observation, of every detector and of every exposure.
+
+The gray of an observation is the mean magnitude of its star minus its own standard magnitude: negative under clouds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+
+__all__ = [
+    "ColorSplitGray",
+    "DetectorGray",
+    "ExposureGray",
+    "GrayResiduals",
+    "color_split_gray",
+    "detector_gray",
+    "exposure_gray",
+    "gray_residuals",
+    "gray_sample",
+]
+
+#: Stars that a detector needs for a gray of its own.
+MIN_STARS = 3
+#: Detectors that an exposure needs for a gray of its own, of cameras that have as many.
+MIN_DETECTORS = 3
+
+SingleArray = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class GrayResiduals:
+    """Gray of the observations.
+
+    Parameters
+    ----------
+    gray : float32, shape (n_obs,)
+        Mean magnitude of the star minus that of the observation; NaN where either is unknown.
+    variance : float32, shape (n_obs,)
+        Its variance, mag^2; NaN where unknown. Zero or less where the observation alone makes the mean.
+    """
+
+    gray: SingleArray
+    variance: SingleArray
+
+
+def gray_residuals(
+    mstd: SingleArray,
+    err: SingleArray,
+    segment: IndexArray,
+    mean: npt.NDArray[np.floating],
+    mean_err: npt.NDArray[np.floating],
+    member: BoolArray,
+) -> GrayResiduals:
+    """Compare observations with the means of their stars.
+
+    Parameters
+    ----------
+    mstd, err : float32, shape (n_obs,)
+        Standard magnitudes, and errors of the measurements (those whose inverse squares weighted the means).
+    segment : int, shape (n_obs,)
+        Star-band of each observation: ``star * n_band + band``.
+    mean, mean_err : float, shape (n_star, n_band)
+        Mean magnitudes and ``(sum of weights)^-1/2``, NaN where there are none. Reference magnitudes against which to compare
+        do as well, with no members.
+    member : bool, shape (n_obs,)
+        Whether an observation is part of its star's mean.
+
+    Notes
+    -----
+    The variance is ``err^2 - mean_err^2`` for members, whose own error pulls the mean along, and ``err^2 + mean_err^2`` for
+    others.
+    """
+    mean_variance = np.square(mean_err.ravel(), dtype=np.float32)[segment]
+    gray = (mean.ravel()[segment] - mstd).astype(np.float32)
+    variance = np.square(err) + np.where(member, -mean_variance, mean_variance)
+    return GrayResiduals(gray, variance)
+
+
+def gray_sample(residuals: GrayResiduals, good: BoolArray, max_err: float) -> BoolArray:
+    """Choose the observations that gray values are made of.
+
+    Parameters
+    ----------
+    residuals
+        Gray of the observations.
+    good : bool, shape (n_obs,)
+        Good observations of good stars that are not in reserve, in exposures good and bad.
+    max_err
+        Largest error, mag (``ccdGrayMaxStarErr``). The error of the residual itself is compared, not its square.
+    """
+    v = residuals.variance
+    return np.asarray(good & (v > 0) & (v < np.float32(max_err) ** 2) & np.isfinite(residuals.gray))
+
+
+@dataclass(frozen=True)
+class DetectorGray:
+    """Gray of each detector in each exposure; arrays of shape (n_exp, n_det), NaN where it was not measured.
+
+    Parameters
+    ----------
+    gray, err, rms : float64
+        Weighted mean, its error and the weighted scatter of the stars, mag.
+    delta_std : float64
+        Weighted mean of the chromatic corrections of the stars, mag.
+    n_stars : int64
+        Good stars, also where they are too few.
+    n_tilings : float64
+        Mean number of good observations of these stars in the band.
+    coefficients : float64, shape (n_exp, n_det, order + 1, order + 1), optional
+        Field in flux over each detector, ``[y, x]``, whose value at the center is ``10^(-0.4 gray)``; NaN where the gray was
+        not measured. Only where a form with a field was asked for.
+    """
+
+    gray: FloatArray
+    err: FloatArray
+    rms: FloatArray
+    delta_std: FloatArray
+    n_stars: npt.NDArray[np.int64]
+    n_tilings: FloatArray
+    coefficients: FloatArray | None = None
+
+
+def detector_gray(
+    residuals: GrayResiduals,
+    ec: IndexArray,
+    shape: tuple[int, int],
+    sample: BoolArray,
+    *,
+    delta_std: SingleArray | None = None,
+    n_good: SingleArray | None = None,
+) -> DetectorGray:
+    """Average the gray of the stars on each detector of each exposure.
+
+    Parameters
+    ----------
+    residuals
+        Gray of the observations.
+    ec : int, shape (n_obs,)
+        ``exposure * n_det + detector`` of each.
+    shape
+        Number of exposures and of detectors.
+    sample : bool, shape (n_obs,)
+        Observations to average (`gray_sample`).
+    delta_std : float32, shape (n_obs,), optional
+        Chromatic correction of each observation, mag.
+    n_good : float32, shape (n_obs,), optional
+        Good observations of its star in its band.
+
+    Notes
+    -----
+    Weights are inverse variances; the error is (sum of weights)^-1/2. At least three stars are needed.
+    """
+    n = shape[0] * shape[1]
+    rows = np.flatnonzero(sample)
+    where = ec[rows]
+    gray = residuals.gray[rows].astype(np.float64)
+    weight = 1.0 / residuals.variance[rows].astype(np.float64)
+    count = np.bincount(where, minlength=n)
+    total = group_sums(weight, where, n)
+    total[count < MIN_STARS] = 0.0
+    weighted = weight * gray
+    mean = ratio(group_sums(weighted, where, n), total)
+    # the sum of squares is taken about the mean: exposures under clouds lie far from zero
+    away = gray - mean[where]
+    spread = ratio(group_sums(weight * away * away, where, n), total)
+
+    def average(values: SingleArray | None, by: FloatArray | None, over: FloatArray) -> FloatArray:
+        if values is None:
+            return np.full(n, np.nan)
+        chosen = values[rows].astype(np.float64)
+        return ratio(group_sums(chosen if by is None else chosen * by, where, n), over)
+
+    tilings = average(n_good, None, np.where(count >= MIN_STARS, count, 0).astype(np.float64))
+    parts = (mean, np.sqrt(ratio(1.0, total)), np.sqrt(spread), average(delta_std, weight, total))
+    g, e, r, d = (part.reshape(shape) for part in parts)
+    return DetectorGray(g, e, r, d, count.reshape(shape), tilings.reshape(shape))
+
+
+@dataclass(frozen=True)
+class ExposureGray:
+    """Gray of each exposure; arrays of shape (n_exp,), NaN where it was not measured.
+
+    Parameters
+    ----------
+    gray, err, rms : float64
+        Weighted mean of the detectors, its error, and their weighted scatter, mag.
+    n_stars : int64
+        Good stars on all detectors, also where the gray could not be measured.
+    n_detectors : int64
+        Detectors used.
+    n_tilings, delta_std : float64
+        Weighted means of the detectors' values.
+    """
+
+    gray: FloatArray
+    err: FloatArray
+    rms: FloatArray
+    n_stars: npt.NDArray[np.int64]
+    n_detectors: npt.NDArray[np.int64]
+    n_tilings: FloatArray
+    delta_std: FloatArray
+
+    @property
+    def variance(self) -> FloatArray:
+        """Scatter of the detectors, squared: what ``expVarGrayPhotometricCutDict`` limits."""
+        return np.asarray(np.square(self.rms))
+
+
+def exposure_gray(detectors: DetectorGray, *, min_star_per_ccd: int, max_ccd_gray_err: float) -> ExposureGray:
+    """Average the gray of the detectors of each exposure.
+
+    Parameters
+    ----------
+    detectors
+        Gray of the detectors.
+    min_star_per_ccd
+        Stars that a detector needs to take part (``minStarPerCcd``).
+    max_ccd_gray_err
+        Largest error of its gray, mag (``maxCcdGrayErr``).
+
+    Notes
+    -----
+    At least three detectors are needed, or one where the camera has fewer than three.
+    """
+    n_det = detectors.gray.shape[1]
+    use = (detectors.n_stars >= min_star_per_ccd) & (detectors.err > 0) & (detectors.err < max_ccd_gray_err)
+    least = MIN_DETECTORS if n_det >= MIN_DETECTORS else 1
+    n = use.sum(axis=1)
+    weight = np.where(use & (n >= least)[:, None], ratio(1.0, np.square(detectors.err)), 0.0)
+    total = weight.sum(axis=1)
+
+    def average(values: FloatArray) -> FloatArray:
+        return ratio(np.where(weight > 0, weight * values, 0.0).sum(axis=1), total)
+
+    gray = average(detectors.gray)
+    rms = np.sqrt(average(np.square(detectors.gray - gray[:, None])))
+    return ExposureGray(
+        gray=gray,
+        err=np.sqrt(ratio(1.0, total)),
+        rms=rms,
+        n_stars=detectors.n_stars.sum(axis=1),
+        n_detectors=n,
+        n_tilings=average(detectors.n_tilings),
+        delta_std=average(detectors.delta_std),
+    )
+
+
+@dataclass(frozen=True)
+class ColorSplitGray:
+    """Gray of each exposure from blue, middling and red stars; arrays of shape (n_exp, 3), NaN where stars were too few.
+
+    Parameters
+    ----------
+    gray, err, delta_std : float64
+        Weighted mean, its error, and the weighted mean of the chromatic corrections, mag.
+    n_stars : int64
+        Stars.
+    edges
+        Colors that divide the stars, mag: the quartiles; NaN where no color is known.
+    """
+
+    gray: FloatArray
+    err: FloatArray
+    delta_std: FloatArray
+    n_stars: npt.NDArray[np.int64]
+    edges: tuple[float, float]
+
+
+def color_split_gray(
+    residuals: GrayResiduals,
+    exposure: IndexArray,
+    n_exp: int,
+    sample: BoolArray,
+    star: IndexArray,
+    color: npt.NDArray[np.floating],
+    *,
+    min_star_per_exp: int,
+    delta_std: SingleArray | None = None,
+) -> ColorSplitGray:
+    """Average the gray of each exposure for the bluest quarter of the stars, the middle half and the reddest quarter.
+
+    Parameters
+    ----------
+    residuals
+        Gray of the observations.
+    exposure, star : int, shape (n_obs,)
+        Exposure and star of each.
+    n_exp
+        Number of exposures.
+    sample : bool, shape (n_obs,)
+        Observations to average (`gray_sample`).
+    color : float, shape (n_star,)
+        Color of the stars (of ``colorSplitBands``), mag; NaN where unknown. The quarters are of the stars of the sample.
+    min_star_per_exp
+        Stars that an exposure needs altogether (``minStarPerExp``); each part needs a quarter of it.
+    delta_std : float32, shape (n_obs,), optional
+        Chromatic correction of each observation, mag.
+    """
+    rows = np.flatnonzero(sample)
+    rows = rows[np.isfinite(color[star[rows]])]
+    n = 3 * n_exp
+    if len(rows) == 0:
+        empty = np.full((n_exp, 3), np.nan)
+        return ColorSplitGray(empty, empty, empty, np.zeros((n_exp, 3), np.int64), (np.nan, np.nan))
+    used = np.zeros(len(color), bool)
+    used[star[rows]] = True
+    low, high = (float(q) for q in np.quantile(np.asarray(color)[used], (0.25, 0.75)))
+    part = (color >= low).astype(np.int64) + (color > high)
+    where = exposure[rows] * np.int64(3) + part[star[rows]]
+    weight = 1.0 / residuals.variance[rows].astype(np.float64)
+    count = np.bincount(where, minlength=n)
+    total = group_sums(weight, where, n)
+    total[count < max(0.25 * min_star_per_exp, 1.0)] = 0.0
+    gray = ratio(group_sums(weight * residuals.gray[rows], where, n), total)
+    delta = (
+        np.full(n, np.nan)
+        if delta_std is None
+        else ratio(group_sums(weight * delta_std[rows], where, n), total)
+    )
+    err = np.sqrt(ratio(1.0, total))
+    g, e, d = (values.reshape(n_exp, 3) for values in (gray, err, delta))
+    return ColorSplitGray(g, e, d, count.reshape(n_exp, 3), (low, high))
