@@ -1,0 +1,238 @@
+"""What plots and the report of a cycle are made of, in one record of small arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.facts.colors import ColorFacts, color_facts
+from zeropoint.fgcm.facts.focal_plane import FocalPlaneFacts, focal_plane_facts
+from zeropoint.fgcm.facts.residuals import ResidualFacts, residual_facts, star_residuals
+from zeropoint.fgcm.facts.sky import SkyFacts, sky_facts
+from zeropoint.fgcm.flags import ObservationFlag, StarFlag
+
+if TYPE_CHECKING:
+    from zeropoint.fgcm.model.observations import FitData
+
+__all__ = ["STAGES", "CycleFacts", "ExposureFacts", "ReferenceFacts", "cycle_facts"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Stages at which residuals are looked at, in order.
+STAGES = ("nominal", "model", "zeropoints")
+#: Fewer observations of reserve stars than this in a band say little: then all stars are looked at.
+_MIN_RESERVE = 200
+#: Stars that are never looked at.
+_BAD_STAR = (
+    StarFlag.TOO_FEW_OBS
+    | StarFlag.BAD_COLOR
+    | StarFlag.VARIABLE
+    | StarFlag.TEMPORARY_BAD_STAR
+    | StarFlag.BAD_QUANTITY
+)
+
+
+@dataclass(frozen=True)
+class ExposureFacts:
+    """Exposures, in the order of ``FitData.exposures``; NaN where something is not known.
+
+    Parameters
+    ----------
+    photometric : bool, shape (n_exp,)
+        Whether the fit used it.
+    flag : int, shape (n_exp,)
+        `zeropoint.fgcm.flags.ExposureFlag`.
+    gray, gray_err, gray_rms : float64, shape (n_exp,)
+        Gray of the exposure (clouds are below 0), its error, and the scatter of its detectors, mag.
+    n_stars : int, shape (n_exp,)
+        Stars that the gray is from.
+    pwv, o3, tau, alpha : float64, shape (n_exp,)
+        Atmosphere of the model: mm, Dobson units, -, -.
+    ln_pwv_err, o3_err, ln_tau_err, alpha_err : float64, shape (n_exp,)
+        Posterior errors; NaN where the atmosphere is frozen.
+    """
+
+    photometric: BoolArray
+    flag: npt.NDArray[np.integer]
+    gray: FloatArray
+    gray_err: FloatArray
+    gray_rms: FloatArray
+    n_stars: npt.NDArray[np.integer]
+    pwv: FloatArray
+    o3: FloatArray
+    tau: FloatArray
+    alpha: FloatArray
+    ln_pwv_err: FloatArray
+    o3_err: FloatArray
+    ln_tau_err: FloatArray
+    alpha_err: FloatArray
+
+
+@dataclass(frozen=True)
+class ReferenceFacts:
+    """Stars with a reference magnitude in some band.
+
+    Parameters
+    ----------
+    magnitude, difference, error : float64, shape (n, n_band)
+        Mean standard magnitude; it minus the reference magnitude; error of that. NaN without either.
+    outlier : bool, shape (n,)
+        Left out of the fit as outliers.
+    color : float64, shape (n,)
+        Color of the stars; NaN: not known.
+    """
+
+    magnitude: FloatArray
+    difference: FloatArray
+    error: FloatArray
+    outlier: BoolArray
+    color: FloatArray
+
+
+@dataclass(frozen=True)
+class CycleFacts:
+    """What plots and the report of a cycle are made of.
+
+    Parameters
+    ----------
+    bands, detectors, physical_filters
+        Names, in the order of the axes.
+    visit, exposure_band, night, mjd, airmass : shape (n_exp,)
+        Of the exposures; MJD in days UTC, airmass at the boresight.
+    exposures
+        What the cycle found out about them.
+    of_reserve : bool, shape (n_band,)
+        Whether ``residuals`` are of reserve stars; else of all stars of the fit, for want of them.
+    residuals
+        By stage.
+    color, focal_plane, sky, references
+        See there; None where nothing is known: color in data of one band, references where there are none.
+    """
+
+    bands: tuple[str, ...]
+    detectors: tuple[int, ...]
+    physical_filters: tuple[str, ...]
+    visit: npt.NDArray[np.int64]
+    exposure_band: npt.NDArray[np.integer]
+    night: npt.NDArray[np.integer]
+    mjd: FloatArray
+    airmass: FloatArray
+    exposures: ExposureFacts
+    of_reserve: BoolArray
+    residuals: tuple[ResidualFacts, ...]
+    color: ColorFacts | None
+    focal_plane: FocalPlaneFacts
+    sky: SkyFacts | None
+    references: ReferenceFacts | None
+
+
+def cycle_facts(
+    data: FitData,
+    exposures: ExposureFacts,
+    stages: Mapping[str, npt.NDArray[np.floating]],
+    mean: npt.NDArray[np.floating],
+    mean_err: npt.NDArray[np.floating],
+    *,
+    detector_size: tuple[float, float],
+    color_bands: tuple[str, str] | None = None,
+    map_nside: int = 256,
+    largest_error: float = 0.01,
+) -> CycleFacts:
+    """Return what plots and report are made of.
+
+    Parameters
+    ----------
+    data
+        Exposures, observations and stars.
+    exposures
+        What the cycle found out about the exposures.
+    stages
+        Stage (see `STAGES`) -> standard magnitudes of all observations, shape (n_obs,); ``model`` is needed.
+    mean, mean_err : float, shape (n_star, n_band)
+        Mean magnitudes of the stars and their errors; NaN without one.
+    detector_size
+        Width and height of a detector, pixels.
+    color_bands
+        The two bands of the stars' color; None, or bands that there are not: the first and the third band, or the second.
+    map_nside
+        Largest HEALPix nside of maps.
+    largest_error
+        Largest error of bright observations, mag.
+    """
+    o, stars = data.observations, data.stars
+    bands = tuple(data.exposures.bands)
+    mean, mean_err = np.asarray(mean, np.float64), np.asarray(mean_err, np.float64)
+    pair = _color_bands(bands, color_bands)
+    color = np.full(o.n_star, np.nan)
+    if pair is not None:
+        color = mean[:, bands.index(pair[0])] - mean[:, bands.index(pair[1])]
+    clean = (o.flag & ~np.asarray(ObservationFlag.FOCALPLANE_OUTLIER_REF, o.flag.dtype)) == 0
+    good_star = (stars.flag & int(_BAD_STAR)) == 0
+    use = clean & exposures.photometric[o.exposure] & good_star[o.star]
+    reserved = (stars.flag & int(StarFlag.RESERVED)) != 0
+    looked_at, of_reserve = _reserve_or_all(use, reserved[o.star], o.band, len(bands))
+
+    model = stages["model"]
+    residual = np.full(len(o.ec), np.nan)
+    rows = np.flatnonzero(use & np.isfinite(model))
+    residual[rows] = star_residuals(
+        o.segment[rows], model[rows].astype(np.float64), o.err[rows].astype(np.float64), o.n_star * o.n_band
+    )[0]
+    airmass, band = data.exposures.airmass, data.exposures.band
+    return CycleFacts(
+        bands,
+        tuple(data.exposures.detectors),
+        tuple(data.exposures.physical_filters),
+        data.exposures.visit,
+        band,
+        data.exposures.night,
+        data.exposures.mjd,
+        airmass,
+        exposures,
+        of_reserve,
+        tuple(
+            residual_facts(name, o, stages[name], looked_at, largest_error=largest_error)
+            for name in STAGES
+            if name in stages
+        ),
+        None if pair is None else color_facts(o, residual, use, color, airmass, band, pair),
+        focal_plane_facts(data, residual, use, detector_size),
+        sky_facts(data, model, use, mean, mean_err, map_nside=map_nside),
+        _references(data, mean, mean_err, color),
+    )
+
+
+def _color_bands(bands: tuple[str, ...], asked: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Return the two bands of a color, or None if there is one band."""
+    if asked is not None and asked[0] != asked[1] and set(asked) <= set(bands):
+        return asked
+    if len(bands) < 2:
+        return None
+    return bands[0], bands[min(2, len(bands) - 1)]
+
+
+def _reserve_or_all(
+    use: BoolArray, reserved: BoolArray, band: npt.NDArray[np.integer], n_band: int
+) -> tuple[BoolArray, BoolArray]:
+    """Return which observations are looked at, and in which bands they are of reserve stars alone."""
+    enough = np.bincount(band[use & reserved], minlength=n_band) >= _MIN_RESERVE
+    return use & (reserved | ~enough[band]), enough
+
+
+def _references(
+    data: FitData, mean: FloatArray, mean_err: FloatArray, color: FloatArray
+) -> ReferenceFacts | None:
+    """Return the comparison with reference magnitudes; None if no star has one."""
+    stars = data.stars
+    both = np.isfinite(stars.ref_mag) & np.isfinite(mean)
+    rows = np.flatnonzero(both.any(axis=1))
+    if not len(rows):
+        return None
+    error = np.sqrt(np.square(mean_err[rows]) + np.square(stars.ref_err[rows], dtype=np.float64))
+    outlier = (stars.flag[rows] & int(StarFlag.REFSTAR_OUTLIER)) != 0
+    return ReferenceFacts(mean[rows], mean[rows] - stars.ref_mag[rows], error, outlier, color[rows])
