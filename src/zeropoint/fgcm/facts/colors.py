@@ -83,6 +83,7 @@ def grouped_slopes(
 def color_facts(
     observations: FitObservations,
     residual: FloatArray,
+    error: npt.NDArray[np.floating],
     use: BoolArray,
     color: FloatArray,
     exposure_airmass: FloatArray,
@@ -97,6 +98,8 @@ def color_facts(
         All observations.
     residual : float, shape (n_obs,)
         Star's mean minus observation.
+    error : float, shape (n_obs,)
+        Errors of the observations.
     use : bool, shape (n_obs,)
         Which observations count.
     color : float64, shape (n_star,)
@@ -110,7 +113,7 @@ def color_facts(
     star = observations.star
     rows = np.flatnonzero(use & np.isfinite(residual) & np.isfinite(color[star]))
     x, y = color[star[rows]], residual[rows].astype(np.float64)
-    weight = 1.0 / np.square(observations.err[rows], dtype=np.float64)
+    weight = 1.0 / np.square(error[rows], dtype=np.float64)
     exposure, detector, band = (
         observations.exposure[rows],
         observations.detector[rows],
@@ -119,7 +122,7 @@ def color_facts(
     total = np.bincount(exposure, weight, n_exp)
     with np.errstate(invalid="ignore", divide="ignore"):
         y = y - (np.bincount(exposure, weight * y, n_exp) / total)[exposure]
-    slope, error = grouped_slopes(x, y, weight, exposure, n_exp)
+    slope, slope_error = grouped_slopes(x, y, weight, exposure, n_exp)
     det_slope, det_error = grouped_slopes(
         x, y, weight, band.astype(np.int64) * n_det + detector, n_band * n_det
     )
@@ -139,7 +142,7 @@ def color_facts(
     return ColorFacts(
         bands,
         slope,
-        error,
+        slope_error,
         det_slope.reshape(n_band, n_det),
         det_error.reshape(n_band, n_det),
         centers.reshape(n_band, _COLOR_BINS),

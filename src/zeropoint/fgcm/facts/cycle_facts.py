@@ -13,7 +13,7 @@ from zeropoint.fgcm.facts.colors import ColorFacts, color_facts
 from zeropoint.fgcm.facts.focal_plane import FocalPlaneFacts, focal_plane_facts
 from zeropoint.fgcm.facts.residuals import ResidualFacts, residual_facts, star_residuals
 from zeropoint.fgcm.facts.sky import SkyFacts, sky_facts
-from zeropoint.fgcm.flags import ObservationFlag, StarFlag
+from zeropoint.fgcm.flags import StarFlag
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitData
@@ -27,14 +27,6 @@ BoolArray = npt.NDArray[np.bool_]
 STAGES = ("nominal", "model", "zeropoints")
 #: Fewer observations of reserve stars than this in a band say little: then all stars are looked at.
 _MIN_RESERVE = 200
-#: Stars that are never looked at.
-_BAD_STAR = (
-    StarFlag.TOO_FEW_OBS
-    | StarFlag.BAD_COLOR
-    | StarFlag.VARIABLE
-    | StarFlag.TEMPORARY_BAD_STAR
-    | StarFlag.BAD_QUANTITY
-)
 
 
 @dataclass(frozen=True)
@@ -138,6 +130,9 @@ def cycle_facts(
     mean: npt.NDArray[np.floating],
     mean_err: npt.NDArray[np.floating],
     *,
+    good: BoolArray,
+    reserve: BoolArray,
+    error: npt.NDArray[np.floating],
     detector_size: tuple[float, float],
     color_bands: tuple[str, str] | None = None,
     map_nside: int = 256,
@@ -155,6 +150,10 @@ def cycle_facts(
         Stage (see `STAGES`) -> standard magnitudes of all observations, shape (n_obs,); ``model`` is needed.
     mean, mean_err : float, shape (n_star, n_band)
         Mean magnitudes of the stars and their errors; NaN without one.
+    good, reserve : bool, shape (n_obs,)
+        Good observations in photometric exposures, of stars in the fit and of reserve stars.
+    error : float, shape (n_obs,)
+        Errors of the observations as the fit took them, mag.
     detector_size
         Width and height of a detector, pixels.
     color_bands
@@ -171,17 +170,14 @@ def cycle_facts(
     color = np.full(o.n_star, np.nan)
     if pair is not None:
         color = mean[:, bands.index(pair[0])] - mean[:, bands.index(pair[1])]
-    clean = (o.flag & ~np.asarray(ObservationFlag.FOCALPLANE_OUTLIER_REF, o.flag.dtype)) == 0
-    good_star = (stars.flag & int(_BAD_STAR)) == 0
-    use = clean & exposures.photometric[o.exposure] & good_star[o.star]
-    reserved = (stars.flag & int(StarFlag.RESERVED)) != 0
-    looked_at, of_reserve = _reserve_or_all(use, reserved[o.star], o.band, len(bands))
+    looked_at, of_reserve = _reserve_or_all(good, reserve, o.band, len(bands))
+    use = good | reserve
 
     model = stages["model"]
     residual = np.full(len(o.ec), np.nan)
     rows = np.flatnonzero(use & np.isfinite(model))
     residual[rows] = star_residuals(
-        o.segment[rows], model[rows].astype(np.float64), o.err[rows].astype(np.float64), o.n_star * o.n_band
+        o.segment[rows], model[rows].astype(np.float64), error[rows].astype(np.float64), o.n_star * o.n_band
     )[0]
     airmass, band = data.exposures.airmass, data.exposures.band
     return CycleFacts(
@@ -196,13 +192,13 @@ def cycle_facts(
         exposures,
         of_reserve,
         tuple(
-            residual_facts(name, o, stages[name], looked_at, largest_error=largest_error)
+            residual_facts(name, o, stages[name], error, looked_at, largest_error=largest_error)
             for name in STAGES
             if name in stages
         ),
-        None if pair is None else color_facts(o, residual, use, color, airmass, band, pair),
-        focal_plane_facts(data, residual, use, detector_size),
-        sky_facts(data, model, use, mean, mean_err, map_nside=map_nside),
+        None if pair is None else color_facts(o, residual, error, use, color, airmass, band, pair),
+        focal_plane_facts(data, residual, error, use, detector_size),
+        sky_facts(data, model, error, use, mean, mean_err, map_nside=map_nside),
         _references(data, mean, mean_err, color),
     )
 
@@ -217,11 +213,11 @@ def _color_bands(bands: tuple[str, ...], asked: tuple[str, str] | None) -> tuple
 
 
 def _reserve_or_all(
-    use: BoolArray, reserved: BoolArray, band: npt.NDArray[np.integer], n_band: int
+    good: BoolArray, reserve: BoolArray, band: npt.NDArray[np.integer], n_band: int
 ) -> tuple[BoolArray, BoolArray]:
     """Return which observations are looked at, and in which bands they are of reserve stars alone."""
-    enough = np.bincount(band[use & reserved], minlength=n_band) >= _MIN_RESERVE
-    return use & (reserved | ~enough[band]), enough
+    enough = np.bincount(band[reserve], minlength=n_band) >= _MIN_RESERVE
+    return reserve | (good & ~enough[band]), enough
 
 
 def _references(

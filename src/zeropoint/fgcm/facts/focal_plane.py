@@ -65,7 +65,11 @@ class FocalPlaneFacts:
 
 
 def focal_plane_facts(
-    data: FitData, residual: FloatArray, use: BoolArray, size: tuple[float, float]
+    data: FitData,
+    residual: FloatArray,
+    error: npt.NDArray[np.floating],
+    use: BoolArray,
+    size: tuple[float, float],
 ) -> FocalPlaneFacts:
     """Return mean residuals over the focal plane.
 
@@ -75,6 +79,8 @@ def focal_plane_facts(
         Exposures, observations and stars.
     residual : float, shape (n_obs,)
         Star's mean minus observation.
+    error : float, shape (n_obs,)
+        Errors of the observations.
     use : bool, shape (n_obs,)
         Which observations count.
     size
@@ -85,7 +91,7 @@ def focal_plane_facts(
     n_exp = len(data.exposures.visit)
     rows = np.flatnonzero(use & np.isfinite(residual) & np.isfinite(o.x) & np.isfinite(o.y))
     exposure = o.exposure[rows]
-    weight = 1.0 / np.square(o.err[rows], dtype=np.float64)
+    weight = 1.0 / np.square(error[rows], dtype=np.float64)
     y = residual[rows].astype(np.float64)
     column, row = (
         np.clip(((position[rows] + 0.5) * n_cell / side).astype(np.int64), 0, n_cell - 1)
@@ -97,8 +103,8 @@ def focal_plane_facts(
         y = y - (np.bincount(exposure, weight * y, n_exp) / np.bincount(exposure, weight, n_exp))[exposure]
         weights = np.bincount(cell, weight, int(np.prod(shape))).reshape(shape)
         mean = np.bincount(cell, weight * y, int(np.prod(shape))).reshape(shape) / weights
-        error = np.where(weights > 0, 1.0 / np.sqrt(weights), np.nan)
-    return FocalPlaneFacts(detector_layout(data, size), size, mean, error)
+        mean_error = np.where(weights > 0, 1.0 / np.sqrt(weights), np.nan)
+    return FocalPlaneFacts(detector_layout(data, size), size, mean, mean_error)
 
 
 def _cells(n_det: int) -> int:

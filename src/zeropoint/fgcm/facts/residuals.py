@@ -122,6 +122,7 @@ def residual_facts(
     stage: str,
     observations: FitObservations,
     magnitude: npt.NDArray[np.floating],
+    error: npt.NDArray[np.floating],
     use: BoolArray,
     *,
     largest_error: float = 0.01,
@@ -136,6 +137,8 @@ def residual_facts(
         All observations.
     magnitude : float, shape (n_obs,)
         Standard magnitudes at this stage.
+    error : float, shape (n_obs,)
+        Their errors.
     use : bool, shape (n_obs,)
         Which observations count.
     largest_error
@@ -144,7 +147,7 @@ def residual_facts(
     """
     n_band = observations.n_band
     rows = np.flatnonzero(use & np.isfinite(magnitude))
-    error = observations.err[rows].astype(np.float64)
+    error = error[rows].astype(np.float64)
     segment = observations.segment[rows]
     residual, mean = star_residuals(
         segment, magnitude[rows].astype(np.float64), error, observations.n_star * n_band

@@ -74,6 +74,7 @@ def choose_nside(ra: FloatArray, dec: FloatArray, largest: int) -> int:
 def sky_facts(
     data: FitData,
     magnitude: npt.NDArray[np.floating],
+    error: npt.NDArray[np.floating],
     use: BoolArray,
     mean: FloatArray,
     mean_err: FloatArray,
@@ -88,6 +89,8 @@ def sky_facts(
         Exposures, observations and stars.
     magnitude : float, shape (n_obs,)
         Standard magnitudes of the model, without gray terms, which would tie exposures to the means that they make.
+    error : float, shape (n_obs,)
+        Errors of the observations.
     use : bool, shape (n_obs,)
         Which observations count.
     mean, mean_err : float64, shape (n_star, n_band)
@@ -109,7 +112,7 @@ def sky_facts(
     place = np.where(seen, np.searchsorted(pixel, of_star), -1)
 
     second, split = _second_half(data)
-    difference, variance = _half_difference(data, rows, magnitude, second)
+    difference, variance = _half_difference(data, rows, magnitude, error, second)
     halves = _map(0.5 * difference, 0.25 * variance, place, len(pixel))
     variance = np.square(mean_err) + np.square(stars.ref_err, dtype=np.float64)
     references = _map(mean - stars.ref_mag, variance, place, len(pixel))
@@ -131,12 +134,16 @@ def _second_half(data: FitData) -> tuple[BoolArray, str]:
 
 
 def _half_difference(
-    data: FitData, rows: npt.NDArray[np.int64], magnitude: npt.NDArray[np.floating], second: BoolArray
+    data: FitData,
+    rows: npt.NDArray[np.int64],
+    magnitude: npt.NDArray[np.floating],
+    error: npt.NDArray[np.floating],
+    second: BoolArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the mean magnitude of the second half minus that of the first of each star and band, and its variance."""
     o = data.observations
     size = o.n_star * o.n_band
-    weight = 1.0 / np.square(o.err[rows], dtype=np.float64)
+    weight = 1.0 / np.square(error[rows], dtype=np.float64)
     value = magnitude[rows].astype(np.float64)
     late = second[o.exposure[rows]]
     with np.errstate(invalid="ignore", divide="ignore"):
