@@ -23,6 +23,8 @@ __all__ = [
     "MatcherFailure",
     "MeasureApCorrError",
     "MismatchedTablesError",
+    "NoFitStarsError",
+    "NoPhotometricExposuresError",
     "NoPsfCandidatesError",
     "NoPsfStarsToStarsMatchError",
     "NoReferenceSourcesError",
@@ -235,6 +237,20 @@ class NoUniqueStarsError(CalibrationFailure):
     """No observations of a survey match into a star that is kept.
 
     Metadata: n_observations, n_groups, n_candidates.
+    """
+
+
+class NoPhotometricExposuresError(CalibrationFailure):
+    """A band of the fit has no photometric exposure left, or no night has enough of them.
+
+    Metadata: cycle, band, n_exposures, and by flag how many exposures have it (n_TOO_FEW_STARS...).
+    """
+
+
+class NoFitStarsError(CalibrationFailure):
+    """No star has enough good observations in photometric exposures.
+
+    Metadata: cycle, n_stars, and by flag how many stars have it (n_TOO_FEW_OBS...).
     """
 
 

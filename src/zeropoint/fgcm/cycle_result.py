@@ -14,8 +14,10 @@ from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.cycle_state import CycleState
 
 if TYPE_CHECKING:
+    from zeropoint.fgcm.facts.cycle_facts import CycleFacts
     from zeropoint.fgcm.fit import FitResult
     from zeropoint.fgcm.model.observations import FitData
+    from zeropoint.fgcm.model.parameters import FitParameters
 
 __all__ = ["CycleResult", "ExposureGray", "ObservationFacts", "StarFacts"]
 
@@ -138,6 +140,8 @@ class CycleResult:
         What went in; None but for the last cycle of a run.
     zeropoints, atmosphere, standard_stars
         ``fgcm_Cycle{N}_Zeropoints``, ``_AtmosphereParameters``, ``_StandardStars``; None where they were not asked for.
+    facts
+        What plots and the report are made of; None where they were not asked for.
     config_changes
         Fields of the configuration that the next cycle has otherwise.
     metrics
@@ -159,7 +163,13 @@ class CycleResult:
     zeropoints: Table | None
     atmosphere: Table | None
     standard_stars: Table | None
+    facts: CycleFacts | None
     config_changes: Mapping[str, Any]
     metrics: Mapping[str, Any]
     history: tuple[Mapping[str, float], ...]
     accounting: Accounting
+
+    @property
+    def parameters(self) -> FitParameters:
+        """Parameters of the model after the cycle."""
+        return self.state.parameters

@@ -69,6 +69,7 @@ class FgcmCycle:
         *,
         previous: CycleState | None = None,
         threads: int | None = None,
+        facts: bool = False,
         on_progress: OnProgress | None = None,
         on_cycle: OnCycle | None = None,
     ) -> tuple[CycleResult, ...]:
@@ -85,6 +86,8 @@ class FgcmCycle:
             of its last whole cycle.
         threads
             Of the sweeps over the observations; None: what numba is set to. No bit depends on it.
+        facts
+            Whether the results hold what plots and the report are made of.
         on_progress
             Told how far a stage is.
         on_cycle
