@@ -163,7 +163,7 @@ def cycle_facts(
     largest_error
         Largest error of bright observations, mag.
     """
-    o, stars = data.observations, data.stars
+    o = data.observations
     bands = tuple(data.exposures.bands)
     mean, mean_err = np.asarray(mean, np.float64), np.asarray(mean_err, np.float64)
     pair = _color_bands(bands, color_bands)
