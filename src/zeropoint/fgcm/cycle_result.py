@@ -12,6 +12,7 @@ from astropy.table import Table
 
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.cycle_state import CycleState
+from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray, ExposureGray
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.facts.cycle_facts import CycleFacts
@@ -19,47 +20,10 @@ if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitData
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["CycleResult", "ExposureGray", "ObservationFacts", "StarFacts"]
+__all__ = ["CycleResult", "ObservationFacts", "StarFacts"]
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ExposureGray:
-    """Gray of detectors and exposures, NaN where too few stars measure it; EGray = mean - observation, so clouds are < 0.
-
-    Parameters
-    ----------
-    ccd_gray, ccd_gray_err, ccd_gray_rms
-        mag, shape (n_exp, n_det).
-    ccd_n_stars, ccd_n_tilings
-        Stars, int32, and the mean number of good observations of each; shape (n_exp, n_det).
-    ccd_delta_std
-        Mean chromatic correction of the stars, mag, shape (n_exp, n_det).
-    exp_gray, exp_gray_err, exp_gray_rms
-        mag, shape (n_exp,).
-    exp_n_ccd, exp_n_stars
-        Detectors and stars, int32, shape (n_exp,).
-    exp_delta_std
-        mag, shape (n_exp,).
-    exp_gray_color
-        Of the bluest quarter, the middle half and the reddest quarter, and their errors; mag, shape (3, 2, n_exp).
-    """
-
-    ccd_gray: FloatArray
-    ccd_gray_err: FloatArray
-    ccd_gray_rms: FloatArray
-    ccd_n_stars: npt.NDArray[np.int32]
-    ccd_n_tilings: FloatArray
-    ccd_delta_std: FloatArray
-    exp_gray: FloatArray
-    exp_gray_err: FloatArray
-    exp_gray_rms: FloatArray
-    exp_n_ccd: npt.NDArray[np.int32]
-    exp_n_stars: npt.NDArray[np.int32]
-    exp_delta_std: FloatArray
-    exp_gray_color: FloatArray
 
 
 @dataclass(frozen=True)
@@ -130,8 +94,8 @@ class CycleResult:
         For the next cycle, and for the tables FitParameters and FlaggedStars.
     fit
         What the fit did, posterior included; None where a cycle makes no fit and needs no errors.
-    gray
-        Of detectors and exposures.
+    detector_gray, exposure_gray, color_gray
+        Gray of detectors, of exposures, and of exposures by the color of stars; as measured, before any cut.
     stars
         Their magnitudes.
     observations
@@ -156,7 +120,9 @@ class CycleResult:
     is_final: bool
     state: CycleState
     fit: FitResult | None
-    gray: ExposureGray
+    detector_gray: DetectorGray
+    exposure_gray: ExposureGray
+    color_gray: ColorSplitGray | None
     stars: StarFacts
     observations: ObservationFacts | None
     data: FitData | None
