@@ -1,0 +1,131 @@
+"""Compiled sums over the observations of stars, between the nodes (exposures and superstar constants) of a band."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeropoint.kernels._compile import kernel
+
+__all__ = ["mean_response", "node_blocks"]
+
+
+@kernel
+def node_blocks(  # type: ignore[no-untyped-def]
+    start, ec, weight, color, reference, band, n_band, n_det, exposure_node, flat_node, longest, out
+):
+    """Add to ``out`` (float64, nodes x nodes x 3; lower triangle) the curvature of chi-square/2 in the magnitudes of nodes.
+
+    With u the two nodes of an observation and q = 0, 1, 2: sum_i w_i c^q u u' - sum_s c^q (sum w u)(sum w u)' / W_s.
+    ``start`` int64 (segments + 1), ``ec`` int32, ``weight`` float32 (observations); ``color`` and ``reference`` (weight of the
+    star's reference magnitude) float64 (segments); ``exposure_node`` int32 (exposures), ``flat_node`` int32
+    (exposures x detectors), -1: no node; the nodes of flats come after those of exposures.
+    """
+    node = np.empty(2 * longest, np.int64)
+    total = np.empty(2 * longest, np.float64)
+    place = np.full(out.shape[0], -1, np.int64)
+    for s in range(band, start.shape[0] - 1, n_band):
+        c = color[s]
+        used = 0
+        summed = reference[s]
+        for i in range(start[s], start[s + 1]):
+            w = np.float64(weight[i])
+            if w <= 0.0:
+                continue
+            summed += w
+            e = exposure_node[ec[i] // n_det]
+            f = flat_node[ec[i]]
+            if e >= 0:
+                out[e, e, 0] += w
+                out[e, e, 1] += w * c
+                out[e, e, 2] += w * c * c
+                if place[e] < 0:
+                    place[e] = used
+                    node[used] = e
+                    total[used] = 0.0
+                    used += 1
+                total[place[e]] += w
+            if f >= 0:
+                out[f, f, 0] += w
+                out[f, f, 1] += w * c
+                out[f, f, 2] += w * c * c
+                if e >= 0:
+                    out[f, e, 0] += w
+                    out[f, e, 1] += w * c
+                    out[f, e, 2] += w * c * c
+                if place[f] < 0:
+                    place[f] = used
+                    node[used] = f
+                    total[used] = 0.0
+                    used += 1
+                total[place[f]] += w
+        for a in range(used):
+            n = node[a]
+            place[n] = -1
+            share = total[a] / summed
+            for b in range(a + 1):
+                k0 = share * total[b]
+                row = max(n, node[b])
+                column = min(n, node[b])
+                out[row, column, 0] -= k0
+                out[row, column, 1] -= k0 * c
+                out[row, column, 2] -= k0 * c * c
+
+
+@kernel
+def mean_response(  # type: ignore[no-untyped-def]
+    start,
+    ec,
+    weight,
+    sample,
+    color,
+    reference,
+    band,
+    n_band,
+    n_det,
+    exposure_node,
+    flat_node,
+    row,
+    longest,
+    total,
+    out,
+):
+    """Add to ``out`` (float64, rows x nodes x 2) the response of the stars' means, averaged over the sample of a row.
+
+    For an observation i of the sample, ``row[ec]`` (int32, -1: none) gets ``sample_i c^q w_n / W_s`` for each node n of its
+    star, q = 0, 1; ``total`` (float64, rows) gets ``sample_i``. The others are as in `node_blocks`.
+    """
+    node = np.empty(2 * longest, np.int64)
+    summed = np.empty(2 * longest, np.float64)
+    place = np.full(out.shape[1], -1, np.int64)
+    for s in range(band, start.shape[0] - 1, n_band):
+        used = 0
+        whole = reference[s]
+        for i in range(start[s], start[s + 1]):
+            w = np.float64(weight[i])
+            if w <= 0.0:
+                continue
+            whole += w
+            for k in range(2):
+                n = np.int64(exposure_node[ec[i] // n_det]) if k == 0 else np.int64(flat_node[ec[i]])
+                if n < 0:
+                    continue
+                if place[n] < 0:
+                    place[n] = used
+                    node[used] = n
+                    summed[used] = 0.0
+                    used += 1
+                summed[place[n]] += w
+        for a in range(used):
+            place[node[a]] = -1
+        if used == 0:
+            continue
+        for i in range(start[s], start[s + 1]):
+            weighted = np.float64(sample[i])
+            r = row[ec[i]]
+            if weighted <= 0.0 or r < 0:
+                continue
+            total[r] += weighted
+            for a in range(used):
+                share = weighted * summed[a] / whole
+                out[r, node[a], 0] += share
+                out[r, node[a], 1] += share * color[s]

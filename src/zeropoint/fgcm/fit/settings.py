@@ -1,0 +1,83 @@
+"""How a fit proceeds: one frozen record, which a cycle's config is turned into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from zeropoint.errors import InvalidInputError
+
+__all__ = ["FitSettings"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a fit proceeds.
+
+    Parameters
+    ----------
+    optimizer
+        ``gauss_newton``: damped Newton steps on the reduced problem. ``lbfgsb``: scipy's L-BFGS-B on the same objective and
+        gradient, for comparison.
+    max_iterations
+        Most steps of one minimisation. Gauss-Newton needs about five, L-BFGS-B hundreds.
+    step_tolerance
+        A fit has converged when the next step changes no parameter by more than this part of its error.
+    robust
+        Whether observations far from their star's mean get less weight (Huber), which is decided between minimisations and
+        then kept.
+    robust_threshold
+        Residual over its error from where on an observation's weight falls as one over the residual.
+    robust_rounds
+        How often the weights are decided.
+    joint_gray
+        Whether the gray of every exposure is a parameter with a prior of heavy tail, so that clouds are part of the same
+        likelihood.
+    gray_sigma
+        Width of the prior of the gray of an exposure, magnitudes: how much clear exposures scatter beyond what the
+        atmosphere's parameters say.
+    gray_tail
+        Degrees of freedom of the prior's Student distribution.
+    gray_rounds
+        How often, at most, the widths of the priors of the exposures are decided anew.
+    gray_structure
+        By what part of its gray an exposure scatters over the field: their observations get so much larger errors.
+    absorption_sigma
+        Error of the model of absorption, magnitudes per exposure, that the posterior counts in besides noise.
+    threads
+        For sweeps; None: as many as numba uses.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its range.
+    """
+
+    optimizer: Literal["gauss_newton", "lbfgsb"] = "gauss_newton"
+    max_iterations: int = 25
+    step_tolerance: float = 0.01
+    robust: bool = False
+    robust_threshold: float = 2.5
+    robust_rounds: int = 2
+    joint_gray: bool = False
+    gray_sigma: float = 0.001
+    gray_tail: float = 2.0
+    gray_rounds: int = 8
+    gray_structure: float = 0.05
+    absorption_sigma: float = 0.001
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("gauss_newton", "lbfgsb"):
+            raise InvalidInputError(f"optimizer must be 'gauss_newton' or 'lbfgsb', not {self.optimizer!r}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool | str) or value is None:
+                continue
+            least = 0.0 if field.name in ("gray_structure", "absorption_sigma") else None
+            if not np.isfinite(value) or (value < 0 if least is not None else value <= 0):
+                raise InvalidInputError(
+                    f"{field.name} of the fit must be {'0 or more' if least is not None else 'positive'}, not {value}."
+                )
