@@ -21,7 +21,13 @@ STEPS = {
     "fgcmLut": (
         set(),
         set(),
-        {"fgcmLookUpTable", "fgcm_standard_atmosphere", "fgcm_standard_passband", "standard_passband"},
+        {
+            "fgcmLookUpTable",
+            "fgcm_detector_throughputs",
+            "fgcm_standard_atmosphere",
+            "fgcm_standard_passband",
+            "standard_passband",
+        },
     ),
     "fgcmStars": (
         {"single_visit_star", "preliminary_visit_summary"},

@@ -11,6 +11,7 @@ import pytest
 from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.lut import LookUpTable
+from zeropoint.fgcm.throughput_table import passbands_of
 from zeropoint.tasks.fgcm_make_lut import FgcmMakeLutConfig, FgcmMakeLutConnections, FgcmMakeLutTask
 
 BANDS = {"R": "r", "R2": "r", "I": "i"}
@@ -52,6 +53,7 @@ def test_connections_follow_the_configuration() -> None:
     outputs = {getattr(connections, name).name for name in connections.outputs}
     assert outputs == {
         "fgcmLookUpTable",
+        "fgcm_detector_throughputs",
         "fgcm_standard_atmosphere",
         "fgcm_standard_passband",
         "standard_passband",
@@ -67,6 +69,9 @@ def test_outputs_are_the_table_the_atmosphere_and_the_passbands() -> None:
     assert lut.header["tablename"] == "fgcm_atm_lsst2_test"
     assert set(result.fgcmStandardPassbands) == {"R", "R2"}
     assert set(result.standardPassbands) == {"r"}
+    again = passbands_of(result.fgcmDetectorThroughputs, lut)
+    assert (again.column("i0_std") == lut.header["i0Std"]).all()
+    assert again.detectors == (3,)
     atmosphere = TransmissionCurve.from_table(result.fgcmStandardAtmosphere)
     at = np.array([6500.0, 12000.0])
     np.testing.assert_allclose(

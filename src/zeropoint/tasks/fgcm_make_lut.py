@@ -22,6 +22,7 @@ from zeropoint.datamodel.transmission_curve import TransmissionCurve
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.make_lut import MakeLookUpTable
 from zeropoint.fgcm.make_lut_config import FgcmMakeLutConfigBase, FgcmMakeLutParametersConfig
+from zeropoint.fgcm.throughput_table import throughput_table
 from zeropoint.tasks._fgcm import INSTRUMENT, camera_model, survey_table
 from zeropoint.tasks._tables import stored
 
@@ -73,6 +74,9 @@ class FgcmMakeLutConnections(  # type: ignore[call-arg]  # a metaclass takes the
     )
     fgcmLookUpTable = survey_table(
         "fgcmLookUpTable", "Passband integrals on a grid of atmospheres, in fourteen rows."
+    )
+    fgcmDetectorThroughputs = survey_table(
+        "fgcm_detector_throughputs", "Throughput of each filter with each detector, without atmosphere."
     )
     fgcmStandardAtmosphere = survey_table(
         "fgcm_standard_atmosphere", "Transmission of the standard atmosphere."
@@ -167,6 +171,7 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
             stored(
                 pipeBase.Struct(
                     fgcmLookUpTable=outputs.fgcmLookUpTable,
+                    fgcmDetectorThroughputs=outputs.fgcmDetectorThroughputs,
                     fgcmStandardAtmosphere=outputs.fgcmStandardAtmosphere,
                 )
             ),
@@ -209,8 +214,8 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
         Returns
         -------
         result : lsst.pipe.base.Struct
-            ``fgcmLookUpTable``: Arrow table; ``fgcmStandardAtmosphere``: table; ``fgcmStandardPassbands``: filter -> table;
-            ``standardPassbands``: band -> table.
+            ``fgcmLookUpTable``: Arrow table; ``fgcmDetectorThroughputs``, ``fgcmStandardAtmosphere``: tables;
+            ``fgcmStandardPassbands``: filter -> table; ``standardPassbands``: band -> table.
 
         Raises
         ------
@@ -250,6 +255,7 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
             self.metadata[f"interpolationErrorMmag_{name}"] = numbers["maxMmag"]
         return pipeBase.Struct(
             fgcmLookUpTable=made.lut.to_arrow(),
+            fgcmDetectorThroughputs=throughput_table(made.passbands),
             fgcmStandardAtmosphere=made.standard_atmosphere(),
             fgcmStandardPassbands=made.standard_passbands(),
             standardPassbands=made.band_passbands(bands),
