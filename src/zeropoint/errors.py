@@ -27,6 +27,7 @@ __all__ = [
     "NoPhotometricExposuresError",
     "NoPsfCandidatesError",
     "NoPsfStarsToStarsMatchError",
+    "NoReferenceOffsetsError",
     "NoReferenceSourcesError",
     "NoStarsForShapeletsError",
     "NoStarsSelectedError",
@@ -251,6 +252,13 @@ class NoFitStarsError(CalibrationFailure):
     """No star has enough good observations in photometric exposures.
 
     Metadata: cycle, n_stars, and by flag how many stars have it (n_TOO_FEW_OBS...).
+    """
+
+
+class NoReferenceOffsetsError(CalibrationFailure):
+    """In a band, no part of the sky has enough standard stars with a reference.
+
+    Metadata: band, nPixels, nMatches.
     """
 
 
