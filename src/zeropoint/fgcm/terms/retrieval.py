@@ -1,0 +1,269 @@
+"""Passband integrals retrieved from the colors of stars, and the water vapor that they tell of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.atmosphere import AtmosphereParameters
+from zeropoint.fgcm.terms.detector_integrals import with_airmass, with_pwv
+from zeropoint.fgcm.terms.groups import group_sums
+
+if TYPE_CHECKING:
+    from zeropoint.fgcm.model.passband_source import PassbandSource
+
+__all__ = [
+    "INTERPOLATED",
+    "RETRIEVED",
+    "STANDARD",
+    "PwvRetrieval",
+    "RetrievedIntegrals",
+    "retrieve_integrals",
+    "retrieve_pwv",
+]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating]
+
+#: Flags of the water vapor of an exposure.
+RETRIEVED, INTERPOLATED, STANDARD = 1, 2, 4
+_MAGNITUDE = 2.5 / np.log(10.0)
+_ITERATIONS, _CONVERGED = 20, 1e-6
+#: Largest step of an iteration in the logarithm of the water vapor.
+_STEP = 0.7
+
+
+@dataclass(frozen=True)
+class RetrievedIntegrals:
+    """Integrals of each detector in each exposure; shape (n_exp, n_det), NaN where stars are too few or of one color.
+
+    Parameters
+    ----------
+    r0, r1, r10
+        What I0, I1 and I10 = I1/I0 would have to be; 1, Angstrom, Angstrom.
+    r10_err
+        Error of r10, Angstrom.
+    n_stars : int64
+        Stars used.
+    """
+
+    r0: FloatArray
+    r1: FloatArray
+    r10: FloatArray
+    r10_err: FloatArray
+    n_stars: npt.NDArray[np.int64]
+
+
+def retrieve_integrals(
+    magnitude: Floats,
+    mean: Floats,
+    err: Floats,
+    slope: Floats,
+    i10_std: Floats,
+    ec: npt.NDArray[np.integer],
+    use: BoolArray,
+    *,
+    shape: tuple[int, int],
+    min_star_per_ccd: int,
+) -> RetrievedIntegrals:
+    """Solve for the two integrals that turn the stars' counts into their mean magnitudes.
+
+    Parameters
+    ----------
+    magnitude : shape (n_obs,)
+        With all corrections but the passband's (neither 2.5 log10 I0 nor the chromatic term).
+    mean : shape (n_obs,)
+        Standard magnitude of each observation's star.
+    err : shape (n_obs,)
+        Error of the observation, mag.
+    slope : shape (n_obs,)
+        F' of the star, 1/Angstrom.
+    i10_std : shape (n_obs,)
+        I10 of the band's standard passband, Angstrom.
+    ec : shape (n_obs,)
+        ``exposure * n_det + detector``.
+    use : shape (n_obs,)
+        Good observations of stars that have a spectral slope of their own.
+    shape
+        (n_exp, n_det).
+    min_star_per_ccd
+        Stars that a detector needs (``minStarPerCcd``), at least 3.
+
+    Returns
+    -------
+    retrieved : RetrievedIntegrals
+
+    Notes
+    -----
+    With f = 10^(-0.4 (m - mean)) and q = 1 + F' I10std the model is f q = R0 + R1 F': weighted least squares with the errors
+    0.4 ln10 f q err.
+    """
+    rows = np.flatnonzero(use & np.isfinite(magnitude) & np.isfinite(mean) & np.isfinite(slope) & (err > 0))
+    group = np.asarray(ec)[rows]
+    n = shape[0] * shape[1]
+    fp = np.asarray(slope, np.float64)[rows]
+    q = 1.0 + fp * np.asarray(i10_std, np.float64)[rows]
+    y = np.exp((np.asarray(mean, np.float64)[rows] - magnitude[rows]) / _MAGNITUDE) * q
+    weight = 1.0 / np.square(y * np.asarray(err, np.float64)[rows] / _MAGNITUDE)
+    count = np.bincount(group, minlength=n)
+    s0, sx, sy = (group_sums(weight * each, group, n) for each in (1.0, fp, y))
+    few = count < max(min_star_per_ccd, 3)
+    s0[few] = np.nan
+    # about the means, since slopes are small beside their scatter's rounding
+    mean_x, mean_y = sx / s0, sy / s0
+    dx = fp - mean_x[group]
+    sxx = group_sums(weight * dx * dx, group, n)
+    sxy = group_sums(weight * dx * (y - mean_y[group]), group, n)
+    sxx[~(sxx > 0.0)] = np.nan
+    r1 = sxy / sxx
+    r0 = mean_y - r1 * mean_x
+    r10 = r1 / r0
+    # d r10 = (d r1 (1 + r10 <x>) - r10 d<y>) / r0, with r1 and <y> independent
+    variance = ((1.0 + r10 * mean_x) ** 2 / sxx + r10**2 / s0) / r0**2
+    parts = (r0, r1, r10, np.sqrt(variance))
+    return RetrievedIntegrals(*(part.reshape(shape) for part in parts), count.reshape(shape))
+
+
+@dataclass(frozen=True)
+class PwvRetrieval:
+    """Water vapor of the exposures; shape (n_exp,).
+
+    Parameters
+    ----------
+    ln_pwv_raw, ln_pwv_err : float64
+        As retrieved from one exposure, and its error; NaN where it was not.
+    ln_pwv : float64
+        Running median over the exposures of the night, interpolated in time to those between.
+    flag : int32
+        1: retrieved, 2: interpolated (or that of the nearest exposure of the night), 4: standard.
+    at_limit : bool
+        Retrieved, but at the end of the range.
+    """
+
+    ln_pwv_raw: FloatArray
+    ln_pwv_err: FloatArray
+    ln_pwv: FloatArray
+    flag: npt.NDArray[np.int32]
+    at_limit: BoolArray
+
+
+def retrieve_pwv(
+    retrieved: RetrievedIntegrals,
+    source: PassbandSource,
+    parameters: AtmosphereParameters,
+    *,
+    filter_index: npt.NDArray[np.integer],
+    secant: FloatArray,
+    choose: BoolArray,
+    night: npt.NDArray[np.integer],
+    time: FloatArray,
+    min_ccd_per_exp: int,
+    smoothing_block: int,
+) -> PwvRetrieval:
+    """Turn the retrieved R10 of the exposures in water-sensitive bands into water vapor.
+
+    Parameters
+    ----------
+    retrieved
+        From `retrieve_integrals`.
+    source
+        Of the passbands.
+    parameters
+        Atmosphere of the n_exp exposures; all but the water vapor stay.
+    filter_index : shape (n_exp,)
+        Filter of each exposure.
+    secant : shape (n_exp,)
+        Mean secant of each exposure's stars.
+    choose : shape (n_exp,)
+        Exposures to retrieve from: photometric ones in ``retrievedPwvBands``.
+    night, time : shape (n_exp,)
+        Night, and MJD.
+    min_ccd_per_exp
+        Detectors that an exposure needs (``minCcdPerExp``).
+    smoothing_block
+        Exposures in the running median (``retrievedPwvSmoothingBlock``).
+
+    Returns
+    -------
+    pwv : PwvRetrieval
+
+    Notes
+    -----
+    One water vapor per exposure minimises the squares of (R10 - I10)/error over its detectors. R10 and not R1 is inverted: it
+    does not know of gray extinction.
+    """
+    n_exp = len(night)
+    measured = np.isfinite(retrieved.r10) & (retrieved.r10_err > 0)
+    least = min(min_ccd_per_exp, retrieved.r10.shape[1])
+    rows = np.flatnonzero(choose & (measured.sum(axis=1) >= max(least, 1)) & (filter_index >= 0))
+    raw, err = np.full(n_exp, np.nan), np.full(n_exp, np.nan)
+    limit = np.zeros(n_exp, bool)
+    for index in np.unique(filter_index[rows]).tolist():
+        part = rows[filter_index[rows] == index]
+        air = with_airmass(parameters.rows(part), np.clip(secant[part], *source.ranges["airmass"]))
+        data = np.where(measured[part], retrieved.r10[part], 0.0)
+        variance = np.square(retrieved.r10_err[part])
+        weight = np.where(measured[part], 1.0 / np.where(measured[part], variance, 1.0), 0.0)
+        raw[part], err[part], limit[part] = _solve_pwv(source, index, air, data, weight)
+    smooth = _smooth(raw, night, time, smoothing_block)
+    value, flag = _interpolate(smooth, raw, night, time, float(np.log(source.standard.pwv)))
+    return PwvRetrieval(raw, err, value, flag, limit)
+
+
+def _solve_pwv(
+    source: PassbandSource, index: int, air: AtmosphereParameters, data: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return ln PWV of each exposure, its error, and whether it is at the end of the range."""
+    low, high = (float(np.log(each)) for each in source.ranges["pwv"])
+    value = np.clip(np.log(air.pwv), low, high)
+    curvature = np.zeros_like(value)
+    for _ in range(_ITERATIONS):
+        found = source.evaluate(index, with_pwv(air, np.exp(value)), derivatives=True)
+        slope = found.d_i10("ln_pwv")
+        curvature = np.sum(weight * slope**2, axis=1)
+        gradient = np.sum(weight * slope * (data - found.i10), axis=1)
+        step = np.divide(gradient, curvature, out=np.zeros_like(value), where=curvature > 0.0)
+        moved = np.clip(value + np.clip(step, -_STEP, _STEP), low, high)
+        change = np.abs(moved - value).max(initial=0.0)
+        value = moved
+        if change < _CONVERGED:
+            break
+    known = curvature > 0.0
+    error = np.sqrt(np.divide(1.0, curvature, out=np.full_like(value, np.nan), where=known))
+    return np.where(known, value, np.nan), error, known & ((value <= low) | (value >= high))
+
+
+def _smooth(raw: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, block: int) -> FloatArray:
+    """Return the running median of the retrieved values of each night in time, over a block of exposures."""
+    out = np.full(len(raw), np.nan)
+    half = max(block, 1) // 2
+    for number in np.unique(night[np.isfinite(raw)]):
+        rows = np.flatnonzero((night == number) & np.isfinite(raw))
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        values = raw[rows]
+        for k, row in enumerate(rows.tolist()):
+            # the window keeps its middle: at the ends it gets shorter on both sides
+            reach = min(half, k, len(rows) - 1 - k)
+            out[row] = np.median(values[k - reach : k + reach + 1])
+    return out
+
+
+def _interpolate(
+    smooth: FloatArray, raw: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, standard: float
+) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """Return values of all exposures, and their flags."""
+    value, flag = np.full(len(raw), standard), np.full(len(raw), STANDARD, np.int32)
+    for number in np.unique(night):
+        rows = np.flatnonzero(night == number)
+        known = rows[np.isfinite(smooth[rows])]
+        if len(known) == 0:
+            continue
+        known = known[np.argsort(time[known], kind="stable")]
+        value[rows] = np.interp(time[rows], time[known], smooth[known])
+        flag[rows] = INTERPOLATED
+        value[known], flag[known] = smooth[known], RETRIEVED
+    return value, flag
