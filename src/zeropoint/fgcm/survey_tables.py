@@ -28,6 +28,7 @@ from zeropoint.fgcm.limits import LIMITS
 from zeropoint.fgcm.observations import describe_observations
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.survey_visits import SurveyVisits, read_visits, unknown_of_visits
+from zeropoint.fgcm.visit_geometry import AREA_KEY
 
 __all__ = ["StarsFromTablesConfig", "SurveyTables", "read_survey_tables"]
 
@@ -142,6 +143,7 @@ def read_survey_tables(
     noted = {**unknown_of_visits(table), "secant_one": table.meta["SECANT_ONE"]}
     all_stages.add("visits", read=found.n_read, kept=n_visits, rejected=found.rejected, noted=noted)
     all_stages.merge(accounting)
+    table.meta[AREA_KEY] = bool(config.doApplyWcsJacobian and "jacobian" in reader)
     if absent:
         _log.info("Not in the tables: %s.", ", ".join(absent))
     for line in all_stages.lines():

@@ -17,6 +17,7 @@ from zeropoint.fgcm.accounting import META_KEY, Accounting
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_facts import AnySummary, VisitFacts, read_summary, visit_facts
+from zeropoint.fgcm.visit_geometry import focal_plane_meta
 
 __all__ = [
     "NO_VALUE",
@@ -335,6 +336,7 @@ def make_visit_catalog(
         "BANDS": dict(sorted(bands.items())),
         "DETECTORS": detectors.tolist(),
         "INSTRUMENT": focal_plane.instrument,
+        **focal_plane_meta(focal_plane, is_area_applied=config.doApplyWcsJacobian),
         **_site(facts),
         META_KEY: accounting.to_meta(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,22 +82,20 @@ class IlluminationCorrections:
         return np.maximum(field.image(), np.float32(_LEAST))
 
 
-def illumination_corrections(parameters: Table, mjd: float, detectors: Any) -> IlluminationCorrections:
+def illumination_corrections(parameters: Table, mjd: float) -> IlluminationCorrections:
     """Return the superstar flats of the epoch of a time.
 
     Parameters
     ----------
     parameters
-        ``fgcm_Cycle{N}_FitParameters``, one row.
+        ``fgcm_Cycle{N}_FitParameters``, one row, with its metadata.
     mjd
         A time in the epoch, MJD in UTC.
-    detectors
-        Detectors in the order of the fit: those of the look-up table, or ``DETECTORS`` of ``fgcmVisitCatalog``.
 
     Raises
     ------
     InvalidInputError
-        If columns are missing, no epoch of the fit contains the time, or the number of detectors is another.
+        If columns are missing, no epoch of the fit contains the time, or the metadata do not name its detectors.
     """
     require_columns(parameters, "fit parameters", _COLUMNS)
     row = parameters[0]
@@ -111,10 +108,11 @@ def illumination_corrections(parameters: Table, mjd: float, detectors: Any) -> I
         raise InvalidInputError(
             f"MJD {mjd:.3f} is in no epoch of the fit ({known}); choose another epoch_time."
         )
-    ids = tuple(int(each) for each in detectors)
+    ids = tuple(int(each) for each in parameters.meta.get("DETECTORS", ()))
     if len(ids) != size[2]:
         raise InvalidInputError(
-            f"The fit has superstar flats of {size[2]} detectors, and {len(ids)} are given; give those of its look-up table."
+            f"The fit has superstar flats of {size[2]} detectors, and its metadata name {len(ids)}; read the table of fit "
+            "parameters with its metadata."
         )
     filters = tuple(str(row["lutFilterNames"]).split(","))
     epoch = int(inside[0])

@@ -293,7 +293,12 @@ def _summary(comparison: Sequence[_Comparison], config: FgcmOutputProductsConfig
             error = float(np.array(each.sigma)[good][0])
         rows.append((offset, error, int(good.sum()), int(matched[good].sum())))
         _log.info("Reference offset of %s: %.4f +- %.4f mag from %d pixels.", each.band, *rows[-1][:3])
-    offset, sigma, n_pixels, n_matches = (np.array(values) for values in zip(*rows, strict=True))
+    offsets, errors, n_pixels, n_matches = zip(*rows, strict=True)
     return ReferenceOffsets(
-        tuple(each.band for each in comparison), offset, sigma, n_pixels, n_matches, accounting
+        tuple(each.band for each in comparison),
+        np.array(offsets, np.float64),
+        np.array(errors, np.float64),
+        np.array(n_pixels, np.int64),
+        np.array(n_matches, np.int64),
+        accounting,
     )
