@@ -61,9 +61,7 @@ def fit_normal(values: npt.ArrayLike, *, min_values: int = MIN_VALUES) -> Normal
     if len(x) == 0:
         return NormalFit(np.nan, np.nan, 0, "none")
     q1, median, q3 = np.percentile(x, [25.0, 50.0, 75.0])
-    robust = NormalFit(
-        float(median), float(MAD_TO_SIGMA * np.median(np.abs(x - median))), len(x), "median"
-    )
+    robust = NormalFit(float(median), float(MAD_TO_SIGMA * np.median(np.abs(x - median))), len(x), "median")
     width = 2.0 * (q3 - q1) * len(x) ** (-1.0 / 3.0)
     if len(x) < min_values or width <= 0:
         return robust

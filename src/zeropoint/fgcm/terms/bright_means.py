@@ -1,0 +1,96 @@
+"""First mean magnitudes of stars, from their brightest observations: clouds only make stars fainter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+
+__all__ = ["BrightMeans", "bright_means", "mean_exposure_gray"]
+
+SingleArray = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class BrightMeans:
+    """Means of the bright observations.
+
+    Parameters
+    ----------
+    mean, err : float64, shape (n_segments,)
+        Weighted mean magnitude of each star-band and its error; NaN without observations.
+    n : int64, shape (n_segments,)
+        Observations used.
+    used : bool, shape (n_obs,)
+        Whether an observation is part of its mean.
+    """
+
+    mean: FloatArray
+    err: FloatArray
+    n: npt.NDArray[np.int64]
+    used: BoolArray
+
+
+def bright_means(
+    mstd: SingleArray, err: SingleArray, start: npt.NDArray[np.int64], good: BoolArray, *, gray_max: float
+) -> BrightMeans:
+    """Average the observations of each star-band that are close to its brightest one.
+
+    Parameters
+    ----------
+    mstd, err : float32, shape (n_obs,)
+        Standard magnitudes and errors, by star-band.
+    start : int64, shape (n_segments + 1,)
+        First observation of each star-band.
+    good : bool, shape (n_obs,)
+        Observations that take part.
+    gray_max
+        How much fainter than the brightest an observation may be, mag (``brightObsGrayMax``).
+    """
+    n = len(start) - 1
+    values = np.where(good, mstd, np.float32(np.inf))
+    length = np.diff(start)
+    some = np.flatnonzero(length)
+    least = np.full(n, np.inf, np.float32)
+    if len(some):
+        least[some] = np.minimum.reduceat(values, start[some])
+    # a star-band whose observations are all bad has an infinite least value, and none of them is finite
+    used = good & (values <= np.repeat(least + np.float32(gray_max), length))
+    segment = np.repeat(np.arange(n), length)[used]
+    weight = 1.0 / np.square(err[used], dtype=np.float64)
+    total = group_sums(weight, segment, n)
+    mean = ratio(group_sums(weight * mstd[used], segment, n), total)
+    count = np.bincount(segment, minlength=n)
+    return BrightMeans(mean, np.sqrt(ratio(1.0, total)), count, used)
+
+
+def mean_exposure_gray(
+    gray: SingleArray, exposure: IndexArray, n_exp: int, sample: BoolArray
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Average the gray of all stars of each exposure, unweighted: what exposures are first chosen by.
+
+    Parameters
+    ----------
+    gray : float32, shape (n_obs,)
+        Gray of the observations.
+    exposure : int, shape (n_obs,)
+        Exposure of each.
+    n_exp
+        Number of exposures.
+    sample : bool, shape (n_obs,)
+        Observations to average.
+
+    Returns
+    -------
+    mean : float64, shape (n_exp,)
+        Mean; NaN without stars.
+    n : int64, shape (n_exp,)
+        Number of stars.
+    """
+    rows = np.flatnonzero(sample & np.isfinite(gray))
+    n = np.bincount(exposure[rows], minlength=n_exp)
+    return ratio(group_sums(gray[rows], exposure[rows], n_exp), n), n
