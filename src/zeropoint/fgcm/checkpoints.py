@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["Checkpoints", "default_directory", "fingerprint"]
+__all__ = ["Checkpoints", "default_directory", "fingerprint", "remove_old"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Checkpoints:
         parent
             Directory of the checkpoints of all runs.
         """
-        _remove_old(parent)
+        remove_old(parent, _PREFIX)
         return cls(parent / (_PREFIX + fingerprint(inputs)))
 
     def parts(self) -> Iterator[Part]:
@@ -144,10 +144,18 @@ def _read(path: Path) -> Part:
     return columns, meta
 
 
-def _remove_old(parent: Path) -> None:
-    """Remove checkpoints that no run came back to."""
+def remove_old(parent: Path, prefix: str) -> None:
+    """Remove checkpoints that no run came back to.
+
+    Parameters
+    ----------
+    parent
+        Directory of the checkpoints of all runs.
+    prefix
+        How names of directories of one kind of run begin.
+    """
     limit = time.time() - _MAX_AGE_DAYS * 86400.0
-    for directory in parent.glob(_PREFIX + "*") if parent.is_dir() else ():
+    for directory in parent.glob(prefix + "*") if parent.is_dir() else ():
         try:
             if directory.stat().st_mtime < limit:
                 shutil.rmtree(directory)

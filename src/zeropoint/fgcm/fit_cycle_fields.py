@@ -139,6 +139,12 @@ class CycleFields(pexConfig.Config):
     outputZeropointsBeforeFinalCycle = _flag("Write zeropoints and atmospheres in every cycle?", False)
     mapLongitudeRef = _value("Longitude at the center of maps of the sky, degrees.", 0.0)
     mapNSide = _number("HEALPix nside of maps of the sky.", 256, 1)
+    checkpoint_directory = pexConfig.Field[str](
+        default=None,
+        optional=True,
+        doc="Directory for checkpoints between cycles, from which a killed run goes on. None: zeropoint/checkpoints in the "
+        "user's cache directory ($XDG_CACHE_HOME). Empty: no checkpoints. Cycles with plots have none.",
+    )
     nStarPerRun = _number(_NO_CHUNKS, 200000, 1)
     nStarPerGrayRun = _number(_NO_CHUNKS, 50000, 1)
     nObsPerRun = _number(_NO_CHUNKS, 500000, 1)
