@@ -79,6 +79,7 @@ COLUMNS = (
     _C("compAperCorrRange", "parameters.aper_range", ("band", "2"), "f8", None, "Range of the seeing variable", True),
     _C("airmassResidual", "parameters.airmass_residual", _BAND, "f8", "mag", "Extinction per airmass beyond the atmosphere's"),
     _C("exposureGray", "parameters.exposure_gray", _EXP, "f8", "mag", "Gray of exposures where it is part of the fit, added"),
+    _C("usedRetrievedLnPwv", "parameters.retrieved_ln_pwv", _EXP, "f8", None, "ln of the retrieved water vapor that the fit used in place of the nights'; NaN: none"),
     _C("superstarShape", "instrument.superstar_shape", _FLAT, "f8", None, "Chebyshev coefficients of the superstar flat within detectors, in flux, y first"),
     _C("compMirrorChromaticity", "instrument.mirror_chromaticity", ("filter", "coating+1"), "f8", None, "Slope per day, then the value at each coating"),
     _C("mirrorChromaticityPivot", "instrument.mirror_chromaticity_pivot", ("coating",), "f8", "d", "Middle of the coatings' times, MJD"),
@@ -116,10 +117,8 @@ COLUMNS = (
     _C("coatingMjd", "coating_mjds", ("coating",), "f8", "d", "Beginning of the coatings' times, MJD"),
 )  # fmt: skip
 
+_NOT_FITTED = ("parameters.aper_range", "parameters.aper_pivot", "parameters.retrieved_ln_pwv")
 #: Parameters of the model, whose errors have columns of their own: ``err`` before the name of the field.
 SIGMA_PATHS = tuple(
-    each
-    for each in COLUMNS
-    if each.path.startswith("parameters.")
-    and each.path not in ("parameters.aper_range", "parameters.aper_pivot")
+    each for each in COLUMNS if each.path.startswith("parameters.") and each.path not in _NOT_FITTED
 )

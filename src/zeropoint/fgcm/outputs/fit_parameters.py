@@ -155,7 +155,8 @@ def _plain_columns(state: CycleState) -> list[Column]:
 
 def _array_column(of: Any, spec: ParameterColumn, path: str, sizes: dict[str, int]) -> Column:
     """Return the column of an array, and add the sizes of its axes."""
-    values = np.asarray(reduce(getattr, (path or spec.path).split("."), of), spec.dtype)
+    found = reduce(getattr, (path or spec.path).split("."), of)
+    values = np.asarray(np.full(sizes[spec.axes[0]], np.nan) if found is None else found, spec.dtype)
     if values.ndim != len(spec.axes):
         raise ValueError(f"{spec.name} has {values.ndim} axes, not {spec.axes}.")
     for axis, size in zip(spec.axes, values.shape):
@@ -185,7 +186,7 @@ def _array(table: Table, name: str, spec: ParameterColumn, sizes: Mapping[str, i
         raise InvalidInputError(f"FitParameters has no {name}; give the table of a cycle as it was written.")
     values = np.asarray(table[name])[0].astype(spec.dtype)
     if not shape:
-        return float(values)
+        return values.reshape(())
     n = int(np.prod(shape))
     if values.size != max(n, 1):
         raise InvalidInputError(
@@ -196,5 +197,8 @@ def _array(table: Table, name: str, spec: ParameterColumn, sizes: Mapping[str, i
 
 
 def _part(of: type, name: str, values: Mapping[str, Any]) -> Any:
-    """Return a part of the state from the arrays by path."""
-    return of(**{each.name: values[f"{name}.{each.name}"] for each in fields(of)})
+    """Return a part of the state from the arrays by path; what may be absent is if it has no number."""
+    arrays = {each.name: values[f"{name}.{each.name}"] for each in fields(of)}
+    if np.isnan(arrays.get("retrieved_ln_pwv", np.zeros(1))).all() and of is FitParameters:
+        arrays["retrieved_ln_pwv"] = None
+    return of(**arrays)
