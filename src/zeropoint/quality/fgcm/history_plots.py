@@ -1,0 +1,72 @@
+"""Plots of how the fit went, cycle by cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zeropoint.quality.fgcm.grids import band_colors, grid, no_data, title_of
+from zeropoint.quality.plots.style import COLORS, STYLE, finish
+
+__all__ = ["plot_history"]
+
+
+def plot_history(
+    history: Sequence[Mapping[str, Any]], bands: Sequence[str], steps: Sequence[Mapping[str, float]] = ()
+) -> Figure:
+    """Plot chi-square, repeatability and photometric exposures of the cycles, and the steps of the last fit.
+
+    Parameters
+    ----------
+    history
+        Metrics of the cycles, in order.
+    bands
+        Bands.
+    steps
+        Of the last fit: ``chi2`` of each step.
+    """
+    figure, axes = grid(4)
+    cycles = np.array([entry["cycle"] for entry in history], float)
+    colors = band_colors(bands)
+
+    chi2 = np.array([_number(entry, "chi2_dof") for entry in history])
+    axes[0].plot(cycles, chi2, "o-", color=COLORS["blue"], ms=4, lw=1.4)
+    axes[0].axhline(1.0, color=COLORS["gray"], lw=0.9, ls="--")
+    finish(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
+    for ax, key, scale, title, label in (
+        (axes[1], "repeatability", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
+        (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
+    ):
+        for band in bands:
+            values = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
+            ax.plot(cycles, values, "o-", color=colors[band], ms=3.5, lw=1.2, label=band)
+        ax.set_ylim(0.0, None)
+        finish(ax, title, "cycle", label)
+    for ax in axes[:3]:
+        ax.set_xticks(cycles)
+    _steps(axes[3], steps)
+    title_of(figure, "How the fit went")
+    return figure
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float:
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def _steps(ax: Axes, steps: Sequence[Mapping[str, float]]) -> None:
+    """Draw how far each step of the last fit was above the best chi-square."""
+    values = np.array([_number(step, "chi2") for step in steps])
+    title = "Last fit: χ² above its least"
+    if np.isfinite(values).sum() < 2:
+        no_data(ax, title, "no steps")
+        return
+    excess = values - np.nanmin(values)
+    floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
+    ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", color=COLORS["blue"], ms=3.5, lw=1.2)
+    ax.tick_params(labelsize=STYLE["tick"])
+    finish(ax, title, "step", "χ² − least χ²")

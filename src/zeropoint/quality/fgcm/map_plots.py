@@ -1,0 +1,151 @@
+"""Maps: residuals and superstar flats over the focal plane, residuals over the sky."""
+
+from __future__ import annotations
+
+import hpgeom
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from zeropoint.fgcm.facts.cycle_facts import CycleFacts
+from zeropoint.quality.fgcm.grids import bar_right, cells, grid, no_data, title_of
+from zeropoint.quality.plots.style import finish, robust_limit
+
+__all__ = ["plot_focal_plane", "plot_sky_halves", "plot_sky_references", "plot_superstar"]
+
+#: Cells along a side of a detector in pictures of flats.
+_FLAT_CELLS = 8
+
+
+def plot_focal_plane(facts: CycleFacts) -> Figure:
+    """Plot mean residuals over the focal plane, band by band."""
+    figure, axes = grid(len(facts.bands), columns=2, height=3.1, bar=True)
+    plane = facts.focal_plane
+    corners, unit = plane.corners(), plane.layout.unit or "pixel"
+    for b, (band, ax) in enumerate(zip(facts.bands, axes, strict=True)):
+        values = 1e3 * plane.residual[b]
+        if not np.isfinite(values).any():
+            no_data(ax, band)
+            continue
+        limit = robust_limit(values, 0.5, 97, 1.2)
+        shown = cells(ax, corners, values, (-limit, limit))
+        ax.set_aspect("equal")
+        known = np.isfinite(values)
+        scatter = float(np.std(values[known]))
+        noise = float(np.sqrt(np.mean(np.square(1e3 * plane.residual_err[b][known]))))
+        finish(
+            ax, f"{band}: rms {scatter:.2f}, noise {noise:.2f} mmag", f"x ({unit})", f"y ({unit})", grid=False
+        )
+        bar_right(ax, shown, "residual (mmag)")
+    title_of(figure, "Residuals over the focal plane")
+    return figure
+
+
+def plot_superstar(
+    facts: CycleFacts,
+    superstar: npt.NDArray[np.floating],
+    shape: npt.NDArray[np.floating] | None = None,
+    epoch: int = -1,
+) -> Figure:
+    """Plot the superstar flat of each filter over the focal plane.
+
+    Parameters
+    ----------
+    facts
+        Figures.
+    superstar : float, shape (n_epoch, n_filter, n_det)
+        Magnitudes added to observations on each detector.
+    shape : float, shape (n_epoch, n_filter, n_det, n_y, n_x)
+        Chebyshev coefficients, in flux, of the flat within detectors; None: it is constant there.
+    epoch
+        Which epoch.
+    """
+    filters = facts.physical_filters
+    figure, axes = grid(len(filters), columns=2, height=3.1, bar=True)
+    plane = facts.focal_plane
+    corners, unit = plane.corners(_FLAT_CELLS), plane.layout.unit or "pixel"
+    for f, (name, ax) in enumerate(zip(filters, axes, strict=True)):
+        values = 1e3 * _flat(superstar[epoch, f], None if shape is None else shape[epoch, f])
+        if not np.isfinite(values).any() or not np.any(values):
+            no_data(ax, name, "no flat was fitted")
+            continue
+        values = values - np.nanmean(values)
+        limit = robust_limit(values, 0.5, 99, 1.05)
+        shown = cells(ax, corners, values, (-limit, limit))
+        ax.set_aspect("equal")
+        finish(ax, f"{name}: rms {np.nanstd(values):.1f} mmag", f"x ({unit})", f"y ({unit})", grid=False)
+        bar_right(ax, shown, "added − mean (mmag)")
+    title_of(figure, "Superstar flats")
+    return figure
+
+
+def _flat(
+    constant: npt.NDArray[np.floating], shape: npt.NDArray[np.floating] | None
+) -> npt.NDArray[np.float64]:
+    """Return the magnitudes added in the cells of each detector, shape (n_det, n_cell, n_cell), [y, x]."""
+    middle = (2.0 * np.arange(_FLAT_CELLS) + 1.0) / _FLAT_CELLS - 1.0
+    out = np.repeat(np.asarray(constant, np.float64), _FLAT_CELLS**2).reshape(-1, _FLAT_CELLS, _FLAT_CELLS)
+    if shape is not None:
+        y, x = np.meshgrid(middle, middle, indexing="ij")
+        for d, coefficients in enumerate(shape):
+            field = np.polynomial.chebyshev.chebval2d(y, x, coefficients)
+            out[d] -= 2.5 * np.log10(np.maximum(field, 0.1))
+    return out
+
+
+def plot_sky_halves(facts: CycleFacts) -> Figure:
+    """Plot half the difference between the magnitudes from two halves of the data over the sky."""
+    sky = facts.sky
+    values, errors = (None, None) if sky is None else (sky.halves, sky.halves_err)
+    figure = _sky(facts, values, errors, "half difference (mmag)")
+    split = "" if sky is None else f" ({sky.split}; nside {sky.nside})"
+    title_of(figure, f"Magnitudes from two halves of the data{split}")
+    return figure
+
+
+def plot_sky_references(facts: CycleFacts) -> Figure:
+    """Plot the difference between the magnitudes of the stars and the references over the sky."""
+    sky = facts.sky
+    values, errors = (None, None) if sky is None else (sky.references, sky.references_err)
+    figure = _sky(facts, values, errors, "star − reference (mmag)")
+    title_of(figure, "Stars minus references" + ("" if sky is None else f" (nside {sky.nside})"))
+    return figure
+
+
+def _sky(
+    facts: CycleFacts,
+    values: npt.NDArray[np.floating] | None,
+    errors: npt.NDArray[np.floating] | None,
+    label: str,
+) -> Figure:
+    """Draw a map of the sky for each band."""
+    figure, axes = grid(len(facts.bands), columns=2, height=3.1, bar=True)
+    sky = facts.sky
+    for b, (band, ax) in enumerate(zip(facts.bands, axes, strict=True)):
+        known = np.zeros(0, bool) if values is None else np.isfinite(values[b])
+        if sky is None or values is None or errors is None or not known.any():
+            no_data(ax, band)
+            continue
+        own, noise = 1e3 * values[b], 1e3 * errors[b]
+        # pixels at the edge of the survey with a star or two would rule the scale
+        typical = known & (noise < 4.0 * np.median(noise[known]))
+        limit = robust_limit(own[typical], 0.5, 98, 1.15)
+        corners, center = _outlines(sky.nside, sky.pixel[known])
+        shown = cells(ax, corners, own[known], (-limit, limit))
+        ax.set_aspect(1.0 / np.cos(np.deg2rad(center)))
+        ax.invert_xaxis()
+        weight = 1.0 / np.square(noise[typical])
+        rms = np.sqrt(np.sum(weight * own[typical] ** 2) / weight.sum())
+        expected = np.sqrt(len(weight) / weight.sum())
+        finish(ax, f"{band}: rms {rms:.2f}, noise {expected:.2f} mmag", "RA (deg)", "Dec (deg)", grid=False)
+        bar_right(ax, shown, label)
+    return figure
+
+
+def _outlines(nside: int, pixel: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.float64], float]:
+    """Return corners of pixels in degrees, shape (n, 4, 2), with no jump at RA 0, and the mean declination."""
+    ra, dec = hpgeom.boundaries(nside, pixel, 1, nest=True, lonlat=True, degrees=True)
+    ra, dec = np.asarray(ra), np.asarray(dec)
+    middle = np.rad2deg(np.angle(np.mean(np.exp(1j * np.deg2rad(ra)))))
+    ra = (ra - middle + 180.0) % 360.0 - 180.0 + middle % 360.0
+    return np.stack([ra, dec], axis=-1), float(np.mean(dec))
