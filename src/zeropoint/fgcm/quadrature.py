@@ -7,7 +7,7 @@ all integrals at once, and the same product with the transmission's derivatives 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from zeropoint.fgcm.atmosphere import DERIVATIVES, Atmosphere, AtmosphereParamet
 __all__ = [
     "PassbandIntegrals",
     "PassbandMoments",
+    "integrate_moments",
     "parameter_blocks",
     "passband_integrals",
     "simpson_weights",
@@ -170,13 +171,40 @@ def passband_integrals(
     """
     wavelength = atmosphere.wavelength
     moments = PassbandMoments.of(wavelength, throughput, lambda_std, 3 if second_order else 2, weights)
-    in_band = atmosphere.at(wavelength[moments.support])
+    return integrate_moments(
+        atmosphere.at(wavelength[moments.support]), parameters, moments, DERIVATIVES if derivatives else ()
+    )
+
+
+def integrate_moments(
+    in_band: Atmosphere,
+    parameters: AtmosphereParameters,
+    moments: PassbandMoments,
+    names: Sequence[str] = DERIVATIVES,
+) -> PassbandIntegrals:
+    """Integrate passbands of which the moments are known.
+
+    Parameters
+    ----------
+    in_band
+        The atmosphere at the wavelengths of the moments' support.
+    parameters
+        Of n exposures.
+    moments
+        Two or three.
+    names
+        Parameters by which derivatives are wanted: some of `DERIVATIVES`.
+
+    Returns
+    -------
+    integrals : PassbandIntegrals
+        Each of shape (n, n_detectors), the same bytes whatever other exposures are with them.
+    """
     n = len(parameters)
-    names = DERIVATIVES if derivatives else ()
     out = np.empty((1 + len(names), moments.n_moments, n, moments.n_detectors))
     for rows, block in parameter_blocks(parameters):
         n_valid = rows.stop - rows.start
-        if derivatives:
+        if names:
             transmission, slopes = in_band.evaluate(block)
         else:
             transmission, slopes = in_band.transmission(block), {}
@@ -184,7 +212,7 @@ def passband_integrals(
         for k, name in enumerate(names, 1):
             out[k, :, rows] = moments.integrate(transmission * slopes[name])[:, :n_valid]
     derived = [{name: out[k, order] for k, name in enumerate(names, 1)} for order in range(moments.n_moments)]
-    if second_order:
+    if moments.n_moments == 3:
         return PassbandIntegrals(*out[0], *derived)
     return PassbandIntegrals(out[0, 0], out[0, 1], None, derived[0], derived[1], {})
 

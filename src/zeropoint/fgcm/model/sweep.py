@@ -1,0 +1,227 @@
+"""One pass over all observations: chi-square, means, and the exact gradient by the tables of exposures and detectors.
+
+The mean of each star in each band is eliminated: it is the weighted mean of the observations and of the reference
+magnitude, so chi-square does not change with it to first order, and the gradient needs no derivative of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.model._kernels import standardize, sweep_segments
+from zeropoint.fgcm.model.model import ModelTables
+from zeropoint.fgcm.model.observations import FitObservations
+
+__all__ = ["References", "SweepResult", "standard_magnitudes", "sweep"]
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+#: Parts of the observations, whatever the number of threads, whose sums are added in order.
+_N_CHUNKS = 16
+#: Observations of a part, if there are not enough for all.
+_LEAST_CHUNK = 1 << 15
+#: Least factor by which a star's colour may change its flux: beyond, its slope is no linear spectrum.
+_LEAST_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference magnitudes that take part in a fit: each is one more measurement of its star.
+
+    Parameters
+    ----------
+    mag, weight : float64, shape (n_star * n_band,)
+        Magnitude (0 where there is none) and inverse variance (0 where there is none).
+    """
+
+    mag: FloatArray
+    weight: FloatArray
+
+    @classmethod
+    def of(cls, mag: npt.ArrayLike, err: npt.ArrayLike, used: npt.ArrayLike = True) -> References:
+        """Return the references of magnitudes and errors.
+
+        Parameters
+        ----------
+        mag, err : shape (n_star, n_band)
+            Magnitudes and errors; not finite: none.
+        used : bool, broadcasts to (n_star, n_band)
+            Which of them count.
+        """
+        mag, err = np.asarray(mag, np.float64), np.asarray(err, np.float64)
+        good = np.isfinite(mag) & np.isfinite(err) & (err > 0) & used
+        weight = np.where(good, 1.0 / np.where(good, err, 1.0) ** 2, 0.0)
+        return cls(np.where(good, mag, 0.0).ravel(), weight.ravel())
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one pass over the observations gives.
+
+    Parameters
+    ----------
+    chi2
+        Weighted sum of squares about the means, references included.
+    n_used
+        Observations with a weight.
+    mean, weight_sum : float64, shape (n_star, n_band)
+        Mean standard magnitude (NaN without observations of weight), and the sum of the weights of observations and
+        reference.
+    gradient : float64, shape (n_exp * n_det, 4), or None
+        Derivative of chi2 by the columns of `ModelTables.values`.
+    """
+
+    chi2: float
+    n_used: int
+    mean: FloatArray
+    weight_sum: FloatArray
+    gradient: FloatArray | None
+
+
+def sweep(
+    observations: FitObservations,
+    weight: Float32Array,
+    slopes: FloatArray,
+    references: References | None,
+    tables: ModelTables,
+    *,
+    gradient: bool = True,
+    threads: int = 1,
+) -> SweepResult:
+    """Pass over all observations once.
+
+    Parameters
+    ----------
+    observations
+        Observations.
+    weight : float32, shape (n_obs,)
+        Inverse variances; 0: not used.
+    slopes : float64, shape (n_star * n_band,) or (n_star, n_band)
+        Slope of each star's spectrum in each band, 1/Angstrom; finite.
+    references
+        Reference magnitudes, None: none.
+    tables
+        The model.
+    gradient
+        Whether to return the gradient.
+    threads
+        Threads; the result has the same bits for any number.
+
+    Raises
+    ------
+    InvalidInputError
+        If a slope is not finite, or turns the flux of a star negative.
+    """
+    n_ec = len(tables.values)
+    slope = _relative_slopes(observations, slopes, tables)
+    mean = np.full(observations.n_segment, np.nan)
+    weight_sum = np.zeros(observations.n_segment)
+    none = np.zeros(0)
+    ref_mag, ref_weight = (none, none) if references is None else (references.mag, references.weight)
+    weight = np.ascontiguousarray(weight, np.float32)
+    bounds = _chunk_bounds(observations)
+    longest = int(np.diff(observations.start).max(initial=0))
+    relative = tables.relative
+
+    def run(chunk: int) -> tuple[float, int, FloatArray]:
+        part = np.zeros((n_ec if gradient else 0, 4))
+        chi2, n_used = sweep_segments(
+            observations.start, observations.ec, observations.t, observations.mag, weight,
+            bounds[chunk], bounds[chunk + 1], slope, ref_mag, ref_weight, relative,
+            mean, weight_sum, part, np.empty((longest, 4)), np.empty(longest, np.int64),
+        )  # fmt: skip
+        return float(chi2), int(n_used), part
+
+    chi2, n_used, total = 0.0, 0, np.zeros((n_ec, 4)) if gradient else None
+    for part_chi2, part_used, part in _in_order(run, len(bounds) - 1, threads):
+        chi2 += part_chi2
+        n_used += part_used
+        if total is not None:
+            total += part
+    shape = (observations.n_star, observations.n_band)
+    return SweepResult(chi2, n_used, mean.reshape(shape), weight_sum.reshape(shape), total)
+
+
+def standard_magnitudes(
+    observations: FitObservations, slopes: FloatArray, tables: ModelTables, *, threads: int = 1
+) -> tuple[Float32Array, Float32Array]:
+    """Return the standard magnitude of every observation, used or not, and what of it is the star's colour.
+
+    Parameters
+    ----------
+    observations, slopes, tables, threads
+        As for `sweep`.
+
+    Returns
+    -------
+    mstd, d_standard : float32, shape (n_obs,)
+        Magnitude, and 2.5 log10[(1 + F' I10)/(1 + F' I10std)]; NaN where the magnitude or the model is.
+    """
+    slope = _relative_slopes(observations, slopes, tables)
+    mstd = np.empty(len(observations), np.float32)
+    d_standard = np.empty(len(observations), np.float32)
+    bounds, relative = _chunk_bounds(observations), tables.relative
+
+    def run(chunk: int) -> None:
+        standardize(
+            observations.start, observations.ec, observations.t, observations.mag,
+            bounds[chunk], bounds[chunk + 1], slope, relative, mstd, d_standard,
+        )  # fmt: skip
+
+    for _ in _in_order(run, len(bounds) - 1, threads):
+        pass
+    return mstd, d_standard
+
+
+def _relative_slopes(observations: FitObservations, slopes: FloatArray, tables: ModelTables) -> FloatArray:
+    """Return F'/(1 + F' I10std) of each segment: what the colour term is written in."""
+    n_band = observations.n_band
+    slope = np.asarray(slopes, np.float64).reshape(observations.n_star, n_band)
+    if not np.isfinite(slope).all():
+        n_bad = int(np.count_nonzero(~np.isfinite(slope)))
+        raise InvalidInputError(f"{n_bad} of {slope.size} slopes of spectra are not finite; fill them first.")
+    factor = 1.0 + slope * tables.band_i10_std
+    relative = slope / factor
+    # the factor is linear in both, so its extremes are at theirs
+    ends = np.stack([relative.min(axis=0, initial=0.0), relative.max(axis=0, initial=0.0)])
+    least = (1.0 + ends[:, None] * tables.band_i10_range.T[None]).min(axis=(0, 1))
+    least = np.minimum(least, factor.min(axis=0, initial=1.0))
+    if (least < _LEAST_FACTOR).any():
+        band = int(np.argmin(least))
+        raise InvalidInputError(
+            f"Slopes of spectra from {slope[:, band].min():.2e} to {slope[:, band].max():.2e} per Angstrom in band {band} leave "
+            f"{least[band]:.2f} of a star's flux: they are no linear spectra. Limit them (see sed_slopes)."
+        )
+    return np.ascontiguousarray(relative.ravel())
+
+
+def _chunk_bounds(observations: FitObservations) -> npt.NDArray[np.int64]:
+    """Return the segments at which parts begin, and the last's end: about equal numbers of observations."""
+    n_obs = len(observations)
+    n_chunks = int(np.clip(n_obs // _LEAST_CHUNK, 1, _N_CHUNKS))
+    targets = np.arange(1, n_chunks) * n_obs // n_chunks
+    inner = np.searchsorted(observations.start, targets)
+    return np.concatenate([[0], inner, [observations.n_segment]]).astype(np.int64)
+
+
+def _in_order(run: Callable[[int], Any], n: int, threads: int) -> Any:
+    """Yield run(0), run(1), ... in order, computed by several threads; at most one result per thread waits."""
+    if threads <= 1 or n <= 1:
+        for k in range(n):
+            yield run(k)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = [pool.submit(run, k) for k in range(min(threads, n))]
+        for k in range(n):
+            result = waiting.pop(0).result()
+            if k + threads < n:
+                waiting.append(pool.submit(run, k + threads))
+            yield result
