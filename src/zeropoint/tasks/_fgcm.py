@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
@@ -11,6 +11,7 @@ from astropy.table import Table
 
 from zeropoint.association.tables import AnyTable
 from zeropoint.butler.throughputs import static_calibrations
+from zeropoint.datamodel.arrow import arrow_to_table
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.lut import LookUpTable
 from zeropoint.fgcm.references import References
@@ -23,8 +24,11 @@ __all__ = [
     "handle_table",
     "left_out",
     "look_up_table",
+    "look_up_table_header",
     "reference_input",
     "report",
+    "require_cycle_number",
+    "stored_table",
     "struct_of",
     "summaries_of_visits",
     "survey_table",
@@ -116,11 +120,59 @@ def reference_input(name: str, shards: Sequence[Any], look_up_table: Any) -> Ref
     NoReferenceSourcesError
         If there is no shard.
     """
-    if is_handle(look_up_table):
-        header = HandleTable(look_up_table)
-        columns = [column for column in header.column_names if column != "lut"]
-        look_up_table = LookUpTable.from_arrow(header.read(columns))
-    return References(survey_references(name, shards), name, look_up_table)
+    return References(survey_references(name, shards), name, look_up_table_header(look_up_table))
+
+
+def look_up_table_header(table: Any) -> LookUpTable:
+    """Return a look-up table of which the header may be all that there is.
+
+    Parameters
+    ----------
+    table : handle or zeropoint.fgcm.lut.LookUpTable
+        Of a handle's table the header is read alone.
+    """
+    if not is_handle(table):
+        assert isinstance(table, LookUpTable)
+        return table
+    header = HandleTable(table)
+    return LookUpTable.from_arrow(header.read([name for name in header.column_names if name != "lut"]))
+
+
+@overload
+def stored_table(table: None) -> None: ...
+@overload
+def stored_table(table: Any) -> Table: ...
+def stored_table(table: Any) -> Table | None:
+    """Return a whole table with its metadata, or the table behind a handle; None stays None.
+
+    Parameters
+    ----------
+    table
+        Handle of a dataset of tables, or an astropy table.
+    """
+    if table is None or isinstance(table, Table):
+        return table
+    # unless told not to, the Butler leaves out what belongs to the table as a whole
+    parameters = {"strip_astropy_meta_yaml": False}
+    return arrow_to_table(table.get(parameters=parameters, storageClass="ArrowTable"))
+
+
+def require_cycle_number(config: Any) -> None:
+    """Check that the template ``cycleNumber`` of a task's connections is a whole number.
+
+    Parameters
+    ----------
+    config
+        Configuration of the task.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    number = str(config.connections.cycleNumber)
+    if not number.isdecimal() or str(int(number)) != number:
+        raise ValueError(f"connections.cycleNumber must be a whole number written as text, not {number!r}.")
 
 
 def struct_of(tables: Mapping[str, Table | None]) -> pipeBase.Struct:

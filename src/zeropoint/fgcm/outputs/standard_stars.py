@@ -40,9 +40,13 @@ class TractStars:
     tract: npt.NDArray[np.int64]
     accounting: Accounting
 
+    @property
+    def tracts(self) -> list[int]:
+        """Tracts that have stars, ascending."""
+        return [int(tract) for tract in np.unique(self.tract[self.tract >= 0])]
+
     def __iter__(self) -> Iterator[tuple[int, Table]]:
-        tracts = np.unique(self.tract[self.tract >= 0])
-        return ((int(tract), self.of(int(tract))) for tract in tracts)
+        return ((tract, self.of(tract)) for tract in self.tracts)
 
     def of(self, tract: int) -> Table:
         """Return the stars of a tract; none for a tract without stars."""
