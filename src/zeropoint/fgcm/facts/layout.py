@@ -16,7 +16,7 @@ __all__ = ["DetectorLayout", "detector_layout"]
 FloatArray = npt.NDArray[np.float64]
 
 #: Observations that are looked at; more would not tell more.
-_MOST = 400_000
+_MOST = 60_000
 #: Largest scatter about the straight lines, as a part of the size of a detector, of a layout that is believed.
 _SCATTER = 0.05
 

@@ -46,7 +46,7 @@ class ResidualFacts:
     edges : float64, shape (n_bin + 1,)
         Edges of the histogram, in units of a bright observation's noise.
     histogram : int64, shape (n_band, n_bin)
-        Bright observations by residual over error.
+        Bright observations by residual over error; those beyond the edges are left out.
     mag_edges : float64, shape (n_band, n_mag + 1)
         Edges of the bins of magnitude: equal numbers of observations.
     mag_scatter, mag_noise : float64, shape (n_band, n_mag)
@@ -163,8 +163,11 @@ def residual_facts(
             limit[b] = max(largest_error, float(np.quantile(errors, 0.25)))
     bright = error <= limit[band]
     edges = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _BINS + 1)
-    place = np.clip(np.searchsorted(edges, residual[bright] / error[bright], side="right") - 1, 0, _BINS - 1)
-    histogram = np.bincount(band[bright] * _BINS + place, minlength=n_band * _BINS).reshape(n_band, _BINS)
+    # beyond the edges counts on neither side: far residuals are in the scatter
+    place = np.searchsorted(edges, residual[bright] / error[bright], side="right") - 1
+    inside = (place >= 0) & (place < _BINS)
+    of_bin = band[bright][inside] * _BINS + place[inside]
+    histogram = np.bincount(of_bin, minlength=n_band * _BINS).reshape(n_band, _BINS)
     mag_edges, group = _magnitude_bins(mean, band, n_band)
     return ResidualFacts(
         stage,

@@ -13,8 +13,16 @@ from matplotlib.figure import Figure
 
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts
 from zeropoint.fgcm.flags import ZeropointFlag
-from zeropoint.quality.fgcm.grids import band_colors, grid, no_data, title_of
-from zeropoint.quality.plots.style import COLORS, STYLE, finish, robust_limit
+from zeropoint.quality.fgcm.grids import (
+    band_colors,
+    finish_panel,
+    grid,
+    legend_above,
+    no_data,
+    small_legend,
+    title_of,
+)
+from zeropoint.quality.plots.style import COLORS, STYLE, robust_limit
 
 __all__ = [
     "plot_atmosphere",
@@ -94,27 +102,14 @@ def _gray(
         beyond = ~used & ~inside
         for chosen, marker, text in ((inside, "x", "not photometric"), (beyond, "v", "beyond the axis")):
             if chosen.any():
-                y = np.clip(gray[chosen], -0.96 * limit, 0.96 * limit)
+                y = np.clip(gray[chosen], -0.93 * limit, 0.93 * limit)
                 ax.plot(
                     x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=COLORS["gray"], mfc="none", label=f"{text} ({chosen.sum()})"
                 )  # fmt: skip
         scatter = np.std(gray[used]) if used.sum() > 1 else np.nan
-        finish(ax, f"{band}: scatter {scatter:.1f} mmag", label, "gray (mmag)")
-        _small_legend(ax)
+        finish_panel(ax, f"{band}: scatter {scatter:.1f} mmag", label, "gray (mmag)")
+        small_legend(ax)
     return figure
-
-
-def _small_legend(ax: Axes) -> None:
-    """Write the legend small, in place."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            fontsize=STYLE["legend"] - 2,
-            frameon=True,
-            framealpha=0.85,
-            edgecolor="none",
-            loc="best",
-            handlelength=1.0,
-        )
 
 
 def plot_atmosphere(facts: CycleFacts, standard: Mapping[str, float] | None = None) -> Figure:
@@ -149,10 +144,8 @@ def plot_atmosphere(facts: CycleFacts, standard: Mapping[str, float] | None = No
         _night_lines(ax, facts.night[order])
         ax.set_xlim(-1, len(order))
         _limits(ax, value, error)
-        finish(ax, _spread(name, value, error, used, is_log), "exposure, in order of time", label)
-        _small_legend(ax)
-        if ax is not axes[0] and ax.get_legend() is not None:
-            ax.get_legend().remove()
+        finish_panel(ax, _spread(name, value, error, used, is_log), "exposure, in order of time", label)
+    legend_above(figure, axes[0])
     title_of(figure, "Atmosphere; bands are one sigma of the posterior")
     return figure
 
@@ -212,7 +205,9 @@ def plot_zeropoint_errors(facts: CycleFacts, zeropoints: Table) -> Figure:
                 axes[0].stairs(
                     counts, edges, color=colors[band], lw=1.5, label=f"{band}: {np.median(own):.2f} mmag"
                 )
-        finish(axes[0], "Errors of the zeropoints", "error (mmag)", "exposures × detectors")
+        finish_panel(axes[0], "Errors of the zeropoints", "error (mmag)", "exposures × detectors")
+        small_legend(axes[0])
+    small_legend(axes[0])
     names = {
         1: "used in the fit",
         2: "photometric, band not fitted",
@@ -232,7 +227,7 @@ def plot_zeropoint_errors(facts: CycleFacts, zeropoints: Table) -> Figure:
         )  # fmt: skip
     axes[1].set_yticks([])
     axes[1].invert_yaxis()
-    finish(axes[1], "Kinds of zeropoints", "exposures × detectors", "")
+    finish_panel(axes[1], "Kinds of zeropoints", "exposures × detectors", "")
     title_of(figure, "Zeropoints")
     return figure
 
@@ -267,12 +262,12 @@ def plot_zeropoint_time(facts: CycleFacts, zeropoints: Table) -> Figure:
                 days[~used], y[~used], "x", ms=3.6, mew=0.8, color=COLORS["gray"], label="not photometric"
             )
         ax.set_ylim(-1.08e3 * spread, 1.08e3 * spread)
-        finish(
+        finish_panel(
             ax,
             f"{band}: median {center:.3f}",
             f"MJD − {np.floor(np.nanmin(facts.mjd)):.0f}",
-            "zeropoint − median (mmag)",
+            "− median (mmag)",
         )
-        _small_legend(ax)
+        small_legend(ax)
     title_of(figure, "Zeropoints of one second in time")
     return figure

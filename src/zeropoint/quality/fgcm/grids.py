@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 
 from zeropoint.quality.plots.style import COLORS, STYLE, finish
 
-__all__ = ["band_colors", "bar_right", "cells", "grid", "no_data", "title_of", "windows"]
+__all__ = [
+    "band_colors",
+    "bar_right",
+    "cells",
+    "finish_panel",
+    "grid",
+    "legend_above",
+    "no_data",
+    "small_legend",
+    "title_of",
+]
 
 _WIDTH = 7.6
 #: Colors of bands from blue to red.
@@ -42,7 +52,7 @@ def grid(n: int, *, columns: int = 2, height: float = 2.5, bar: bool = False) ->
     """
     columns = min(columns, max(n, 1))
     rows = -(-max(n, 1) // columns)
-    total = height * rows + 0.35
+    total = height * rows + 0.22
     figure = Figure(figsize=(_WIDTH, total))
     FigureCanvasAgg(figure)
     left, right = 0.62, 0.85 if bar else 0.18
@@ -72,10 +82,31 @@ def title_of(figure: Figure, text: str) -> None:
     )  # fmt: skip
 
 
-def windows(ax: Axes, values: npt.NDArray[np.floating], limit: float) -> npt.NDArray[np.float64]:
-    """Return values pulled to the edge of a window of +-limit, which the axis is set to, in place."""
-    ax.set_ylim(-1.08 * limit, 1.08 * limit)
-    return np.clip(np.asarray(values, np.float64), -limit, limit)
+def finish_panel(ax: Axes, title: str, xlabel: str, ylabel: str, *, grid: bool = True) -> None:
+    """Give a panel its title, labels and quiet lines, in place; no legend."""
+    finish(ax, title.replace("-", "−"), xlabel, ylabel, grid=grid)
+    ax.title.set_fontsize(STYLE["title"] - 1.2)
+    legend = ax.get_legend()
+    if legend is not None:
+        legend.remove()
+
+
+def small_legend(ax: Axes) -> None:
+    """Put a small legend where it hides least, in place."""
+    if ax.get_legend_handles_labels()[0]:
+        legend = ax.legend(fontsize=STYLE["legend"] - 2, loc="best", handlelength=1.0, borderpad=0.25)
+        legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.8)
+
+
+def legend_above(figure: Figure, ax: Axes) -> None:
+    """Put the legend that all panels share right of the title, in place."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        height = figure.get_size_inches()[1]
+        figure.legend(
+            handles, labels, loc="upper right", bbox_to_anchor=(1.0 - 0.12 / _WIDTH, 1.0 - 0.03 / height),
+            ncols=len(labels), fontsize=STYLE["legend"] - 1, frameon=False, handlelength=1.3, columnspacing=1.0,
+        )  # fmt: skip
 
 
 def cells(
@@ -125,7 +156,7 @@ def bar_right(ax: Axes, artist: Any, label: str) -> None:
 
 def no_data(ax: Axes, title: str, text: str = "no data") -> None:
     """Say in empty axes that there is nothing to show."""
-    finish(ax, title, "", "", grid=False)
+    finish_panel(ax, title, "", "", grid=False)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=COLORS["gray"])

@@ -9,8 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zeropoint.quality.fgcm.grids import band_colors, grid, no_data, title_of
-from zeropoint.quality.plots.style import COLORS, STYLE, finish
+from zeropoint.quality.fgcm.grids import (
+    band_colors,
+    finish_panel,
+    grid,
+    no_data,
+    small_legend,
+    title_of,
+)
+from zeropoint.quality.plots.style import COLORS, STYLE
 
 __all__ = ["plot_history"]
 
@@ -36,7 +43,7 @@ def plot_history(
     chi2 = np.array([_number(entry, "chi2_dof") for entry in history])
     axes[0].plot(cycles, chi2, "o-", color=COLORS["blue"], ms=4, lw=1.4)
     axes[0].axhline(1.0, color=COLORS["gray"], lw=0.9, ls="--")
-    finish(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
+    finish_panel(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
     for ax, key, scale, title, label in (
         (axes[1], "repeatability", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
         (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
@@ -45,7 +52,8 @@ def plot_history(
             values = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
             ax.plot(cycles, values, "o-", color=colors[band], ms=3.5, lw=1.2, label=band)
         ax.set_ylim(0.0, None)
-        finish(ax, title, "cycle", label)
+        finish_panel(ax, title, "cycle", label)
+        small_legend(ax)
     for ax in axes[:3]:
         ax.set_xticks(cycles)
     _steps(axes[3], steps)
@@ -69,4 +77,4 @@ def _steps(ax: Axes, steps: Sequence[Mapping[str, float]]) -> None:
     floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
     ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", color=COLORS["blue"], ms=3.5, lw=1.2)
     ax.tick_params(labelsize=STYLE["tick"])
-    finish(ax, title, "step", "χ² − least χ²")
+    finish_panel(ax, title, "step", "χ² − least χ²")

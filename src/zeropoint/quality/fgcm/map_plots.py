@@ -8,8 +8,15 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts
-from zeropoint.quality.fgcm.grids import bar_right, cells, grid, no_data, title_of
-from zeropoint.quality.plots.style import finish, robust_limit
+from zeropoint.quality.fgcm.grids import (
+    bar_right,
+    cells,
+    finish_panel,
+    grid,
+    no_data,
+    title_of,
+)
+from zeropoint.quality.plots.style import robust_limit
 
 __all__ = ["plot_focal_plane", "plot_sky_halves", "plot_sky_references", "plot_superstar"]
 
@@ -33,7 +40,7 @@ def plot_focal_plane(facts: CycleFacts) -> Figure:
         known = np.isfinite(values)
         scatter = float(np.std(values[known]))
         noise = float(np.sqrt(np.mean(np.square(1e3 * plane.residual_err[b][known]))))
-        finish(
+        finish_panel(
             ax, f"{band}: rms {scatter:.2f}, noise {noise:.2f} mmag", f"x ({unit})", f"y ({unit})", grid=False
         )
         bar_right(ax, shown, "residual (mmag)")
@@ -73,7 +80,9 @@ def plot_superstar(
         limit = robust_limit(values, 0.5, 99, 1.05)
         shown = cells(ax, corners, values, (-limit, limit))
         ax.set_aspect("equal")
-        finish(ax, f"{name}: rms {np.nanstd(values):.1f} mmag", f"x ({unit})", f"y ({unit})", grid=False)
+        finish_panel(
+            ax, f"{name}: rms {np.nanstd(values):.1f} mmag", f"x ({unit})", f"y ({unit})", grid=False
+        )
         bar_right(ax, shown, "added − mean (mmag)")
     title_of(figure, "Superstar flats")
     return figure
@@ -137,7 +146,9 @@ def _sky(
         weight = 1.0 / np.square(noise[typical])
         rms = np.sqrt(np.sum(weight * own[typical] ** 2) / weight.sum())
         expected = np.sqrt(len(weight) / weight.sum())
-        finish(ax, f"{band}: rms {rms:.2f}, noise {expected:.2f} mmag", "RA (deg)", "Dec (deg)", grid=False)
+        finish_panel(
+            ax, f"{band}: rms {rms:.2f}, noise {expected:.2f} mmag", "RA (deg)", "Dec (deg)", grid=False
+        )
         bar_right(ax, shown, label)
     return figure
 

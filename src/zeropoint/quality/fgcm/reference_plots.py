@@ -8,8 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts
-from zeropoint.quality.fgcm.grids import band_colors, grid, no_data, title_of
-from zeropoint.quality.plots.style import COLORS, STYLE, finish, robust_limit
+from zeropoint.quality.fgcm.grids import (
+    band_colors,
+    finish_panel,
+    grid,
+    no_data,
+    small_legend,
+    title_of,
+)
+from zeropoint.quality.plots.style import COLORS, STYLE, robust_limit
 from zeropoint.quality.robust import fit_line, mad_sigma
 
 __all__ = ["plot_references_color", "plot_references_magnitude"]
@@ -29,8 +36,9 @@ def plot_references_magnitude(facts: CycleFacts) -> Figure:
         x, y = references.magnitude[:, b], references.difference[:, b]
         _points(ax, facts, b, x, y, references.outlier)
         known = np.isfinite(y) & ~references.outlier
-        text = f"{band}: {np.median(y[known]) * 1e3:+.1f} mmag, scatter {1e3 * mad_sigma(y[known]):.1f}, {known.sum():,} stars"
-        finish(ax, text, "standard magnitude", "star − reference (mmag)")
+        text = f"{band}: {np.median(y[known]) * 1e3:+.1f}, scatter {1e3 * mad_sigma(y[known]):.1f}, n {known.sum():,}"
+        finish_panel(ax, text, "standard magnitude", "star − reference (mmag)")
+        small_legend(ax)
     title_of(figure, "Comparison with the references, by magnitude")
     return figure
 
@@ -50,7 +58,7 @@ def plot_references_color(facts: CycleFacts) -> Figure:
         x, y = references.color, references.difference[:, b]
         _points(ax, facts, b, x, y, references.outlier)
         line = fit_line(x[known & ~references.outlier], y[known & ~references.outlier])
-        finish(
+        finish_panel(
             ax,
             f"{band}: slope {1e3 * line.slope:+.1f} ± {1e3 * line.slope_err:.1f} mmag/mag",
             label,

@@ -8,8 +8,17 @@ from matplotlib.figure import Figure
 
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts
 from zeropoint.fgcm.facts.residuals import ResidualFacts
-from zeropoint.quality.fgcm.grids import band_colors, bar_right, cells, grid, no_data, title_of
-from zeropoint.quality.plots.style import COLORS, STYLE, finish, robust_limit
+from zeropoint.quality.fgcm.grids import (
+    band_colors,
+    bar_right,
+    cells,
+    finish_panel,
+    grid,
+    legend_above,
+    no_data,
+    title_of,
+)
+from zeropoint.quality.plots.style import COLORS, STYLE, robust_limit
 
 __all__ = [
     "STAGE_NAMES",
@@ -22,9 +31,9 @@ __all__ = [
 
 #: What the stages are called in plots.
 STAGE_NAMES = {
-    "nominal": "before: standard atmosphere",
+    "nominal": "before",
     "model": "fitted model",
-    "zeropoints": "zeropoints with gray",
+    "zeropoints": "with gray",
 }
 _STAGE_COLORS = {"nominal": COLORS["gray"], "model": COLORS["blue"], "zeropoints": COLORS["vermillion"]}
 
@@ -45,23 +54,19 @@ def plot_repeatability(facts: CycleFacts) -> Figure:
             color=COLORS["black"],
             lw=1.0,
             ls="--",
-            label="noise alone",
+            label="noise",
         )
         ax.set_xlim(-6.0, 6.0)
-        ax.set_ylim(0.0, None)
-        finish(ax, f"{band}: {_numbers(facts, b)}", "residual / error", "density")
-        if b:
-            _without_legend(ax)
-        else:
-            ax.legend(fontsize=STYLE["legend"] - 1.5, frameon=False, loc="upper left", handlelength=1.2)
-            ax.set_ylim(0.0, 1.28 * ax.get_ylim()[1])
+        finish_panel(ax, f"{band}: {_numbers(facts, b)}", "residual / error", "density")
+        ax.set_ylim(0.0, 0.56)
+    legend_above(figure, axes[0])
     title_of(figure, "Repeatability of bright stars")
     return figure
 
 
 def _histogram(ax: Axes, stage: ResidualFacts, b: int) -> None:
     counts, edges = stage.histogram[b], stage.edges
-    density = counts / max(counts.sum(), 1) / np.diff(edges)
+    density = counts / max(int(stage.n_bright[b]), 1) / np.diff(edges)
     ax.stairs(density, edges, color=_STAGE_COLORS[stage.stage], lw=1.5, label=STAGE_NAMES[stage.stage])
 
 
@@ -69,12 +74,6 @@ def _numbers(facts: CycleFacts, b: int) -> str:
     """Return the scatters of the stages, mmag, and the noise."""
     values = [f"{1e3 * stage.scatter[b]:.1f}" for stage in facts.residuals]
     return f"{' → '.join(values)} mmag, noise {1e3 * facts.residuals[-1].noise[b]:.1f}"
-
-
-def _without_legend(ax: Axes) -> None:
-    legend = ax.get_legend()
-    if legend is not None:
-        legend.remove()
 
 
 def plot_repeatability_magnitude(facts: CycleFacts) -> Figure:
@@ -95,9 +94,8 @@ def plot_repeatability_magnitude(facts: CycleFacts) -> Figure:
         ax.plot(center, 1e3 * last.mag_noise[b], color=COLORS["black"], lw=1.0, ls="--", label="errors")
         ax.set_yscale("log")
         _plain_log(ax)
-        finish(ax, band, "standard magnitude", "scatter (mmag)")
-        if b:
-            _without_legend(ax)
+        finish_panel(ax, band, "standard magnitude", "scatter (mmag)")
+    legend_above(figure, axes[0])
     title_of(figure, "Scatter of the observations of one star")
     return figure
 
@@ -121,16 +119,16 @@ def plot_color_airmass(facts: CycleFacts) -> Figure:
             no_data(ax, band)
             continue
         ax.axhline(0.0, color=STYLE["ink"], lw=0.8)
-        for part in range(color.residual.shape[1]):
-            low, high = color.airmass[b, part : part + 2]
+        for part, name in enumerate(("low", "middle", "high")):
             ax.errorbar(
                 color.centers[b], 1e3 * color.residual[b, part], 1e3 * color.residual_err[b, part], fmt="o-", ms=3.2, lw=1.1,
-                color=parts[part], label=f"airmass {low:.2f} to {high:.2f}",
+                color=parts[part], label=f"{name} airmass",
             )  # fmt: skip
         limit = robust_limit(1e3 * color.residual[b], 1.0, 100, 1.9)
         ax.set_ylim(-limit, limit)
-        finish(ax, band, f"color {color.bands[0]} − {color.bands[1]} (mag)", "residual (mmag)")
-    title_of(figure, "Residual by color of stars at low and high airmass")
+        finish_panel(ax, band, f"color {color.bands[0]} − {color.bands[1]} (mag)", "residual (mmag)")
+    legend_above(figure, axes[0])
+    title_of(figure, "Residual by color of stars")
     return figure
 
 
@@ -152,8 +150,8 @@ def plot_color_slopes(facts: CycleFacts) -> Figure:
         weight = 1.0 / error**2
         mean = float(np.sum(weight * slope) / weight.sum())
         excess = np.sqrt(max(np.mean(slope**2 - error**2), 0.0))
-        finish(
-            ax, f"{band}: mean {mean:+.2f}, beyond noise {excess:.2f} mmag/mag", "airmass", "slope with color (mmag/mag)"
+        finish_panel(
+            ax, f"{band}: mean {mean:+.2f}, beyond noise {excess:.2f}", "airmass", "slope (mmag/mag)"
         )  # fmt: skip
     title_of(figure, "Slope of residuals with color, by exposure")
     return figure
@@ -174,7 +172,9 @@ def plot_color_detectors(facts: CycleFacts) -> Figure:
         ax.set_aspect("equal")
         significance = np.nanstd(color.detector_slope[b] / color.detector_slope_err[b])
         unit = plane.layout.unit or "pixel"
-        finish(ax, f"{band}: scatter {significance:.1f} × noise", f"x ({unit})", f"y ({unit})", grid=False)
+        finish_panel(
+            ax, f"{band}: scatter {significance:.1f} × noise", f"x ({unit})", f"y ({unit})", grid=False
+        )
         bar_right(ax, shown, "slope (mmag/mag)")
     title_of(figure, "Slope of residuals with color, by detector")
     return figure
