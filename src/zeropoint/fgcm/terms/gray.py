@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+from zeropoint.fgcm.terms._kernels import weighted_sums
+from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, ratio
 
 __all__ = [
     "ColorSplitGray",
@@ -156,30 +157,47 @@ def detector_gray(
     -----
     Weights are inverse variances; the error is (sum of weights)^-1/2. At least three stars are needed.
     """
-    n = shape[0] * shape[1]
-    rows = np.flatnonzero(sample)
-    where = ec[rows]
-    gray = residuals.gray[rows].astype(np.float64)
-    weight = 1.0 / residuals.variance[rows].astype(np.float64)
-    count = np.bincount(where, minlength=n)
-    total = group_sums(weight, where, n)
-    total[count < MIN_STARS] = 0.0
-    weighted = weight * gray
-    mean = ratio(group_sums(weighted, where, n), total)
-    # the sum of squares is taken about the mean: exposures under clouds lie far from zero
-    away = gray - mean[where]
-    spread = ratio(group_sums(weight * away * away, where, n), total)
+    sums = _sums(residuals, np.where(sample, ec, -1), shape[0] * shape[1], delta_std, n_good)
+    usable = np.where(sums.n >= MIN_STARS, 1.0, np.nan)
+    parts = (sums.mean, sums.err, sums.rms, sums.delta_std, sums.n_good)
+    gray, err, rms, delta, tilings = ((part * usable).reshape(shape) for part in parts)
+    return DetectorGray(gray, err, rms, delta, sums.n.reshape(shape), tilings)
 
-    def average(values: SingleArray | None, by: FloatArray | None, over: FloatArray) -> FloatArray:
-        if values is None:
-            return np.full(n, np.nan)
-        chosen = values[rows].astype(np.float64)
-        return ratio(group_sums(chosen if by is None else chosen * by, where, n), over)
 
-    tilings = average(n_good, None, np.where(count >= MIN_STARS, count, 0).astype(np.float64))
-    parts = (mean, np.sqrt(ratio(1.0, total)), np.sqrt(spread), average(delta_std, weight, total))
-    g, e, r, d = (part.reshape(shape) for part in parts)
-    return DetectorGray(g, e, r, d, count.reshape(shape), tilings.reshape(shape))
+@dataclass(frozen=True)
+class _Sums:
+    """Averages by group, shape (n_groups,): NaN without stars, or where nothing was given to average."""
+
+    n: npt.NDArray[np.int64]
+    mean: FloatArray
+    err: FloatArray
+    rms: FloatArray
+    delta_std: FloatArray
+    n_good: FloatArray
+
+
+def _sums(
+    residuals: GrayResiduals,
+    group: IndexArray,
+    n_groups: int,
+    delta_std: SingleArray | None,
+    n_good: SingleArray | None = None,
+) -> _Sums:
+    """Average by group; group -1 is left out."""
+    out = np.zeros((n_groups, 7))
+    given = [np.asarray(v, np.float32) if v is not None else residuals.gray for v in (delta_std, n_good)]
+    weighted_sums(group.astype(np.int32, copy=False), residuals.gray, residuals.variance, *given, out)
+    n, origin, total, first, square, delta, tilings = out.T
+    offset = ratio(first, total)
+    unknown = np.full(n_groups, np.nan)
+    return _Sums(
+        n=n.astype(np.int64),
+        mean=origin + offset,
+        err=np.sqrt(ratio(1.0, total)),
+        rms=np.sqrt(np.maximum(ratio(square, total) - offset**2, 0.0)),
+        delta_std=unknown if delta_std is None else ratio(delta, total),
+        n_good=unknown if n_good is None else ratio(tilings, n),
+    )
 
 
 @dataclass(frozen=True)
@@ -302,27 +320,17 @@ def color_split_gray(
     delta_std : float32, shape (n_obs,), optional
         Chromatic correction of each observation, mag.
     """
-    rows = np.flatnonzero(sample)
-    rows = rows[np.isfinite(color[star[rows]])]
-    n = 3 * n_exp
-    if len(rows) == 0:
+    known = np.isfinite(color)
+    seen = np.bincount(star[sample], minlength=len(color)) > 0
+    if not (known & seen).any():
         empty = np.full((n_exp, 3), np.nan)
         return ColorSplitGray(empty, empty, empty, np.zeros((n_exp, 3), np.int64), (np.nan, np.nan))
-    used = np.zeros(len(color), bool)
-    used[star[rows]] = True
-    low, high = (float(q) for q in np.quantile(np.asarray(color)[used], (0.25, 0.75)))
-    part = (color >= low).astype(np.int64) + (color > high)
-    where = exposure[rows] * np.int64(3) + part[star[rows]]
-    weight = 1.0 / residuals.variance[rows].astype(np.float64)
-    count = np.bincount(where, minlength=n)
-    total = group_sums(weight, where, n)
-    total[count < max(0.25 * min_star_per_exp, 1.0)] = 0.0
-    gray = ratio(group_sums(weight * residuals.gray[rows], where, n), total)
-    delta = (
-        np.full(n, np.nan)
-        if delta_std is None
-        else ratio(group_sums(weight * delta_std[rows], where, n), total)
+    low, high = (float(q) for q in np.quantile(np.asarray(color)[known & seen], (0.25, 0.75)))
+    part = np.where(known, (color >= low).astype(np.int32) + (color > high), -1).astype(np.int32)[star]
+    group = np.where(sample & (part >= 0), exposure * np.int32(3) + part, np.int32(-1))
+    sums = _sums(residuals, group, 3 * n_exp, delta_std)
+    usable = np.where(sums.n >= max(0.25 * min_star_per_exp, 1.0), 1.0, np.nan)
+    gray, err, delta = (
+        (values * usable).reshape(n_exp, 3) for values in (sums.mean, sums.err, sums.delta_std)
     )
-    err = np.sqrt(ratio(1.0, total))
-    g, e, d = (values.reshape(n_exp, 3) for values in (gray, err, delta))
-    return ColorSplitGray(g, e, d, count.reshape(n_exp, 3), (low, high))
+    return ColorSplitGray(gray, err, delta, sums.n.reshape(n_exp, 3), (low, high))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.terms._kernels import median_and_mad
+
 __all__ = ["MAD_TO_SIGMA", "group_medians", "group_sums", "ratio", "robust_outliers"]
 
 #: Standard deviation of a normal distribution over its median absolute deviation.
@@ -123,8 +125,12 @@ def robust_outliers(
     outlier : bool, shape (n,)
         Whether a value is farther from the median than the limit.
     """
-    median, count = group_medians(values, group, n_groups)
-    away = np.abs(values - median.astype(np.float32)[group])
-    limit = n_sigma * MAD_TO_SIGMA * group_medians(away, group, n_groups)[0]
+    kept, owner = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(group, np.int32)
+    count = np.bincount(owner, minlength=n_groups)
+    median, limit = np.zeros(n_groups), np.zeros(n_groups)
+    first = np.concatenate([[0], np.cumsum(count)])
+    median_and_mad(kept, owner, first, np.empty_like(kept), median, limit)
+    limit *= n_sigma * MAD_TO_SIGMA
     limit[count < min_count] = np.inf
-    return np.asarray(away > limit.astype(np.float32)[group])
+    away = np.abs(kept - median.astype(np.float32)[owner])
+    return np.asarray(away > limit.astype(np.float32)[owner])

@@ -1,0 +1,125 @@
+"""Compiled sums and medians of observations by group.
+
+Groups are int32, -1: left out. Sums are added in the order of the observations, in double precision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeropoint.kernels._compile import helper, kernel
+
+__all__ = ["median_and_mad", "weighted_sums"]
+
+
+@kernel
+def weighted_sums(group, gray, variance, first, second, out):  # type: ignore[no-untyped-def]
+    """Add up, by group, what weighted means and scatters are made of.
+
+    Parameters
+    ----------
+    group : int32, shape (n,)
+        Group of each; negative: left out.
+    gray, variance : float32, shape (n,)
+        Values, and their variances: the weights are the inverse of these.
+    first, second : float32, shape (n,)
+        Values that are averaged with these weights, and without any.
+    out : float64, shape (n_groups, 7)
+        Zeros; gets the number, an origin (the group's first gray value), and the sums of w, w d, w d^2, w first, second, where
+        d is the gray from the origin: so that the scatter of values far from zero keeps its digits.
+    """
+    for i in range(group.shape[0]):
+        g = group[i]
+        if g < 0:
+            continue
+        if out[g, 0] == 0.0:
+            out[g, 1] = gray[i]
+        w = 1.0 / np.float64(variance[i])
+        d = gray[i] - out[g, 1]
+        out[g, 0] += 1.0
+        out[g, 2] += w
+        out[g, 3] += w * d
+        out[g, 4] += w * d * d
+        out[g, 5] += w * first[i]
+        out[g, 6] += second[i]
+
+
+@helper
+def _select(values, start, end, k):  # type: ignore[no-untyped-def]
+    """Return the k-th smallest of values[start:end], k counted from start; reorders them (Hoare's algorithm)."""
+    low = start
+    high = end - 1
+    while low < high:
+        # the median of three as pivot: values that are in order already cost no more
+        a, b, c = values[low], values[(low + high) // 2], values[high]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i = low
+        j = high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                kept = values[i]
+                values[i] = values[j]
+                values[j] = kept
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            return values[k]
+    return values[k]
+
+
+@helper
+def _median(values, start, end):  # type: ignore[no-untyped-def]
+    """Return the median of values[start:end], at least one; reorders them."""
+    n = end - start
+    upper = _select(values, start, end, start + n // 2)
+    if n % 2 == 1:
+        return np.float64(upper)
+    # the lower of the two middle values is the largest of those that are now below
+    lower = values[start]
+    for i in range(start, start + n // 2):
+        lower = max(lower, values[i])
+    return 0.5 * (np.float64(lower) + np.float64(upper))
+
+
+@kernel
+def median_and_mad(values, group, first, work, median, mad):  # type: ignore[no-untyped-def]
+    """Compute the median and the median absolute deviation of each group.
+
+    Parameters
+    ----------
+    values : float32, shape (n,)
+        Finite values.
+    group : int32, shape (n,)
+        Group of each, from 0.
+    first : int64, shape (n_groups + 1,)
+        Number of values in the groups before each.
+    work : float32, shape (n,)
+        Working space.
+    median, mad : float64, shape (n_groups,)
+        Get the results; untouched for groups without values.
+    """
+    n_groups = median.shape[0]
+    place = np.empty(n_groups, np.int64)
+    for g in range(n_groups):
+        place[g] = first[g]
+    for i in range(values.shape[0]):
+        g = group[i]
+        work[place[g]] = values[i]
+        place[g] += 1
+    for g in range(n_groups):
+        start, end = first[g], first[g + 1]
+        if start == end:
+            continue
+        middle = _median(work, start, end)
+        median[g] = middle
+        for i in range(start, end):
+            work[i] = abs(work[i] - np.float32(middle))
+        mad[g] = _median(work, start, end)
