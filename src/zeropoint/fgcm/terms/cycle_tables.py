@@ -164,16 +164,17 @@ def atmosphere_table(
     o3: Floats,
     airmass: Floats,
     lambda_std: Floats,
+    mirror_chromaticity: Floats,
 ) -> Table:
     """Return ``fgcm_Cycle{N}_AtmosphereParameters``: a row for every exposure.
 
     Parameters
     ----------
-    visit, pmb, pwv, tau, alpha, o3, airmass, lambda_std : shape (n_exp,)
+    visit, pmb, pwv, tau, alpha, o3, airmass, lambda_std, mirror_chromaticity : shape (n_exp,)
         Visit, pressure (mb), water vapor (mm), aerosol depth and its slope, ozone (Dobson units), secant of the boresight,
-        and standard wavelength of the band (Angstrom; NaN without one).
+        standard wavelength of the band (Angstrom; NaN without one), and the chromaticity of the mirror
+        (`zeropoint.fgcm.terms.chromaticity.mirror_chromaticity_at`; 0 without).
     """
-    n = len(visit)
     of: list[tuple[str, npt.NDArray[Any], str | None, str]] = [
         ("visit", np.asarray(visit, np.int64), None, "Visit"),
         ("pmb", pmb, "mbar", "Pressure"),
@@ -182,7 +183,12 @@ def atmosphere_table(
         ("alpha", alpha, None, "Slope of the aerosols: their depth falls as wavelength**-alpha"),
         ("o3", o3, None, "Ozone, Dobson units"),
         ("secZenith", airmass, None, "Secant of the zenith distance of the boresight"),
-        ("cTrans", np.ones(n), None, "Gray transmission; always 1"),
+        (
+            "cTrans",
+            mirror_chromaticity,
+            None,
+            "Mirror: the throughput has a factor 1 + cTrans (lam/lamStd - 1)",
+        ),
         ("lamStd", _known(lambda_std), "Angstrom", "Standard wavelength of the band"),
     ]
     return Table(

@@ -210,7 +210,7 @@ def retrieve_pwv(
         weight = np.where(measured[part], 1.0 / np.where(measured[part], variance, 1.0), 0.0)
         raw[part], err[part], limit[part] = _solve_pwv(source, index, air, data, weight)
     smooth = _smooth(raw, night, time, smoothing_block)
-    value, flag = _interpolate(smooth, raw, night, time, float(np.log(source.standard.pwv)))
+    value, flag = _interpolate(smooth, night, time, float(np.log(source.standard.pwv)))
     return PwvRetrieval(raw, err, value, flag, limit)
 
 
@@ -253,10 +253,10 @@ def _smooth(raw: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, b
 
 
 def _interpolate(
-    smooth: FloatArray, raw: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, standard: float
+    smooth: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, standard: float
 ) -> tuple[FloatArray, npt.NDArray[np.int32]]:
     """Return values of all exposures, and their flags."""
-    value, flag = np.full(len(raw), standard), np.full(len(raw), STANDARD, np.int32)
+    value, flag = np.full(len(smooth), standard), np.full(len(smooth), STANDARD, np.int32)
     for number in np.unique(night):
         rows = np.flatnonzero(night == number)
         known = rows[np.isfinite(smooth[rows])]

@@ -1,0 +1,119 @@
+"""Standard magnitudes against those of the reference catalogue: offsets, scatter, outliers, and offsets of exposures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.terms.groups import group_medians
+from zeropoint.fgcm.terms.histogram import fit_normal
+from zeropoint.fgcm.terms.repeatability import color_parts
+
+__all__ = ["ReferenceScatter", "exposure_reference_offsets", "reference_scatter"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating]
+
+#: Fewer reference stars than this have no outliers.
+_FEW = 50
+
+
+@dataclass(frozen=True)
+class ReferenceScatter:
+    """Mean minus reference magnitude, by band and color; shape (n_band, 4), the colors as `repeatability.COLOR_PARTS`.
+
+    Parameters
+    ----------
+    offset, sigma
+        Center and width, magnitudes; NaN without reference stars.
+    n_stars
+        Reference stars.
+    outlier : bool, shape (n_star,)
+        Stars farther from the center than the limit in any band.
+    n_outliers : int64, shape (n_band,)
+        How many in each band.
+    """
+
+    offset: FloatArray
+    sigma: FloatArray
+    n_stars: npt.NDArray[np.int64]
+    outlier: BoolArray
+    n_outliers: npt.NDArray[np.int64]
+
+
+def reference_scatter(
+    mean: Floats, reference: Floats, good: BoolArray, *, n_sigma: float, color: Floats | None = None
+) -> ReferenceScatter:
+    """Compare mean magnitudes with reference magnitudes.
+
+    Parameters
+    ----------
+    mean, reference : shape (n_star, n_band)
+        Magnitudes; NaN: none.
+    good : shape (n_star,)
+        Good stars, reserve stars among them, that are no reference outliers yet.
+    n_sigma
+        Limit of outliers (``refStarOutlierNSig``); 0: none are sought.
+    color : shape (n_star,), optional
+        NaN where unknown.
+
+    Notes
+    -----
+    Below 50 stars of a band nothing is an outlier; offset and width are then median and median absolute deviation.
+    """
+    n_star, n_band = mean.shape
+    shape = (n_band, 4)
+    offset, sigma = np.full(shape, np.nan), np.full(shape, np.nan)
+    n_stars, n_outliers = np.zeros(shape, np.int64), np.zeros(n_band, np.int64)
+    outlier = np.zeros(n_star, bool)
+    compared = good & np.isfinite(reference).any(axis=1)
+    parts = np.zeros((4, n_star), bool)
+    parts[0] = compared
+    if color is not None:
+        parts[:, compared] = color_parts(np.asarray(color)[compared])
+    difference = np.asarray(mean, np.float64) - reference
+    for b in range(n_band):
+        for k in range(4):
+            values = difference[parts[k] & np.isfinite(difference[:, b]), b]
+            fit = fit_normal(values)
+            offset[b, k], sigma[b, k], n_stars[b, k] = fit.mean, fit.sigma, fit.n
+        if n_sigma > 0 and n_stars[b, 0] >= _FEW:
+            far = compared & (np.abs(difference[:, b] - offset[b, 0]) > n_sigma * sigma[b, 0])
+            n_outliers[b] = np.count_nonzero(far)
+            outlier |= far
+    return ReferenceScatter(offset, sigma, n_stars, outlier, n_outliers)
+
+
+def exposure_reference_offsets(
+    standard: Floats,
+    reference: Floats,
+    segment: npt.NDArray[np.integer],
+    exposure: npt.NDArray[np.integer],
+    use: BoolArray,
+    *,
+    n_exp: int,
+    min_stars: int,
+) -> FloatArray:
+    """Return the median of reference minus standard magnitudes of each exposure, shape (n_exp,); NaN with too few.
+
+    Parameters
+    ----------
+    standard : shape (n_obs,)
+        Standard magnitudes with the gray of the zeropoint applied; NaN: none.
+    reference : shape (n_star, n_band)
+        Reference magnitudes; NaN: none.
+    segment, exposure, use : shape (n_obs,)
+        Star-band and exposure of each observation, and which count.
+    n_exp
+        Number of exposures.
+    min_stars
+        Reference stars that an exposure needs (``minStarPerExp``).
+    """
+    has = np.isfinite(reference).ravel()
+    rows = np.flatnonzero(use & has[segment] & np.isfinite(standard))
+    difference = reference.ravel()[segment[rows]] - standard[rows]
+    median, count = group_medians(difference, exposure[rows], n_exp)
+    return np.where(count >= max(min_stars, 1), median, np.nan)
