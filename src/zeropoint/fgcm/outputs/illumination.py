@@ -10,12 +10,10 @@ from astropy.table import Table
 
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.errors import InvalidInputError
-from zeropoint.fgcm.outputs.tables import require_columns
+from zeropoint.fgcm.outputs.tables import NO_FLAT, require_columns
 
 __all__ = ["IlluminationCorrections", "illumination_corrections"]
 
-#: Constant term of a detector without a superstar flat.
-_NO_FLAT = 100.0
 #: Smallest value of a correction, where a detector is vignetted.
 _LEAST = 0.1
 _COLUMNS = ("lutFilterNames", "superstarSize", "superstar", "epochMjdStart", "epochMjdEnd")
@@ -75,7 +73,7 @@ class IlluminationCorrections:
         values = self.coefficients[
             self.physical_filters.index(physical_filter), self.detectors.index(detector)
         ]
-        if not np.isfinite(values).all() or values[0] >= _NO_FLAT:
+        if not np.isfinite(values).all() or values[0] >= NO_FLAT:
             return None
         side = round(values.size**0.5)
         field = ChebyshevPolynomial(width, height, values.reshape(side, side))

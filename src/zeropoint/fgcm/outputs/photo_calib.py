@@ -19,8 +19,9 @@ from zeropoint.datamodel.focal_plane import DetectorGeometry, FocalPlane
 from zeropoint.datamodel.photo_calib_catalog import PhotoCalibCatalog, PhotoCalibRecord
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import Accounting
+from zeropoint.fgcm.flags import ZeropointFlag
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
-from zeropoint.fgcm.outputs.tables import NO_ZEROPOINT, require_columns
+from zeropoint.fgcm.outputs.tables import NO_FLAT, require_columns
 
 __all__ = ["VisitPhotoCalibs", "photo_calibs"]
 
@@ -36,6 +37,9 @@ _COLUMNS = (
     "fgcmfZptSstarCheb",
     "filtername",
 )
+
+#: Values up to here stand for one that is not known.
+_UNKNOWN = -9998.0
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -166,41 +170,62 @@ def photo_calibs(
     Notes
     -----
     A zeropoint is not used if it has flag 16 or is not finite (``no_zeropoint``), or if its error is not positive
-    (``no_error``), its mean chromatic correction not finite where it is wanted (``no_chromatic_correction``), or its first
-    coefficient not positive (``not_positive``).
+    (``no_error``), its detector has no superstar flat (``no_flat``), or its first coefficient is not positive
+    (``not_positive``).  Where too few stars tell the mean chromatic
+    correction, it is the mean of the visit's other detectors (noted as ``chromatic_from_visit``), or, where they have
+    none, zero (``no_chromatic``).
     """
     require_columns(zeropoints, "zeropoints", _COLUMNS)
     order = np.lexsort((np.asarray(zeropoints["detector"]), np.asarray(zeropoints["visit"])))
     table = zeropoints[order]
-    reason = _reasons(table, mean_chromatic)
+    reason = _reasons(table)
     accounting = Accounting()
-    rejected = Counter(reason[reason != ""].tolist())
     good = reason == ""
-    accounting.add("photo_calibs", read=len(table), kept=int(good.sum()), rejected=rejected)
     without = np.setdiff1d(np.asarray(table["visit"]), np.asarray(table["visit"])[good])
     kept = table[good]
     correction = np.array([(offsets or {}).get(str(name), 0.0) for name in kept["filtername"]], np.float64)
+    noted: dict[str, int] = {}
     if mean_chromatic:
-        correction = correction + np.asarray(kept["fgcmDeltaChrom"], np.float64)
+        chromatic, noted = _mean_chromatic(kept)
+        correction = correction + chromatic
+    rejected = Counter(reason[~good].tolist())
+    accounting.add("photo_calibs", read=len(table), kept=len(kept), rejected=rejected, noted=noted)
     factor = 10.0 ** (-0.4 * correction)
     if visits is not None:
         factor = factor * _scaling(kept, visits)
     return VisitPhotoCalibs(kept, factor, focal_plane, accounting, without, _about(zeropoints))
 
 
-def _reasons(table: Table, mean_chromatic: bool) -> npt.NDArray[np.str_]:
+def _reasons(table: Table) -> npt.NDArray[np.str_]:
     """Return why each row is not used; "" where it is."""
     zeropoint, error = (np.asarray(table[name], np.float64) for name in ("fgcmZpt", "fgcmZptErr"))
     flux = np.asarray(table["fgcmfZptCheb"], np.float64).reshape(len(table), -1)
-    chromatic = np.asarray(table["fgcmDeltaChrom"], np.float64)
-    none = (np.asarray(table["fgcmFlag"]) & NO_ZEROPOINT != 0) | ~np.isfinite(zeropoint)
+    none = (np.asarray(table["fgcmFlag"]) & ZeropointFlag.CANNOT_COMPUTE_ZEROPOINT != 0) | ~np.isfinite(
+        zeropoint
+    )
+    flat = np.asarray(table["fgcmfZptSstarCheb"], np.float64).reshape(len(table), -1)
     conditions = {
         "no_zeropoint": none,
         "no_error": ~(np.isfinite(error) & (error > 0)),
-        "no_chromatic_correction": ~np.isfinite(chromatic) & mean_chromatic,
+        "no_flat": ~np.isfinite(flat).all(axis=1) | (flat[:, 0] >= NO_FLAT),
         "not_positive": ~(np.isfinite(flux).all(axis=1) & (flux[:, 0] > 0)),
     }
     return np.select(list(conditions.values()), list(conditions), default="").astype(str)
+
+
+def _mean_chromatic(table: Table) -> tuple[FloatArray, dict[str, int]]:
+    """Return the mean chromatic correction of each row, and for how many rows it is another's, or none."""
+    values = np.asarray(table["fgcmDeltaChrom"], np.float64)
+    known = np.isfinite(values) & (values > _UNKNOWN)
+    visit = np.unique(np.asarray(table["visit"]), return_inverse=True)[1]
+    n_known = np.bincount(visit, known)[visit] if len(table) else np.zeros(0)
+    total = np.bincount(visit, np.where(known, values, 0.0))[visit] if len(table) else np.zeros(0)
+    result = np.where(known, values, total / np.maximum(n_known, 1.0))
+    noted = {
+        "chromatic_from_visit": int(np.count_nonzero(~known & (n_known > 0))),
+        "no_chromatic": int(np.count_nonzero(n_known == 0)),
+    }
+    return result, noted
 
 
 def _scaling(table: Table, visits: Table) -> FloatArray:

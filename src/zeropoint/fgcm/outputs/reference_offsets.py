@@ -48,7 +48,8 @@ class ReferenceOffsets:
     bands
         Bands.
     offset, sigma : float64, shape (n_bands,)
-        Median of the pixels' zeropoints, and its standard error from their scatter (of one pixel, its own error), mag.
+        Median of the pixels' zeropoints, and its standard error: from their scatter or from their own errors, whichever is
+        larger; mag.
     n_pixels, n_matches : int64, shape (n_bands,)
         Pixels that count, and the stars in them that have a reference.
     accounting
@@ -287,10 +288,10 @@ def _summary(comparison: Sequence[_Comparison], config: FgcmOutputProductsConfig
             )
         values = zeropoint[good]
         offset = float(np.median(values))
-        # of a mean, widened by what a median is worse by
-        error = float(_MAD_TO_SIGMA * np.median(np.abs(values - offset)) * np.sqrt(0.5 * np.pi / len(values)))
-        if len(values) == 1:
-            error = float(np.array(each.sigma)[good][0])
+        # both of a mean, widened by what a median is worse by; the scatter of a few pixels may be too small by chance
+        widen = np.sqrt(0.5 * np.pi / len(values))
+        scatter = _MAD_TO_SIGMA * float(np.median(np.abs(values - offset)))
+        error = float(widen * max(scatter, float(np.sqrt(np.mean(np.square(np.array(each.sigma)[good]))))))
         rows.append((offset, error, int(good.sum()), int(matched[good].sum())))
         _log.info("Reference offset of %s: %.4f +- %.4f mag from %d pixels.", each.band, *rows[-1][:3])
     offsets, errors, n_pixels, n_matches = zip(*rows, strict=True)

@@ -8,10 +8,10 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["NO_ZEROPOINT", "bands_of", "require_columns"]
+__all__ = ["NO_FLAT", "bands_of", "require_columns"]
 
-#: Flag of a detector of a visit without a zeropoint.
-NO_ZEROPOINT = 16
+#: Constant term from which on a superstar flat stands for none.
+NO_FLAT = 100.0
 
 
 def require_columns(table: Table, name: str, columns: Iterable[str]) -> None:
