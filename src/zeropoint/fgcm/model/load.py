@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
+from dataclasses import replace
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 from astropy.table import Table
 
-from zeropoint.fgcm.model.observations import FitData
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.accounting import Accounting
+from zeropoint.fgcm.flags import PERSISTENT_STAR_FLAGS, ObservationFlag, StarFlag
+from zeropoint.fgcm.model.exposures import FitExposures
+from zeropoint.fgcm.model.load_references import load_references
+from zeropoint.fgcm.model.observations import FitData, FitObservations, FitStars
 from zeropoint.fgcm.model.passband_source import PassbandSource
 from zeropoint.fgcm.model.settings import FitDataSettings
+from zeropoint.fgcm.model.star_tables import (
+    StarColumns,
+    StarListTable,
+    hashed_uniform,
+    members_of_stars,
+    pieces,
+)
 
 __all__ = ["StarListTable", "load_fit_data"]
 
-#: A table in memory, or a parquet file of which columns are read one at a time.
-type StarListTable = Table | pa.Table | Path
+_log = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+
+#: Magnitudes from here on stand for none.
+_NO_MAGNITUDE = 90.0
+#: How much wider than the observations the range of an exposure's secant is, and its least width.
+_MARGIN, _LEAST_WIDTH = 1e-4, 1e-3
 
 
 def load_fit_data(
@@ -27,5 +50,305 @@ def load_fit_data(
     settings: FitDataSettings,
     flagged_stars: Table | None = None,
 ) -> FitData:
-    """Load a star list of either form (being written)."""
-    raise NotImplementedError
+    """Load a star list of either form; rows in another order give the same bytes.
+
+    Parameters
+    ----------
+    visits
+        ``fgcmVisitCatalog``.
+    star_observations, star_ids
+        ``fgcmStarObservations`` and ``fgcmStarIds``, or ``fgcm_star_observations`` and ``fgcm_star_ids``.
+    star_indices
+        ``fgcmStarIndices``, with the first form.
+    reference_stars
+        ``fgcmReferenceStars`` or ``fgcm_reference_stars``; None: none.
+    passbands
+        Filters, detectors and ranges of the atmosphere.
+    settings
+        Bands, times, site, cuts.
+    flagged_stars
+        Columns ``objId`` and ``objFlag`` of an earlier cycle.
+
+    Returns
+    -------
+    data : FitData
+        A column is read at a time and cut to its final type, so that the peak is 34 bytes per observation for the result and
+        about as many for its order.
+
+    Raises
+    ------
+    InvalidInputError
+        If a column is missing, the tables are of different star lists, the star list is of another camera or look-up table
+        (filters or detectors that the passbands lack), or no observation is left.
+    """
+    exposures = FitExposures.from_visit_catalog(visits, settings, passbands)
+    observations = StarColumns(star_observations, "the table of star observations")
+    ids = StarColumns(star_ids, "the table of star ids")
+    indices = None if star_indices is None else StarColumns(star_indices, "the table of star indices")
+    if indices is None and "obsArrIndex" in ids.columns:
+        raise InvalidInputError("fgcmStarIds needs fgcmStarIndices, which says where the observations are.")
+    accounting = Accounting()
+    usable = exposures.has_passband
+    accounting.add(
+        "fit_visits", read=len(exposures), kept=int(usable.sum()), rejected={"no_band": int((~usable).sum())}
+    )
+    fgcm_id = ids.column("fgcm_id").astype(np.int64)
+    by_id = np.argsort(fgcm_id, kind="stable")
+    if (np.diff(fgcm_id[by_id]) == 0).any():
+        raise InvalidInputError(f"{ids.name} has a star twice.")
+    stars = _stars(ids, fgcm_id, by_id, settings, exposures.n_band)
+    key, row, star = _keys(observations, ids, indices, by_id, exposures, accounting)
+    fit_observations = _observations(observations, key, row, star, stars, exposures, settings, passbands)
+    stars = replace(stars, n_psf_candidate=_count_candidates(observations, row, fit_observations, exposures))
+    exposures, fit_observations = _place_between_nodes(exposures, fit_observations, passbands)
+    if reference_stars is not None:
+        reader = StarColumns(reference_stars, "the table of reference stars")
+        stars = load_references(reader, stars, visits, exposures, passbands, settings, accounting)
+    stars = _apply_flags(stars, flagged_stars)
+    _account(accounting, fit_observations, stars)
+    return FitData(exposures, fit_observations, stars, accounting)
+
+
+def _stars(
+    ids: StarColumns, fgcm_id: IntArray, by_id: IntArray, settings: FitDataSettings, n_band: int
+) -> FitStars:
+    """Return the stars by id, without references."""
+    n = len(by_id)
+    isolated = np.full(n, -1, np.int64)
+    if "isolated_star_id" in ids:
+        isolated = ids.column("isolated_star_id").astype(np.int64)[by_id]
+    if "obj_flag" in ids:
+        flag = ids.column("obj_flag").astype(np.int32)[by_id]
+    else:
+        drawn = hashed_uniform(fgcm_id[by_id], settings.random_seed) < settings.reserve_fraction
+        flag = np.where(drawn, np.int32(StarFlag.RESERVED), np.int32(0)).astype(np.int32)
+    none = np.full((n, n_band), np.nan, np.float32)
+    ra, dec = (ids.column(name).astype(np.float64)[by_id] for name in ("ra", "dec"))
+    if n and not (np.abs(dec) <= 90.0).all():
+        raise InvalidInputError(
+            f"{ids.name} has declinations that are none: {dec[np.abs(dec) > 90.0][:3]} degrees."
+        )
+    return FitStars(
+        fgcm_id[by_id], isolated, ra, dec, none, none.copy(), flag, np.zeros((n, n_band), np.int32)
+    )
+
+
+def _keys(
+    observations: StarColumns,
+    ids: StarColumns,
+    indices: StarColumns | None,
+    by_id: IntArray,
+    exposures: FitExposures,
+    accounting: Accounting,
+) -> tuple[IntArray, IntArray, Int32Array]:
+    """Return exposure times detectors plus detector, row of the table and star of each observation, in the final order."""
+    star, row = members_of_stars(ids, indices, len(observations), by_id)
+    read = len(row)
+    visit = observations.column("visit")[row]
+    place = np.minimum(np.searchsorted(exposures.visit, visit), len(exposures) - 1)
+    known = exposures.visit[place] == visit
+    in_band = known & exposures.has_passband[place]
+    del visit
+    detector = _detector_places(observations.column("detector"), exposures, observations.name)[row]
+    kept = np.flatnonzero(in_band)
+    accounting.add(
+        "fit_observations",
+        read=read,
+        kept=len(kept),
+        rejected={"no_exposure": int((~known).sum()), "no_band": int((known & ~in_band).sum())},
+    )
+    if len(kept) == 0:
+        raise InvalidInputError(
+            f"None of {read} observations is in a visit of fgcmVisitCatalog and one of the bands {', '.join(exposures.bands)}: "
+            "are the tables of one star list?"
+        )
+    if len(kept) < read:
+        star, row, place, detector = star[kept], row[kept], place[kept], detector[kept]
+    ec = place.astype(np.int64) * exposures.n_det + detector
+    key = star.astype(np.int64) * exposures.n_band + exposures.band[place]
+    del place, detector
+    key *= len(exposures) * exposures.n_det
+    key += ec
+    steps = np.diff(key)
+    if (steps < 0).any():
+        order = np.argsort(key, kind="stable")
+        key, ec, row, star = key[order], ec[order], row[order], star[order]
+        steps = np.diff(key)
+    if (steps == 0).any():
+        row = _order_ties(observations, steps == 0, row)
+    return ec, row, star
+
+
+def _detector_places(detector: npt.NDArray[np.integer], exposures: FitExposures, name: str) -> Int32Array:
+    """Return the position of each observation's detector among those of the passbands."""
+    known = np.asarray(exposures.detectors, np.int64)
+    by_number = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known[by_number], detector), len(known) - 1)
+    wrong = known[by_number][place] != detector
+    if wrong.any():
+        others = np.unique(np.asarray(detector)[wrong])[:8].tolist()
+        raise InvalidInputError(
+            f"{name} has detectors {others}, which the look-up table or throughputs lack; they have {len(known)}: "
+            f"{known[by_number][:8].tolist()}... Are star list and look-up table of one camera?"
+        )
+    return by_number[place].astype(np.int32)
+
+
+def _order_ties(observations: StarColumns, same: npt.NDArray[np.bool_], row: IntArray) -> IntArray:
+    """Order observations of a star in the same exposure and detector by where they are, then by magnitude."""
+    tied = np.zeros(len(row), np.bool_)
+    tied[1:] = same
+    run = np.cumsum(~tied)
+    tied[:-1] |= same
+    place = np.flatnonzero(tied)
+    keys = [observations.column(name)[row[place]] for name in ("inst_mag", "y", "x")]
+    row = row.copy()
+    row[place] = row[place[np.lexsort((*keys, run[place]))]]
+    return row
+
+
+def _observations(
+    table: StarColumns,
+    ec: IntArray,
+    row: IntArray,
+    star: Int32Array,
+    stars: FitStars,
+    exposures: FitExposures,
+    settings: FitDataSettings,
+    passbands: PassbandSource,
+) -> FitObservations:
+    """Return the observations; places between the nodes of the airmass are still to be found."""
+    n_band = exposures.n_band
+    segment = star.astype(np.int64) * n_band + exposures.band[ec // exposures.n_det]
+    start = np.concatenate([[0], np.cumsum(np.bincount(segment, minlength=len(stars) * n_band))])
+    del segment
+    flag = np.zeros(len(ec), np.uint16)
+
+    def gather(name: str) -> Float32Array:
+        return table.column(name)[row].astype(np.float32)
+
+    mag = gather("inst_mag")
+    bad = ~(np.abs(mag) < _NO_MAGNITUDE)
+    if "delta_mag_bkg" in table:
+        mag += gather("delta_mag_bkg")
+    bad |= ~np.isfinite(mag)
+    flag[bad] |= np.uint16(ObservationFlag.BAD_MAG)
+    mag[bad] = np.nan
+    err = gather("inst_mag_err")
+    bad = ~((err > 0) & np.isfinite(err))
+    flag[bad] |= np.uint16(ObservationFlag.BAD_ERROR)
+    err = np.hypot(err, np.float32(settings.sigma0_phot))
+    err[bad] = np.nan
+    if "delta_mag_aper" in table:
+        delta_aper = gather("delta_mag_aper")
+        delta_aper[~(np.abs(delta_aper) < _NO_MAGNITUDE)] = np.nan
+    else:
+        delta_aper = np.full(len(ec), np.nan, np.float32)
+    secant, out_of_range = _secants(
+        ec, star, stars, exposures, settings.latitude, passbands.ranges["airmass"]
+    )
+    flag[out_of_range] |= np.uint16(ObservationFlag.BAD_AIRMASS)
+    return FitObservations(
+        start=start.astype(np.int64), ec=ec.astype(np.int32), secant=secant, t=np.zeros(len(ec), np.float32), mag=mag, err=err,
+        x=gather("x"), y=gather("y"), delta_aper=delta_aper, flag=flag,
+        n_det=exposures.n_det, n_band=n_band, n_star=len(stars),
+    )  # fmt: skip
+
+
+def _secants(
+    ec: IntArray,
+    star: Int32Array,
+    stars: FitStars,
+    exposures: FitExposures,
+    latitude: float,
+    limits: tuple[float, float],
+) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    """Return the secant of each observation, clipped to the limits, and whether it had to be clipped.
+
+    Where an exposure's hour angle is not known, all its observations have the secant of the boresight.
+    """
+    lat = np.radians(latitude)
+    a = np.sin(np.radians(stars.dec)) * np.sin(lat)
+    b = np.cos(np.radians(stars.dec)) * np.cos(lat)
+    ra = np.radians(stars.ra)
+    sidereal = np.radians(exposures.hour_angle + exposures.ra)
+    secant = np.empty(len(ec), np.float32)
+    outside = np.empty(len(ec), np.bool_)
+    for part in pieces(len(ec)):
+        s, e = star[part], ec[part] // exposures.n_det
+        cosine = a[s] + b[s] * np.cos(sidereal[e] - ra[s])
+        value = np.where(cosine > 0, 1.0 / np.maximum(cosine, 1e-6), np.inf)
+        value = np.where(np.isfinite(sidereal[e]), value, exposures.airmass[e])
+        outside[part] = value > limits[1]
+        secant[part] = np.clip(value, *limits)
+    return secant, outside
+
+
+def _place_between_nodes(
+    exposures: FitExposures, observations: FitObservations, passbands: PassbandSource
+) -> tuple[FitExposures, FitObservations]:
+    """Set the nodes of each exposure's airmass to the range of its observations, and these between them."""
+    limits = passbands.ranges["airmass"]
+    exposure, secant = observations.exposure, observations.secant.astype(np.float64)
+    low, high = exposures.airmass.copy(), exposures.airmass.copy()
+    seen = np.bincount(exposure, minlength=len(exposures)) > 0
+    low[seen], high[seen] = np.inf, -np.inf
+    np.minimum.at(low, exposure, secant)
+    np.maximum.at(high, exposure, secant)
+    high = np.clip(high + _MARGIN, limits[0] + _LEAST_WIDTH, limits[1])
+    low = np.clip(low - _MARGIN, limits[0], high - _LEAST_WIDTH)
+    t = np.clip((secant - low[exposure]) / (high - low)[exposure], 0.0, 1.0).astype(np.float32)
+    return replace(exposures, airmass_low=low, airmass_high=high), replace(observations, t=t)
+
+
+def _count_candidates(
+    table: StarColumns, row: IntArray, observations: FitObservations, exposures: FitExposures
+) -> Int32Array:
+    """Return how often each star was a candidate for the PSF in each band."""
+    shape = (observations.n_star, exposures.n_band)
+    if "psf_candidate" not in table:
+        return np.zeros(shape, np.int32)
+    candidate = table.column("psf_candidate")[row].astype(np.bool_)
+    return (
+        np.bincount(observations.segment[candidate], minlength=shape[0] * shape[1])
+        .astype(np.int32)
+        .reshape(shape)
+    )
+
+
+def _apply_flags(stars: FitStars, flagged: Table | None) -> FitStars:
+    """Return the stars with the lasting flags of an earlier cycle."""
+    if flagged is None or len(flagged) == 0:
+        return stars
+    ids = np.asarray(flagged["objId"], np.int64)
+    place = np.minimum(np.searchsorted(stars.fgcm_id, ids), len(stars) - 1)
+    known = stars.fgcm_id[place] == ids
+    if not known.all():
+        _log.warning("%d flagged stars of the earlier cycle are not in the star list.", int((~known).sum()))
+    flag = stars.flag.copy()
+    np.bitwise_or.at(
+        flag, place[known], np.asarray(flagged["objFlag"], np.int32)[known] & np.int32(PERSISTENT_STAR_FLAGS)
+    )
+    return replace(stars, flag=flag)
+
+
+def _account(accounting: Accounting, observations: FitObservations, stars: FitStars) -> None:
+    """Note what is flagged, and log everything."""
+    noted = {
+        each.name.lower(): int(np.count_nonzero(observations.flag & np.uint16(each)))
+        for each in (ObservationFlag.BAD_ERROR, ObservationFlag.BAD_MAG, ObservationFlag.BAD_AIRMASS)
+        if each.name is not None
+    }
+    accounting.add("fit_observations", read=0, kept=0, noted=noted)
+    per_star = observations.count.sum(axis=1)
+    accounting.add(
+        "fit_stars",
+        read=len(stars),
+        kept=len(stars),
+        noted={
+            "no_observation": int((per_star == 0).sum()),
+            "reserved": int(np.count_nonzero(stars.flag & StarFlag.RESERVED)),
+        },
+    )
+    for line in accounting.lines():
+        _log.info("%s", line)

@@ -166,9 +166,8 @@ class PhotometricModel:
         # axes: exposure, detector, node, quantity
         nodes = np.full((n_exp, n_det, 2, 2), np.nan)
         slopes = {name: np.zeros(nodes.shape) for name in FITTED} if derivatives else {}
-        low, high = (
-            parameters.at(e, self.passbands.ranges, secant) for secant in (e.airmass_low, e.airmass_high)
-        )
+        low = parameters.at(e, self.passbands.ranges, e.airmass_low)
+        high = parameters.at(e, self.passbands.ranges, e.airmass_high)
 
         def integrate(filter_index: int) -> None:
             rows = np.flatnonzero(wanted & (e.filter == filter_index))
@@ -236,13 +235,14 @@ class PhotometricModel:
         if not slopes:
             return
         e, ranges = self.exposures, self.passbands.ranges
-        given = {
+        given: dict[str, tuple[FloatArray, npt.ArrayLike]] = {
             "ln_pwv": (parameters.ln_pwv(e), np.log(ranges["pwv"])),
             "ln_tau": (parameters.ln_tau(e), np.log(ranges["tau"])),
             "o3": (parameters.o3[e.night], ranges["o3"]),
             "alpha": (parameters.alpha[e.night], ranges["alpha"]),
         }
-        for name, (values, (low, high)) in given.items():
+        for name, (values, limits) in given.items():
+            low, high = np.asarray(limits)
             slopes[name][(values < low) | (values > high)] = 0.0
 
     def gradient(

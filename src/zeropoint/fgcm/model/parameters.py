@@ -126,9 +126,7 @@ class FitParameters:
     def copy(self) -> FitParameters:
         """Return a copy that shares nothing."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return FitParameters(
-            **{name: None if value is None else value.copy() for name, value in values.items()}
-        )
+        return replace(self, **{name: value.copy() for name, value in values.items() if value is not None})
 
     def ln_pwv(self, exposures: FitExposures) -> FloatArray:
         """Return ln of the water vapour of each exposure, not clipped.

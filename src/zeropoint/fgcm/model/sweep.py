@@ -57,7 +57,7 @@ class References:
             Which of them count.
         """
         mag, err = np.asarray(mag, np.float64), np.asarray(err, np.float64)
-        good = np.isfinite(mag) & np.isfinite(err) & (err > 0) & used
+        good = np.isfinite(mag) & np.isfinite(err) & (err > 0) & np.asarray(used, np.bool_)
         weight = np.where(good, 1.0 / np.where(good, err, 1.0) ** 2, 0.0)
         return cls(np.where(good, mag, 0.0).ravel(), weight.ravel())
 
