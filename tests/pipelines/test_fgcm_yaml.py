@@ -15,7 +15,13 @@ from zeropoint.butler.execution.inputs import what_to_do
 from zeropoint.butler.pipelines import fgcm_text, recalibrate_text, write_pipeline
 from zeropoint.errors import InvalidInputError
 
-LABELS = {"fgcmMakeLut", "fgcmBuildStarsTable", "fgcmBuildFromIsolatedStars"}
+LABELS = {
+    "fgcmMakeLut",
+    "fgcmBuildStarsTable",
+    "fgcmBuildFromIsolatedStars",
+    "fgcmFitCycle",
+    "fgcmOutputProducts",
+}
 #: Step -> what it runs on and what it makes, on what recalibrate.yaml makes and under the class defaults.
 STEPS = {
     "fgcmLut": (
@@ -91,6 +97,10 @@ def test_the_card_says_filters_bands_and_site(tasks: dict[bool, Any]) -> None:
         tasks[False][label].config
         for label in ("fgcmMakeLut", "fgcmBuildStarsTable", "fgcmBuildFromIsolatedStars")
     )
+    fit = tasks[False]["fgcmFitCycle"].config
+    assert list(fit.bands) == list(fit.fitBands) == ["g", "i", "z", "X"]
+    assert (fit.latitude, fit.utBoundary) == (-30.0, 0.306)
+    assert set(fit.expGrayPhotometricCutDict) == set(fit.sedterms.data) == set(fit.bands)
     assert list(lut.physicalFilters) == ["test_g", "test_i", "test_z", "odd"]
     assert (lut.parameters.elevation, lut.parameters.airmassStd) == (2000.0, 1.2)
     assert lut.parameters.pmbRange[0] < lut.parameters.pmbStd < lut.parameters.pmbRange[1]
@@ -100,6 +110,35 @@ def test_the_card_says_filters_bands_and_site(tasks: dict[bool, Any]) -> None:
     assert list(stars.primaryBands) == ["i", "z", "g", "X"]
     # what the card says of single tasks comes last
     assert (stars.minPerBand, lut.parameters.pwvStd) == (4, 5.0)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_products_are_of_the_last_cycle_of_the_fit(tasks: dict[bool, Any], legacy: bool) -> None:
+    fit, products = (tasks[legacy][label] for label in ("fgcmFitCycle", "fgcmOutputProducts"))
+    made = {edge.parent_dataset_type_name for edge in fit.outputs.values()}
+    read = {edge.parent_dataset_type_name for edge in products.inputs.values()}
+    assert read - made == {"skyMap", "fgcmVisitCatalog"}
+    stars = {edge.parent_dataset_type_name for edge in fit.inputs.values()} - {"fgcmVisitCatalog"}
+    star_list = tasks[legacy]["fgcmBuildStarsTable" if legacy else "fgcmBuildFromIsolatedStars"]
+    assert stars <= {edge.parent_dataset_type_name for edge in star_list.outputs.values()}
+
+
+def test_one_pipeline_goes_from_images_to_stars_on_the_scale_of_the_survey(folder: Path) -> None:
+    graph = Pipeline.from_uri(str(folder / "global.yaml")).to_graph()
+    order = list(graph.tasks)
+    steps = [
+        "associateIsolatedStar",
+        "fgcmBuildFromIsolatedStars",
+        "fgcmFitCycle",
+        "fgcmOutputProducts",
+        "updateVisitSummary",
+        "consolidateRecalibratedStar",
+    ]
+    assert [label for label in order if label in steps] == steps
+    inputs = {edge.parent_dataset_type_name for edge in graph.tasks["updateVisitSummary"].inputs.values()}
+    assert "fgcmPhotoCalibCatalog" in inputs
+    assert graph.tasks["associateIsolatedStar"].config.match_radius == 2.0
+    assert list(graph.tasks["fgcmFitCycle"].config.bands) == ["g", "i", "z", "X"]
 
 
 def test_overrides_go_to_the_pipeline_that_has_the_task(folder: Path) -> None:

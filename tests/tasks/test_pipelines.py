@@ -21,7 +21,14 @@ from zeropoint.recipes.session import build_config
 
 FOLDER = Path(str(resources.files("zeropoint.tasks") / "pipelines"))
 #: Each has tests of its own.
-OTHERS = ("fgcm.yaml", "fgcm_legacy.yaml", "legacy.yaml", "recalibrate.yaml", "recalibrate_legacy.yaml")
+OTHERS = (
+    "fgcm.yaml",
+    "fgcm_legacy.yaml",
+    "global.yaml",
+    "legacy.yaml",
+    "recalibrate.yaml",
+    "recalibrate_legacy.yaml",
+)
 ALL = sorted(path for path in FOLDER.rglob("*.yaml") if path.name not in OTHERS)
 LEGACY = sorted(FOLDER.rglob("legacy.yaml"))
 CAMERAS = [name for name in BUILTIN_CARDS if isinstance(load_card(name).get("instrument"), str)]

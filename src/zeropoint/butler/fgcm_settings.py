@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zeropoint.fgcm.atmosphere.scattering import pressure_at
 from zeropoint.instruments.card import CameraCard
 
@@ -37,6 +39,10 @@ def fgcm_lines(card: CameraCard, label: str) -> list[str]:
         return [*lines, *_site(card)]
     if not bands:
         return []
+    if label == "fgcmFitCycle":
+        return [*_fit(bands), *_place(card)]
+    if label == "fgcmOutputProducts":
+        return [f"config.physicalFilterMap = {bands!r}"]
     loader = "config.fgcmLoadReferenceCatalog"
     lines = [
         f"config.physicalFilterMap = {bands!r}",
@@ -51,6 +57,29 @@ def fgcm_lines(card: CameraCard, label: str) -> list[str]:
 
 def _rank(band: str, order: tuple[str, ...]) -> tuple[int, str]:
     return (order.index(band) if band in order else len(order), band)
+
+
+def _fit(bands: Mapping[str, str]) -> list[str]:
+    """Return Python that tells the fit of the bands."""
+    by_wavelength = sorted(set(bands.values()), key=lambda band: _rank(band, _BY_WAVELENGTH))
+    return [
+        f"config.bands = {by_wavelength!r}",
+        f"config.physicalFilterMap = {dict(bands)!r}",
+        "config.complete()  # what every band must have: the usual values",
+    ]
+
+
+def _place(card: CameraCard) -> list[str]:
+    """Return Python that tells the fit where the observatory is, as far as the card knows."""
+    place = card.get("observatory") or {}
+    lines = []
+    latitude, longitude = place.get("latitude_deg"), place.get("longitude_deg")
+    if isinstance(latitude, int | float):
+        lines.append(f"config.latitude = {float(latitude)!r}")
+    if isinstance(longitude, int | float):
+        # nights change at noon of the mean sun
+        lines.append(f"config.utBoundary = {round((0.5 + float(longitude) / 360.0) % 1.0, 3)!r}")
+    return lines
 
 
 def _site(card: CameraCard) -> list[str]:

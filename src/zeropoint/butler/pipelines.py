@@ -28,6 +28,7 @@ from zeropoint.recipes.session import build_config
 __all__ = [
     "CAMERA_PIPELINES",
     "fgcm_text",
+    "global_text",
     "legacy_pipeline_text",
     "pipeline_text",
     "recalibrate_text",
@@ -41,8 +42,10 @@ _LABEL = CALIBRATE_IMAGE
 _RECALIBRATE = "recalibrate.yaml"
 #: Pipelines of the global calibration: on what recalibrate.yaml makes, and under the class defaults of dataset names.
 _FGCM = ("fgcm.yaml", "fgcm_legacy.yaml")
+#: Both in one: what recalibrate.yaml makes, on the scale of the whole survey.
+_GLOBAL = "global.yaml"
 #: Files that `write_pipeline` writes.
-CAMERA_PIPELINES = ("calibrate.yaml", _RECALIBRATE, "legacy.yaml", *_FGCM)
+CAMERA_PIPELINES = ("calibrate.yaml", _RECALIBRATE, "legacy.yaml", *_FGCM, _GLOBAL)
 #: Task that has to know a camera's bands.
 _ASSOCIATE = "associateIsolatedStar"
 _CLASSES = {
@@ -82,9 +85,7 @@ def recalibrate_text(card: CameraCard) -> str:
     InvalidInputError
         If an override of the card does not fit, or is addressed to a task that is not in the pipeline.
     """
-    others, _ = _task_overrides(card)
-    if bands := _band_order(card):
-        others[_ASSOCIATE] = {"band_order": bands} | others.get(_ASSOCIATE, {})
+    others = _recalibrate_overrides(card)
     classes = _classes_of(_RECALIBRATE) if others else {}
     tasks = {_LABEL: _calibrate_image(card)} | {
         label: _applied(card, fields) for label, fields in others.items()
@@ -96,6 +97,14 @@ def recalibrate_text(card: CameraCard) -> str:
     if others:
         _check(text, list(others), card.source)
     return text
+
+
+def _recalibrate_overrides(card: CameraCard) -> dict[str, dict[str, Any]]:
+    """Return what a card says of the tasks of recalibrate beyond CalibrateImage, the order of its bands included."""
+    others, _ = _task_overrides(card)
+    if bands := _band_order(card):
+        others[_ASSOCIATE] = {"band_order": bands} | others.get(_ASSOCIATE, {})
+    return others
 
 
 def _band_order(card: CameraCard) -> list[str]:
@@ -138,11 +147,34 @@ def fgcm_text(card: CameraCard, imported: str = _FGCM[0]) -> str:
     classes = _classes_of(imported)
     tasks = {label: _applied(card, overrides.get(label, {}), fgcm_lines(card, label)) for label in classes}
     text = _text(
-        card, "Look-up table and star list of the global calibration of {}.", imported, tasks, classes=classes
+        card,
+        "Look-up table, star list and fit of the global calibration of {}.",
+        imported,
+        tasks,
+        classes=classes,
     )
     if overrides:
         _check(text, list(overrides), card.source)
     return text
+
+
+def global_text(card: CameraCard) -> str:
+    """Return the YAML of a camera's pipeline from images to what is calibrated for the whole survey.
+
+    Parameters
+    ----------
+    card
+        The camera card, of which `recalibrate_text` and `fgcm_text` can be made; its instrument needs a fixed name.
+    """
+    classes, of_survey = _classes_of(_GLOBAL), _classes_of(_FGCM[0])
+    _, later = _task_overrides(card)
+    overrides = _recalibrate_overrides(card) | later
+    tasks = {_LABEL: _calibrate_image(card)} | {
+        label: _applied(card, overrides.get(label, {}), fgcm_lines(card, label) if label in of_survey else ())
+        for label in classes
+        if label in overrides or label in of_survey
+    }
+    return _text(card, "Calibrate all visits of {} at once.", _GLOBAL, tasks, classes=_CLASSES | classes)
 
 
 def _applied(card: CameraCard, fields: Mapping[str, Any], before: Iterable[str] = ()) -> _Lines:
@@ -220,7 +252,8 @@ def legacy_pipeline_text(card: CameraCard) -> str:
 def write_pipeline(root: Path, card: CameraCard) -> Path:
     """Write the pipelines of a camera into a repository's folder ``pipelines/<INSTRUMENT>``.
 
-    They are ``calibrate.yaml``, ``recalibrate.yaml``, ``legacy.yaml``, ``fgcm.yaml`` and ``fgcm_legacy.yaml``.
+    They are ``calibrate.yaml``, ``recalibrate.yaml``, ``legacy.yaml``, ``fgcm.yaml``, ``fgcm_legacy.yaml`` and
+    ``global.yaml``.
 
     Parameters
     ----------
@@ -244,6 +277,7 @@ def write_pipeline(root: Path, card: CameraCard) -> Path:
         _RECALIBRATE: recalibrate_text(card),
         "legacy.yaml": legacy_pipeline_text(card),
         **{name: fgcm_text(card, name) for name in _FGCM},
+        _GLOBAL: global_text(card),
     }
     folder = root / "pipelines" / str(card.get("instrument"))
     for name, text in texts.items():

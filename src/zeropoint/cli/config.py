@@ -39,6 +39,8 @@ _LATER_TASKS = {
         "zeropoint.tasks.fgcm_build_from_isolated_stars",
         "FgcmBuildFromIsolatedStarsConfig",
     ),
+    "fgcmFitCycle": ("zeropoint.tasks.fgcm_fit_cycle", "FgcmFitCycleConfig"),
+    "fgcmOutputProducts": ("zeropoint.tasks.fgcm_output_products", "FgcmOutputProductsConfig"),
 }
 _TASK = click.option(
     "--task",

@@ -1,4 +1,4 @@
-"""The scripts ``fgcmMakeLut.py`` and ``fgcmBuildStarsTable.py``, with the command line that they had."""
+"""The scripts of the global calibration, such as ``fgcmBuildStarsTable.py``, with the command line that they had."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from zeropoint.cli.errors import clear_errors
 from zeropoint.cli.gen2.arguments import OldCommandLine, parse
+from zeropoint.cli.gen2.cycles import fit_cycle_overrides, output_overrides
 from zeropoint.cli.gen2.translate import (
     OldTask,
     Translation,
@@ -19,7 +20,17 @@ from zeropoint.cli.gen2.translate import (
 )
 from zeropoint.cli.logs import quiet_middleware
 
-__all__ = ["BUILD_STARS_TABLE", "MAKE_LUT", "build_stars_table", "make_lut", "run_old_command"]
+__all__ = [
+    "BUILD_STARS_TABLE",
+    "FIT_CYCLE",
+    "MAKE_LUT",
+    "OUTPUT_PRODUCTS",
+    "build_stars_table",
+    "fit_cycle",
+    "make_lut",
+    "output_products",
+    "run_old_command",
+]
 
 MAKE_LUT = OldTask(
     "fgcmMakeLut.py",
@@ -34,6 +45,18 @@ BUILD_STARS_TABLE = OldTask(
     reads="sourceTable_visit",
     detectors_field="detectors",
 )
+FIT_CYCLE = OldTask(
+    "fgcmFitCycle.py",
+    "fgcmFitCycle",
+    "Run a cycle of the global calibration's fit on a Butler repository, or all of them (-c doMultipleCycles=True).",
+    overrides=fit_cycle_overrides,
+)
+OUTPUT_PRODUCTS = OldTask(
+    "fgcmOutputProducts.py",
+    "fgcmOutputProducts",
+    "Make the products of the global calibration from the last cycle of its fit.",
+    overrides=output_overrides,
+)
 
 
 def make_lut() -> None:
@@ -44,6 +67,16 @@ def make_lut() -> None:
 def build_stars_table() -> None:
     """Run ``fgcmBuildStarsTable.py``."""
     sys.exit(run_old_command(BUILD_STARS_TABLE, sys.argv[1:]))
+
+
+def fit_cycle() -> None:
+    """Run ``fgcmFitCycle.py``."""
+    sys.exit(run_old_command(FIT_CYCLE, sys.argv[1:]))
+
+
+def output_products() -> None:
+    """Run ``fgcmOutputProducts.py``."""
+    sys.exit(run_old_command(OUTPUT_PRODUCTS, sys.argv[1:]))
 
 
 @clear_errors

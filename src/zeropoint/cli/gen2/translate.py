@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -34,6 +34,10 @@ _KEY_FIELDS = {"visitDataRefName": "visit", "ccdDataRefName": "ccd"}
 _MAX_SHOWN = 8
 
 
+#: Names and values, or no name and a file, in the order given.
+type Overrides = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class OldTask:
     """A task that had a script.
@@ -49,7 +53,9 @@ class OldTask:
     reads
         Dataset type that it runs on; empty: calibrations only, so that ``--id`` chooses camera and detectors.
     detectors_field
-        Field that chooses detectors.
+        Field that chooses detectors; empty: they cannot be chosen.
+    overrides
+        Returns the overrides of today for those of old.
     """
 
     program: str
@@ -57,6 +63,7 @@ class OldTask:
     description: str
     reads: str = ""
     detectors_field: str = ""
+    overrides: Callable[[Overrides], Overrides] = tuple
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,10 @@ def translate(butler: Butler, repository: str, command: OldCommandLine, task: Ol
     detectors = detectors_of_ids(command.ids, aliases=aliases)
     output, named = _output(command, repository)
     inputs = _inputs(butler, command, instrument, output, named)
-    overrides = [ConfigOverride(task.label, name, value) for name, value in command.overrides]
+    given = task.overrides(command.overrides)
+    overrides = [ConfigOverride(task.label, name, value) for name, value in given]
+    if detectors and not task.detectors_field:
+        raise OptionError(f"--id: {task.program} is about the whole camera; detectors cannot be chosen.")
     if detectors:
         overrides.append(ConfigOverride(task.label, task.detectors_field, repr(list(detectors))))
     notes = list(command.notes)
