@@ -7,7 +7,7 @@ detectors together; the integrals and their derivatives then cost a tenth, and t
 
 References
 ----------
-Drmac, Z., Gugercin, S. 2016, SIAM J. Sci. Comput. 38, A631 (wavelengths by pivoted QR).
+Golub, G. 1965, Numer. Math. 7, 206 (orthogonalization with pivots, which chooses the wavelengths).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from zeropoint.fgcm.atmosphere import MAX_AIRMASS, Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.quadrature import PassbandIntegrals, PassbandMoments, integrate_moments
@@ -28,9 +27,9 @@ FloatArray = npt.NDArray[np.float64]
 
 _MAGNITUDE = 2.5 / np.log(10.0)
 #: Atmospheres from which wavelengths are chosen, and as many others on which they are tried.
-_N_SAMPLES = 256
-#: Least weight of a wavelength in the choice, over that of the most important.
-_DARK = 1e-3
+_N_SAMPLES = 192
+#: Fewest wavelengths of a filter.
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -95,33 +94,35 @@ def reduce_passband(
     trials = in_band.transmission(_atmospheres(2 * _N_SAMPLES, ranges, pmb).rows(slice(_N_SAMPLES, None)))
     exact = full.integrate(trials)
     # what has no light needs no accuracy
-    light = np.sqrt(np.abs(full.matrix[:, : full.n_detectors]).max(axis=1))
-    scale = np.maximum(light / light.max(), _DARK)
-    _, strengths, basis = np.linalg.svd(curves * scale, full_matrices=False)
-    n_most = min(len(strengths), len(scale))
-    rank = int(np.clip(np.count_nonzero(strengths > max_error * strengths[0]), 4, n_most))
-    while True:
-        nodes = _nodes(basis[:rank])
-        matrix = _weights(basis[:rank] / scale, nodes, full.matrix)
-        reduced = PassbandMoments(slice(0, len(nodes)), matrix, full.n_moments, full.n_detectors)
+    light = np.abs(full.matrix[:, : full.n_detectors]).max(axis=1)
+    order = _by_importance(curves * (light / light.max()), max_error)
+    integrals = curves @ full.matrix
+    for n_nodes in range(min(_LEAST, len(order)), len(order) + 1):
+        nodes = np.sort(order[:n_nodes])
+        weights = np.linalg.lstsq(curves[:, nodes], integrals)[0]
+        reduced = PassbandMoments(slice(0, n_nodes), weights, full.n_moments, full.n_detectors)
         error = _error(reduced.integrate(trials[:, nodes]), exact)
-        if error <= max_error or rank == n_most:
+        if error <= max_error:
+            return ReducedPassband(in_band.at(in_band.wavelength[nodes]), reduced, error)
+    return ReducedPassband(in_band, full, 0.0)
+
+
+def _by_importance(curves: FloatArray, least: float) -> npt.NDArray[np.int64]:
+    """Return columns in the order in which they tell most that those before do not; `least`: of what the first tells."""
+    left = curves.copy()
+    order: list[int] = []
+    strongest = 0.0
+    for _ in range(min(curves.shape)):
+        strengths = np.einsum("ij,ij->j", left, left)
+        best = int(np.argmax(strengths))
+        strongest = max(strongest, float(strengths[best]))
+        # what is left of the last few is noise of rounding
+        if strengths[best] <= (1e-2 * least) ** 2 * strongest:
             break
-        rank = min(rank + 4, n_most)
-    if error > max_error:
-        return ReducedPassband(in_band, full, 0.0)
-    return ReducedPassband(in_band.at(in_band.wavelength[nodes]), reduced, error)
-
-
-def _nodes(basis: FloatArray) -> npt.NDArray[np.int64]:
-    """Return the columns that determine the rest, in order."""
-    _, _, pivots = scipy.linalg.qr(basis, mode="economic", pivoting=True)
-    return np.sort(pivots[: len(basis)]).astype(np.int64)
-
-
-def _weights(basis: FloatArray, nodes: npt.NDArray[np.int64], matrix: FloatArray) -> FloatArray:
-    """Return the weights of the nodes with which every curve of the basis has the integrals of the matrix."""
-    return np.ascontiguousarray(np.linalg.solve(basis[:, nodes], basis @ matrix))
+        order.append(best)
+        direction = left[:, best] / np.sqrt(strengths[best])
+        left -= np.outer(direction, direction @ left)
+    return np.array(order, np.int64)
 
 
 def _error(found: FloatArray, exact: FloatArray) -> float:
