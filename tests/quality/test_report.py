@@ -113,7 +113,9 @@ def test_each_plot_copes_with_nothing_but_pixels(panel):
 
 
 def test_the_report_says_what_made_the_psf_and_which_color_term_a_library_gave(full, monkeypatch):
-    monkeypatch.setattr("zeropoint.quality.report._png", lambda figure: "")  # drawing takes most of the time
+    monkeypatch.setattr(
+        "zeropoint.quality.report.png_of", lambda figure: ""
+    )  # drawing takes most of the time
     extra = {
         "psf_determiner": "piff", "psf_solver": "native", "psf_fit_psfSpatialOrder": 0,
         "psf_fit_psfOrderReason": "7 stars for order 2", "color_term_library": "stripe*",

@@ -18,7 +18,7 @@ from zeropoint.quality.report_data import ReportData
 from zeropoint.quality.report_rows import GROUPS, summary_rows
 from zeropoint.quality.verdict import Verdict, format_value
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["png_of", "render_report", "render_template", "typeset", "write_atomically", "write_report"]
 
 _LOG = logging.getLogger(__name__)
 #: Pixels per inch of the plots: sharp at twice the size they are usually shown at.
@@ -42,8 +42,20 @@ def write_report(path: str | Path, data: ReportData, metrics: Mapping[str, Any],
     data, metrics, verdict
         Results of one image, as from `compute_metrics` and `judge`.
     """
+    write_atomically(path, render_report(data, metrics, verdict))
+
+
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write a text in one step: under a temporary name first, then moved into place.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    text
+        What it holds.
+    """
     target = Path(path)
-    text = render_report(data, metrics, verdict)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -54,16 +66,10 @@ def write_report(path: str | Path, data: ReportData, metrics: Mapping[str, Any],
 
 def render_report(data: ReportData, metrics: Mapping[str, Any], verdict: Verdict) -> str:
     """Return the report as HTML that needs nothing from outside."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = (resources.files("zeropoint.quality") / "templates" / "report.html.j2").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["typeset"] = _typeset
     figures, missing = _figures(data, dict(metrics))
     failure = data.failure
-    return environment.from_string(source).render(
+    return render_template(
+        "report.html.j2",
         data=data,
         verdict=verdict,
         headline=_HEADLINES[verdict.level],
@@ -80,6 +86,28 @@ def render_report(data: ReportData, metrics: Mapping[str, Any], verdict: Verdict
     )
 
 
+def render_template(name: str, **values: Any) -> str:
+    """Return a page of the folder ``templates``, with the style that all pages share.
+
+    Parameters
+    ----------
+    name
+        File of the template.
+    **values
+        What it shows.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    folder = resources.files("zeropoint.quality") / "templates"
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["typeset"] = typeset
+    style = Markup((folder / "report.css").read_text("utf-8"))
+    return environment.from_string((folder / name).read_text("utf-8")).render(css=style, **values)
+
+
 def _figures(data: ReportData, metrics: dict[str, Any]) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
     """Draw the panels of each section; return them, and the names of those that have nothing to show."""
     from zeropoint.quality.panels import PANELS
@@ -91,24 +119,24 @@ def _figures(data: ReportData, metrics: dict[str, Any]) -> tuple[dict[str, list[
             missing.append(panel.name)
             continue
         try:
-            picture = _png(panel.plot(data).figure)
+            picture = png_of(panel.plot(data).figure)
             caption = panel.caption(data, metrics)
         except Exception:  # one broken plot must not cost the report
             _LOG.warning("%s: the plot of %s failed", data.stem, panel.name, exc_info=True)
             missing.append(panel.name)
             continue
-        entry = {"name": panel.name, "png": picture, "caption": _typeset(caption), "expect": panel.expect}
+        entry = {"name": panel.name, "png": picture, "caption": typeset(caption), "expect": panel.expect}
         figures.setdefault(panel.group, []).append(entry)
     return figures, missing
 
 
-def _typeset(text: str) -> str:
-    """Return a sentence of the log with the signs of print."""
+def typeset(text: str) -> str:
+    """Return a sentence of the log with the signs of print: minus signs, plus-minus, arrows."""
     text = re.sub(r"(?<![\w^])-(?=\d)", "−", text)  # a minus sign, not a hyphen
     return text.replace("+-", "±").replace("->", "→")
 
 
-def _png(figure: Any) -> str:
+def png_of(figure: Any) -> str:
     """Return a figure as base64 PNG; large ones get a palette of 256 colors, a third of the size."""
     from PIL import Image
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zeropoint.quality.verdict import format_value, judge_one, load_limits
+from zeropoint.quality.verdict import Judgement, format_value, judge_one, load_limits
 
-__all__ = ["GROUPS", "Row", "library_term_text", "psf_model_text", "summary_rows"]
+__all__ = ["GROUPS", "Row", "library_term_text", "limit_row", "psf_model_text", "summary_rows"]
 
 #: Sections of the report and their titles, in order.
 GROUPS = {"pixels": "Image and sources", "psf": "PSF", "astrometry": "Astrometry", "photometry": "Photometry"}
@@ -70,24 +70,33 @@ class Row:
     is_sentence: bool = False
 
 
+def limit_row(judged: Judgement) -> Row:
+    """Return the row of a quantity with a limit.
+
+    Parameters
+    ----------
+    judged
+        What the limit says.
+    """
+    limit = judged.limit
+    ignored = judged.value != judged.value and judged.level == "good"
+    return Row(
+        limit.quantity,
+        limit.label,
+        _value(judged.value, limit.unit),
+        limit.unit,
+        limit.expected().replace("-", "−"),
+        "none" if ignored else judged.level,
+        "" if ignored else _WORDS[judged.level],
+        limit.source,
+    )
+
+
 def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
     """Return the rows of each section: limits first, then facts; facts that are not known are left out."""
     rows: dict[str, list[Row]] = {group: [] for group in GROUPS}
     for limit in load_limits():
-        judged = judge_one(limit, metrics)
-        ignored = judged.value != judged.value and judged.level == "good"
-        rows[limit.group].append(
-            Row(
-                limit.quantity,
-                limit.label,
-                _value(judged.value, limit.unit),
-                limit.unit,
-                limit.expected().replace("-", "−"),
-                "none" if ignored else judged.level,
-                "" if ignored else _WORDS[judged.level],
-                limit.source,
-            )
-        )
+        rows[limit.group].append(limit_row(judge_one(limit, metrics)))
     for group, quantity, error, label, unit in _FACTS:
         value = metrics.get(quantity)
         if not isinstance(value, int | float) or value != value:

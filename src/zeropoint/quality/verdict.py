@@ -96,15 +96,20 @@ class Verdict:
 
 
 @functools.cache
-def load_limits() -> tuple[Limit, ...]:
-    """Return the limits of ``limits.yaml`` in their order.
+def load_limits(name: str = "limits.yaml") -> tuple[Limit, ...]:
+    """Return the limits of a file in their order.
+
+    Parameters
+    ----------
+    name
+        File in this package: ``limits.yaml``, those of an image, or ``fgcm_limits.yaml``, those of a global calibration.
 
     Raises
     ------
     ValueError
         If an entry contradicts itself.
     """
-    text = (resources.files("zeropoint.quality") / "limits.yaml").read_text(encoding="utf-8")
+    text = (resources.files("zeropoint.quality") / name).read_text(encoding="utf-8")
     return tuple(_limit(entry) for entry in yaml.safe_load(text))
 
 

@@ -165,11 +165,11 @@ def cycle_facts(
     """
     o = data.observations
     bands = tuple(data.exposures.bands)
-    mean, mean_err = np.asarray(mean, np.float64), np.asarray(mean_err, np.float64)
+    means, errors = np.asarray(mean, np.float64), np.asarray(mean_err, np.float64)
     pair = _color_bands(bands, color_bands)
     color = np.full(o.n_star, np.nan)
     if pair is not None:
-        color = mean[:, bands.index(pair[0])] - mean[:, bands.index(pair[1])]
+        color = means[:, bands.index(pair[0])] - means[:, bands.index(pair[1])]
     looked_at, of_reserve = _reserve_or_all(good, reserve, o.band, len(bands))
     use = good | reserve
 
@@ -198,8 +198,8 @@ def cycle_facts(
         ),
         None if pair is None else color_facts(o, residual, error, use, color, airmass, band, pair),
         focal_plane_facts(data, residual, error, use, detector_size),
-        sky_facts(data, model, error, use, mean, mean_err, map_nside=map_nside),
-        _references(data, mean, mean_err, color),
+        sky_facts(data, model, error, use, means, errors, map_nside=map_nside),
+        _references(data, means, errors, color),
     )
 
 

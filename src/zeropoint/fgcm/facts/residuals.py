@@ -147,24 +147,24 @@ def residual_facts(
     """
     n_band = observations.n_band
     rows = np.flatnonzero(use & np.isfinite(magnitude))
-    error = error[rows].astype(np.float64)
+    own_error = np.asarray(error[rows], np.float64)
     segment = observations.segment[rows]
     residual, mean = star_residuals(
-        segment, magnitude[rows].astype(np.float64), error, observations.n_star * n_band
+        segment, magnitude[rows].astype(np.float64), own_error, observations.n_star * n_band
     )
     known = np.isfinite(residual)
-    residual, error, segment = residual[known], error[known], segment[known]
+    residual, own_error, segment = residual[known], own_error[known], segment[known]
     mean, band = mean[segment], segment % n_band
 
     limit = np.full(n_band, np.nan)
     for b in range(n_band):
-        errors = error[band == b]
+        errors = own_error[band == b]
         if len(errors):
             limit[b] = max(largest_error, float(np.quantile(errors, 0.25)))
-    bright = error <= limit[band]
+    bright = own_error <= limit[band]
     edges = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _BINS + 1)
     # beyond the edges counts on neither side: far residuals are in the scatter
-    place = np.searchsorted(edges, residual[bright] / error[bright], side="right") - 1
+    place = np.searchsorted(edges, residual[bright] / own_error[bright], side="right") - 1
     inside = (place >= 0) & (place < _BINS)
     of_bin = band[bright][inside] * _BINS + place[inside]
     histogram = np.bincount(of_bin, minlength=n_band * _BINS).reshape(n_band, _BINS)
@@ -174,12 +174,12 @@ def residual_facts(
         np.bincount(band[bright], minlength=n_band),
         limit,
         group_scatter(residual[bright], band[bright], n_band),
-        _noise(error[bright], band[bright], n_band),
+        _noise(own_error[bright], band[bright], n_band),
         edges,
         histogram,
         mag_edges,
         group_scatter(residual, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
-        _noise(error, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
+        _noise(own_error, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
     )
 
 

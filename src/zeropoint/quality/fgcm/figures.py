@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from zeropoint.fgcm.cycle_result import CycleResult
 
-__all__ = ["PANELS", "PLOT_NAMES", "FgcmPanel", "figures"]
+__all__ = ["PANELS", "PLOT_NAMES", "FgcmPanel", "draw", "figures"]
 
 
 @dataclass(frozen=True)

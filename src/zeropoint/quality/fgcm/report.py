@@ -1,0 +1,159 @@
+"""One self-contained HTML page on a global calibration: verdict first, then numbers, then plots, then how it was made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zeropoint.quality.fgcm.figures import PANELS, draw
+from zeropoint.quality.fgcm.report_data import FgcmReportData
+from zeropoint.quality.fgcm.verdict import band_tables
+from zeropoint.quality.report import png_of, render_template, write_atomically
+from zeropoint.quality.verdict import Verdict, format_value
+
+__all__ = ["render_fgcm_report", "write_fgcm_report"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Sections of the report and their titles, in order.
+_GROUPS = {
+    "fit": "Fit",
+    "stars": "Stars",
+    "exposures": "Exposures and atmosphere",
+    "zeropoints": "Zeropoints",
+    "camera": "Camera",
+    "sky": "Sky",
+    "references": "References",
+    "run": "How the fit went",
+}
+_HEADLINES = {
+    "good": "Everything checked is within its expected range.",
+    "usable": "The calibration can be used, with care: read the reasons.",
+    "bad": "Do not use this calibration.",
+}
+
+
+def write_fgcm_report(
+    path: str | Path,
+    data: FgcmReportData,
+    metrics: Mapping[str, Any],
+    verdict: Verdict,
+    *,
+    plots: bool = True,
+) -> None:
+    """Write the report in one step.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    data, metrics, verdict
+        As from `fgcm_metrics` and `judge_calibration`.
+    plots
+        Whether to draw.
+    """
+    write_atomically(path, render_fgcm_report(data, metrics, verdict, plots=plots))
+
+
+def render_fgcm_report(
+    data: FgcmReportData, metrics: Mapping[str, Any], verdict: Verdict, *, plots: bool = True
+) -> str:
+    """Return the report as HTML that needs nothing from outside; parameters as for `write_fgcm_report`."""
+    pictures, missing = _pictures(data) if plots else ({}, [])
+    failure = data.failure
+    numbers: Mapping[str, Any] = getattr(failure, "metadata", {}) if failure is not None else {}
+    return render_template(
+        "fgcm_report.html.j2",
+        data=data,
+        verdict=verdict,
+        headline=_HEADLINES[verdict.level],
+        reasons=[reason for reason in verdict.reasons if reason not in data.caveats],
+        facts=_facts(metrics),
+        cards=_cards(metrics),
+        groups=_GROUPS,
+        tables=band_tables(metrics),
+        figures=pictures,
+        missing=missing,
+        accounting=_accounting(data),
+        failure_name="" if failure is None else type(failure).__name__,
+        failure_numbers=[(key.replace("_", " "), format_value(value, 4)) for key, value in numbers.items()],
+    )
+
+
+def _pictures(data: FgcmReportData) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """Draw the panels of each section; return them, and the titles of those that have nothing to show."""
+    pictures: dict[str, list[dict[str, str]]] = {}
+    missing = []
+    for panel in PANELS:
+        if not panel.available(data):
+            missing.append(panel.title)
+            continue
+        try:
+            picture = png_of(draw(panel.name, data))
+        except Exception:  # one broken plot must not cost the report
+            _LOG.warning("%s: the plot of %s failed", data.name, panel.title, exc_info=True)
+            missing.append(panel.title)
+            continue
+        entry = {"title": panel.title, "png": picture, "expect": panel.expect}
+        pictures.setdefault(panel.group, []).append(entry)
+    return pictures, missing
+
+
+def _facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what identifies the survey."""
+    named = (
+        ("Exposures", "n_exposures"),
+        ("Nights", "n_nights"),
+        ("Stars", "n_stars"),
+        ("Observations in the fit", "n_used"),
+        ("Cycles", "n_cycles"),
+    )
+    facts = [("Bands", ", ".join(metrics["bands"]))] if metrics["bands"] else []
+    return facts + [(name, f"{int(metrics[key]):,}") for name, key in named if _known(metrics.get(key))]
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+def _cards(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name, value and remark of the few numbers that everyone looks for."""
+    bands: Mapping[str, Mapping[str, Any]] = metrics["bands"]
+
+    def across(key: str, form: str) -> str:
+        values = [numbers.get(key) for numbers in bands.values()]
+        known = [float(value) for value in values if isinstance(value, int | float) and value == value]
+        if not known:
+            return ""
+        low, high = (format(value, form) for value in (min(known), max(known)))
+        return low if low == high else f"{low} – {high}"
+
+    before, noise = across("scatter_nominal_mmag", ".0f"), across("noise_mmag", ".1f")
+    chi2 = metrics.get("chi2_dof")
+    used, there = metrics.get("n_photometric"), metrics.get("n_exposures")
+    cards = [
+        ("Repeatability", across("scatter_mmag", ".1f"), f"mmag; before {before}, noise {noise}" if before else f"mmag; noise {noise}"),
+        ("Zeropoint error", across("zeropoint_err_mmag", ".2f"), "mmag, median of each band"),
+        ("χ² per degree of freedom", format(chi2, ".3f") if _known(chi2) else "", "of the fit"),
+        ("Photometric exposures", f"{used:,}" if _known(used) else "", f"of {there:,}" if _known(there) else ""),
+        ("Evenness on the sky", across("halves_mmag", ".1f"), "mmag, two halves of the data"),
+        ("References", across("reference_offset_mmag", "+.1f"), "mmag, median of each band"),
+    ]  # fmt: skip
+    return [
+        (name, value.replace("-", "−"), remark) if value else (name, "–", "not measured")
+        for name, value, remark in cards
+    ]
+
+
+def _accounting(data: FgcmReportData) -> list[tuple[str, str, str, str]]:
+    """Return the rows of the accounting."""
+    if data.result is None:
+        return []
+    rows = []
+    for name, stage in data.result.accounting.items():
+        reasons = sorted(stage.rejected.items(), key=lambda item: -item[1])
+        text = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons)
+        rows.append((name.replace("_", " "), f"{stage.read:,}", f"{stage.kept:,}", text))
+    return rows
