@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ class Quadratic:
     def __init__(self, hessian, center, lower=-np.inf, upper=np.inf, said=1.0):
         self.true, self.center, self.said = hessian, center, said
         self.lower, self.upper = np.full(len(center), lower), np.full(len(center), upper)
+        self.scale = np.full(len(center), 10.0)
 
     def evaluate(self, vector):
         gradient = self.true @ (vector - self.center)
@@ -56,7 +59,7 @@ def test_steps_that_lead_up_are_damped(hessian):
     minimum = gauss_newton(problem, np.zeros(5), max_iterations=200)
     assert not all(step.accepted for step in minimum.steps)
     values = [step.value for step in minimum.steps]
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(values))
     assert minimum.value < 1e-3 * problem.evaluate(np.zeros(5))[0]
 
 

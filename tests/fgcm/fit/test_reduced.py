@@ -16,12 +16,9 @@ N_EXP, N_DET, N_BAND, N_STAR, N_FREE = 6, 2, 2, 30, 9
 def problem(rng):
     """Random observations of a band structure, weights (some 0), colors, references, derivatives and flats."""
     band = np.arange(N_EXP) % N_BAND
-    rows = []
-    for star in range(N_STAR):
-        for b in range(N_BAND):
-            for e in np.flatnonzero((band == b) & (rng.random(N_EXP) < 0.8)):
-                rows.append((star * N_BAND + b, e * N_DET + rng.integers(N_DET)))
-    segment, ec = np.array(rows).T
+    seen = rng.random((N_STAR, N_BAND, N_EXP)) < 0.8
+    star, of_band, exposure = np.nonzero(seen & (band == np.arange(N_BAND)[:, None]))
+    segment, ec = star * N_BAND + of_band, exposure * N_DET + rng.integers(N_DET, size=len(star))
     start = np.searchsorted(segment, np.arange(N_STAR * N_BAND + 1))
     weight = np.where(rng.random(len(ec)) < 0.2, 0.0, rng.uniform(0.5, 2.0, len(ec))).astype(np.float32)
     observations = SimpleNamespace(

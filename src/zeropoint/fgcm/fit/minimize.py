@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize as scipy_minimize
 
 __all__ = ["Minimum", "Problem", "Step", "gauss_newton", "inverse_root", "lbfgsb"]
@@ -19,10 +19,12 @@ __all__ = ["Minimum", "Problem", "Step", "gauss_newton", "inverse_root", "lbfgsb
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Damping that the first rejected step starts with; factors by which it grows and shrinks; below the last it is none.
-_FIRST_DAMPING, _GROW, _SHRINK, _LEAST_DAMPING = 1e-3, 10.0, 0.1, 1e-5
-#: Damping beyond which no step is tried: what is left is rounding.
-_MOST_DAMPING = 1e8
+#: A step changes no parameter by more than this many times its scale at first, and never by more than the second.
+_FIRST_RADIUS, _MOST_RADIUS = 1.0, 4.0
+#: Radius, in scales, below which no step is tried: what is left is rounding.
+_LEAST_RADIUS = 1e-6
+#: Damping that a step beyond the radius starts with, in squares of one over the scale, and by which it grows.
+_FIRST_DAMPING, _GROW = 1.0, 4.0
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
 #: Corrections that L-BFGS-B keeps.
@@ -30,10 +32,15 @@ _MEMORY = 20
 
 
 class Problem(Protocol):
-    """What is minimised: half a chi-square of n parameters."""
+    """What is minimised: half a chi-square of n parameters, with bounds.
+
+    ``scale`` is how far each parameter may move in one step without leaving what is known of the function: the widths of
+    physical priors; infinite where the function is quadratic in it.
+    """
 
     lower: FloatArray
     upper: FloatArray
+    scale: FloatArray
 
     def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
         """Return the value and its exact gradient, shape (n,)."""
@@ -55,7 +62,7 @@ class Step:
     largest
         Largest change of a parameter over its error; NaN where errors were not computed.
     damping
-        0 for a full step.
+        Added to the Hessian in squares of one over the scales; 0 for a full step.
     accepted
         False: the function would have risen.
     """
@@ -102,7 +109,7 @@ def gauss_newton(
     max_iterations: int = 25,
     on_step: Callable[[Step], None] | None = None,
 ) -> Minimum:
-    """Minimise by Newton steps, which are damped (Levenberg) while they do not lead down.
+    """Minimise by Newton steps, damped (Levenberg) as far as they would lead too far or do not lead down.
 
     Parameters
     ----------
@@ -129,28 +136,24 @@ def gauss_newton(
     x = np.clip(start, problem.lower, problem.upper)
     value, gradient = problem.evaluate(x)
     hessian = problem.hessian(x)
-    held = _pushed_out(x, gradient, problem)
     steps: list[Step] = []
-    damping, converged, evaluations = 0.0, False, 1
-    while len(steps) < max_iterations and not converged and damping <= _MOST_DAMPING:
-        held = _pushed_out(x, gradient, problem)
-        step, sigma = _bounded_step(problem, x, gradient, hessian, held, damping)
-        largest = float(np.max(np.abs(step) / sigma, initial=0.0))
+    radius, converged, evaluations = _FIRST_RADIUS, False, 1
+    while len(steps) < max_iterations and not converged and radius > _LEAST_RADIUS:
+        step, largest, damping = _step_within(problem, x, gradient, hessian, radius)
         trial = x + step
         new_value, new_gradient = problem.evaluate(trial)
         evaluations += 1
         accepted = bool(new_value <= value + _ROUNDING * abs(value))
+        # a step as small that does not lead down ends at the minimum to the precision of the function, too
+        converged = damping == 0.0 and largest < tolerance
         if accepted:
             x, value, gradient = trial, new_value, new_gradient
-            converged = damping == 0.0 and largest < tolerance
-            damping = damping * _SHRINK if damping * _SHRINK > _LEAST_DAMPING else 0.0
+            radius = min(2.0 * radius, _MOST_RADIUS)
             if not converged:
                 hessian = problem.hessian(x)
         else:
-            # a step this small that does not lead down: the minimum to the precision of the function
-            converged = damping == 0.0 and largest < tolerance
-            damping = max(damping * _GROW, _FIRST_DAMPING)
-        steps.append(Step(value, largest, damping if not accepted else 0.0, accepted))
+            radius = 0.25 * float(np.max(np.abs(step) / problem.scale, initial=0.0))
+        steps.append(Step(value, largest, damping, accepted))
         if on_step is not None:
             on_step(steps[-1])
     return Minimum(x, value, tuple(steps), evaluations, converged, _pushed_out(x, gradient, problem))
@@ -243,41 +246,48 @@ def _pushed_out(x: FloatArray, gradient: FloatArray, problem: Problem) -> BoolAr
     return np.asarray((low & (gradient >= 0)) | (high & (gradient <= 0)) | (problem.lower >= problem.upper))
 
 
+def _step_within(
+    problem: Problem, x: FloatArray, gradient: FloatArray, hessian: FloatArray, radius: float
+) -> tuple[FloatArray, float, float]:
+    """Return the least damped step within bounds and radius, its largest part in errors, and the damping."""
+    held = _pushed_out(x, gradient, problem)
+    metric = problem.scale**-2.0
+    damping = 0.0
+    while True:
+        damped = hessian.copy()
+        damped[np.diag_indices_from(damped)] += damping * metric
+        step = _bounded_step(problem, x, gradient, damped, held)
+        if np.max(np.abs(step) / problem.scale, initial=0.0) <= radius:
+            break
+        damping = max(damping * _GROW, _FIRST_DAMPING)
+    moved = np.flatnonzero((step != 0.0) & ~held)
+    largest = 0.0
+    if len(moved):
+        largest = float(np.max(np.abs(step[moved]) / _errors(hessian[np.ix_(moved, moved)])))
+    return step, largest, damping
+
+
 def _bounded_step(
-    problem: Problem,
-    x: FloatArray,
-    gradient: FloatArray,
-    hessian: FloatArray,
-    held: BoolArray,
-    damping: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the step within the bounds, and the errors of the parameters (infinite where held)."""
-    n = len(x)
-    step, sigma = np.zeros(n), np.full(n, np.inf)
-    fixed = held.copy()
-    for _ in range(n):
+    problem: Problem, x: FloatArray, gradient: FloatArray, hessian: FloatArray, held: BoolArray
+) -> FloatArray:
+    """Return the step to the minimum of the quadratic function within the bounds."""
+    step, fixed = np.zeros(len(x)), held.copy()
+    while not fixed.all():
         free = np.flatnonzero(~fixed)
-        if len(free) == 0:
-            break
         target = -gradient[free] - hessian[np.ix_(free, np.flatnonzero(fixed))] @ step[fixed]
-        solution, errors = _solve(hessian[np.ix_(free, free)], target, damping)
-        step[free] = solution
-        if not np.isfinite(sigma).any():
-            sigma[free] = errors
-        over = (x + step < problem.lower) | (x + step > problem.upper)
-        over &= ~fixed
-        if not over.any():
+        block = hessian[np.ix_(free, free)]
+        scale = 1.0 / np.sqrt(np.diag(block))
+        step[free] = scale * cho_solve(cho_factor(block * np.outer(scale, scale), lower=True), scale * target)
+        beyond = ~fixed & ((x + step < problem.lower) | (x + step > problem.upper))
+        if not beyond.any():
             break
-        step[over] = np.clip(x[over] + step[over], problem.lower[over], problem.upper[over]) - x[over]
-        fixed |= over
-    return np.clip(x + step, problem.lower, problem.upper) - x, sigma
+        step[beyond] = np.clip(x + step, problem.lower, problem.upper)[beyond] - x[beyond]
+        fixed |= beyond
+    return np.asarray(np.clip(x + step, problem.lower, problem.upper) - x)
 
 
-def _solve(hessian: FloatArray, target: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
-    """Return the solution of the damped equations, and the errors of the undamped ones."""
+def _errors(hessian: FloatArray) -> FloatArray:
+    """Return the errors of parameters from the Hessian."""
     scale = 1.0 / np.sqrt(np.diag(hessian))
-    unit = hessian * np.outer(scale, scale)
-    unit[np.diag_indices_from(unit)] += damping
-    factor = cho_factor(unit, lower=True)
-    inverse = np.diag(cho_solve(factor, np.eye(len(unit))))
-    return scale * cho_solve(factor, scale * target), scale * np.sqrt(inverse)
+    inverse = cho_solve(cho_factor(hessian * np.outer(scale, scale), lower=True), np.eye(len(hessian)))
+    return np.asarray(scale * np.sqrt(np.diag(inverse)))

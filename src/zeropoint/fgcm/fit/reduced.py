@@ -139,7 +139,7 @@ def band_curvatures(
     color: FloatArray,
     reference_weight: FloatArray,
     nodes: list[Nodes],
-    threads: int | None = None,
+    threads: int = 1,
 ) -> list[BandCurvature]:
     """Return the curvatures of bands, the same bytes whatever the threads.
 
@@ -156,7 +156,7 @@ def band_curvatures(
     nodes
         Of the bands that are asked for.
     threads
-        Bands at a time; None: all.
+        Bands at a time.
     """
     longest = int(np.diff(observations.start).max(initial=0))
 
@@ -170,7 +170,7 @@ def band_curvatures(
         lower = np.tril(blocks, -1)
         return BandCurvature(band, blocks + np.swapaxes(lower, 1, 2))
 
-    with ThreadPoolExecutor(threads or max(len(nodes), 1)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(of, nodes))
 
 

@@ -47,7 +47,7 @@ class FitSettings:
     absorption_sigma
         Error of the model of absorption, magnitudes per exposure, that the posterior counts in besides noise.
     threads
-        For sweeps; None: as many as numba uses.
+        For sweeps.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class FitSettings:
     gray_rounds: int = 8
     gray_structure: float = 0.05
     absorption_sigma: float = 0.001
-    threads: int | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("gauss_newton", "lbfgsb"):

@@ -1,0 +1,78 @@
+"""What a fit returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.fit.minimize import Step
+from zeropoint.fgcm.fit.posterior import Posterior
+
+if TYPE_CHECKING:
+    from zeropoint.fgcm.model.parameters import FitParameters
+
+__all__ = ["FitResult"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Result of a fit.
+
+    Parameters
+    ----------
+    parameters
+        All of them, the free ones as fitted.
+    vector : float64, shape (n_free,)
+        The free ones.
+    chi2
+        Of observations and references, with the weights that the fit ended with.
+    prior_chi2
+        Of the priors.
+    n_used, n_reference, n_means
+        Observations and reference magnitudes in ``chi2``, and stars and bands whose means were fitted.
+    n_free
+        Free parameters, those held at a bound left out.
+    iterations, evaluations
+        Steps, and sweeps over the observations.
+    converged
+        Whether the last step was small.
+    at_bounds
+        Names of the parameters that are held at a bound.
+    mean, weight_sum : float64, shape (n_star, n_band)
+        Mean standard magnitude of each star, NaN where nothing was used, and the sum of its weights.
+    weight : float32, shape (n_obs,)
+        As the fit ended with: those given, times what robustness and gray made of them.
+    n_downweighted
+        Observations whose weight is less than half of that given.
+    steps
+        One by one.
+    posterior
+        Errors; None where nothing was free.
+    """
+
+    parameters: FitParameters
+    vector: npt.NDArray[np.float64]
+    chi2: float
+    prior_chi2: float
+    n_used: int
+    n_reference: int
+    n_means: int
+    n_free: int
+    iterations: int
+    evaluations: int
+    converged: bool
+    at_bounds: tuple[str, ...]
+    mean: npt.NDArray[np.float64]
+    weight_sum: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.float32]
+    n_downweighted: int
+    steps: tuple[Step, ...]
+    posterior: Posterior | None
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom: measurements less means and free parameters."""
+        return self.n_used + self.n_reference - self.n_means - self.n_free

@@ -1,0 +1,251 @@
+"""The fit: from weights and a start to parameters, the chi-square there, and errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives
+from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
+from zeropoint.fgcm.fit.posterior import Posterior
+from zeropoint.fgcm.fit.problem import SurveyProblem
+from zeropoint.fgcm.fit.result import FitResult
+from zeropoint.fgcm.fit.settings import FitSettings
+from zeropoint.fgcm.fit.weights import gray_prior_sigma, huber_weight, structure_weight
+from zeropoint.fgcm.model.sweep import standard_magnitudes
+
+if TYPE_CHECKING:
+    from zeropoint.fgcm.model.layout import ParameterLayout
+    from zeropoint.fgcm.model.model import PhotometricModel
+    from zeropoint.fgcm.model.observations import FitObservations
+    from zeropoint.fgcm.model.parameters import FitParameters
+    from zeropoint.fgcm.model.sweep import References
+
+__all__ = ["fit"]
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
+
+#: Widths of the gray's prior, from where clouds and atmosphere are told apart roughly to the one asked for: factor of each.
+_ANNEALING = 0.3
+_FIRST_GRAY_SIGMA = 0.1
+#: The widths of the priors are settled when none changes by more than this part.
+_SETTLED = 0.05
+
+
+def fit(
+    model: PhotometricModel,
+    observations: FitObservations,
+    weight: SingleArray,
+    slopes: FloatArray,
+    references: References | None,
+    parameters: FitParameters,
+    layout: ParameterLayout,
+    settings: FitSettings,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> FitResult:
+    """Fit the free parameters to the scatter of the stars' observations about their means.
+
+    Parameters
+    ----------
+    model
+        Of the exposures.
+    observations
+        Star by star, with all static corrections in their magnitudes.
+    weight : float32, shape (n_obs,)
+        Inverse variances, mag^-2; 0: not used.
+    slopes : float64, shape (n_star * n_band,)
+        F' of each star and band, 1/Angstrom.
+    references
+        Magnitudes from elsewhere and their weights; None: none.
+    parameters
+        Where to begin, and the values of what is not free.
+    layout
+        What is free, within which bounds, with which priors.
+    settings
+        How to proceed.
+    on_progress
+        Called with title, steps done and most steps.
+
+    Returns
+    -------
+    result : FitResult
+
+    Raises
+    ------
+    InvalidInputError
+        If nothing is used, or a weight or slope is no number.
+    """
+    _check(observations, weight, slopes)
+    problem = SurveyProblem(
+        model, observations, np.asarray(weight, np.float32), np.asarray(slopes, np.float64).ravel(), references,
+        parameters, layout, layout.prior_sigma, settings.threads,
+    )  # fmt: skip
+    if layout.n_free == 0:
+        return _result(problem, Minimum(np.zeros(0), np.nan, (), 0, True, np.zeros(0, bool)), [], weight, 0)
+    start = layout.pack(parameters)
+    steps: list[Step] = []
+
+    def minimise(current: SurveyProblem, vector: FloatArray) -> Minimum:
+        def after(step: Step) -> None:
+            steps.append(step)
+            _log.debug(
+                "Step %d: half of chi2 %.2f, largest change %.3g sigma, damping %.1g%s.",
+                len(steps), step.value, step.largest, step.damping, "" if step.accepted else ", rejected",
+            )  # fmt: skip
+            if on_progress is not None:
+                on_progress("fitting", min(len(steps), settings.max_iterations), settings.max_iterations)
+
+        if settings.optimizer == "lbfgsb":
+            return lbfgsb(current, vector, max_iterations=settings.max_iterations, on_step=after)
+        return gauss_newton(
+            current, vector, tolerance=settings.step_tolerance, max_iterations=settings.max_iterations, on_step=after
+        )  # fmt: skip
+
+    evaluations = 0
+    if settings.joint_gray:
+        problem, minimum, evaluations = _with_gray(problem, start, settings, minimise)
+    else:
+        minimum = minimise(problem, start)
+    for _ in range(settings.robust_rounds if settings.robust else 0):
+        evaluations += problem.evaluations
+        problem = problem.reweighted(_robust(problem, minimum.vector, weight, settings), problem.prior_sigma)
+        minimum = minimise(problem, minimum.vector)
+    result = _result(problem, minimum, steps, weight, evaluations + problem.evaluations)
+    _log.log(
+        logging.INFO if result.converged else logging.WARNING,
+        "Fit %s after %d steps: chi2 %.1f of %d degrees of freedom, %d parameters, %d at bounds.",
+        "converged" if result.converged else "has not converged", result.iterations, result.chi2, result.dof,
+        result.n_free, len(result.at_bounds),
+    )  # fmt: skip
+    return result
+
+
+def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArray) -> None:
+    """Raise where an input is no number or nothing is used."""
+    wrong = int(np.count_nonzero(~(np.isfinite(weight) & (weight >= 0))))
+    if wrong:
+        raise InvalidInputError(f"{wrong} weights of the fit are negative or no numbers; set them to 0.")
+    if not np.any(weight > 0):
+        raise InvalidInputError("No observation has a weight: there is nothing to fit.")
+    if not np.isfinite(slopes).all():
+        raise InvalidInputError("Slopes of spectra are no numbers; fill the unknown ones.")
+    if not np.isfinite(observations.mag[weight > 0]).all():
+        raise InvalidInputError("Observations whose magnitudes are no numbers have a weight; set it to 0.")
+
+
+def _with_gray(
+    problem: SurveyProblem,
+    start: FloatArray,
+    settings: FitSettings,
+    minimise: Callable[[SurveyProblem, FloatArray], Minimum],
+) -> tuple[SurveyProblem, Minimum, int]:
+    """Fit with the gray of the exposures among the parameters; the last two are the minimum and evaluations so far.
+
+    The prior of heavy tail is a normal one whose widths are decided anew from each minimum. It begins wide, so that no
+    exposure is taken for clear or cloudy before its neighbors are understood.
+    """
+    columns = problem.layout.indices["exposure_gray"]
+    free = columns >= 0
+    if not free.any():
+        raise InvalidInputError("Joint gray was asked for, but no exposure's gray is free in the layout.")
+    given, vector = problem.weight, start
+    width = max(_FIRST_GRAY_SIGMA, settings.gray_sigma)
+    evaluations, last = 0, np.full(int(free.sum()), width)
+    sigma = problem.prior_sigma.copy()
+    sigma[columns[free]] = last
+    problem = problem.reweighted(given, sigma)
+    minimum = minimise(problem, vector)
+    settled = 0
+    while settled < settings.gray_rounds:
+        at_target = width <= settings.gray_sigma
+        settled += at_target
+        width = max(width * _ANNEALING, settings.gray_sigma)
+        gray = minimum.vector[columns[free]]
+        widths = gray_prior_sigma(gray, width, settings.gray_tail)
+        if at_target and np.all(np.abs(widths / last - 1.0) < _SETTLED):
+            break
+        last, sigma = widths, sigma.copy()
+        sigma[columns[free]] = widths
+        all_gray = np.zeros(columns.shape)
+        all_gray[free] = gray
+        evaluations += problem.evaluations
+        weight = structure_weight(given, problem.observations, all_gray, settings.gray_structure)
+        problem = replace(problem.reweighted(weight, sigma), evaluations=0)
+        minimum = minimise(problem, minimum.vector)
+    return problem, minimum, evaluations
+
+
+def _robust(
+    problem: SurveyProblem, vector: FloatArray, given: SingleArray, settings: FitSettings
+) -> SingleArray:
+    """Return the weights of single observations from their residuals at a minimum."""
+    tables, swept = problem.swept(vector)
+    observations = problem.observations
+    standard, _ = standard_magnitudes(observations, problem.slopes, tables)
+    segment = observations.segment
+    # what an exposure's gray has made of the weights is kept
+    base = np.where(problem.weight > 0, np.minimum(problem.weight, given), 0.0).astype(np.float32)
+    residual = standard - swept.mean.ravel()[segment]
+    return huber_weight(residual, base, swept.weight_sum.ravel()[segment], settings.robust_threshold)
+
+
+def _result(
+    problem: SurveyProblem, minimum: Minimum, steps: list[Step], given: SingleArray, evaluations: int
+) -> FitResult:
+    """Return the result at a minimum."""
+    layout = problem.layout
+    _, swept = problem.swept(minimum.vector)
+    n_reference = problem.reference_weight.reshape(swept.mean.shape)
+    used = np.isfinite(swept.mean)
+    names = np.array(layout.names, dtype=object)
+    posterior = _posterior(problem, minimum) if layout.n_free else None
+    return FitResult(
+        parameters=layout.unpack(minimum.vector, problem.base),
+        vector=minimum.vector,
+        chi2=float(swept.chi2),
+        prior_chi2=problem.prior(minimum.vector),
+        n_used=int(swept.n_used),
+        n_reference=int(np.count_nonzero(used & (n_reference > 0))),
+        n_means=int(np.count_nonzero(used)),
+        n_free=layout.n_free - int(minimum.held.sum()),
+        iterations=len(steps),
+        evaluations=evaluations,
+        converged=minimum.converged,
+        at_bounds=tuple(names[minimum.held].tolist()),
+        mean=swept.mean,
+        weight_sum=swept.weight_sum,
+        weight=problem.weight,
+        n_downweighted=int(np.count_nonzero(problem.weight < 0.5 * given)),
+        steps=tuple(steps),
+        posterior=posterior,
+    )
+
+
+def _posterior(problem: SurveyProblem, minimum: Minimum) -> Posterior:
+    """Return the errors at a minimum."""
+    parameters = problem.layout.unpack(minimum.vector, problem.base)
+    # of exposures that are not in the fit, too: their zeropoints have errors as well
+    tables = problem.model.tables(parameters)
+    gray, chromatic = exposure_derivatives(problem.model, tables, parameters, problem.layout)
+    root = inverse_root(problem.hessian(minimum.vector), ~minimum.held)
+    return Posterior(
+        layout=problem.layout,
+        model=problem.model,
+        root=root,
+        gray=gray,
+        chromatic=chromatic,
+        flat_column=problem.flat_column,
+        observations=problem.observations,
+        weight=problem.weight,
+        color=problem.color,
+        reference_weight=problem.reference_weight,
+    )
