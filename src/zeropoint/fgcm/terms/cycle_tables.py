@@ -141,12 +141,12 @@ def zeropoint_table(
         "fgcmfZptCheb": zeropoints.coefficients.reshape(*shape, -1),
         "fgcmfZptSstarCheb": terms.flat.coefficients.reshape(*shape, -1),
     }
+    n = shape[0] * shape[1]
     columns = {}
     for name, (unit, meaning) in _ZEROPOINT_COLUMNS.items():
-        if name in arrays:
-            data = arrays[name].reshape(shape[0] * shape[1], -1)
-        else:
-            data = np.broadcast_to(values[name], shape).ravel()
+        data: npt.NDArray[Any] = (
+            arrays[name].reshape(n, -1) if name in arrays else np.broadcast_to(values[name], shape).ravel()
+        )
         columns[name] = Column(data, unit=unit, description=meaning)
     table = Table(columns)
     for band, sigma in sorted(common_mode.items()):

@@ -96,12 +96,10 @@ def bright_medians(
         Stars that an exposure needs altogether.
     """
     rows = np.flatnonzero(use & np.isfinite(values) & np.isfinite(magnitude))
-    where, mag = exposure[rows], magnitude[rows]
+    where, mag = exposure[rows], np.asarray(magnitude, np.float32)[rows]
     count = np.bincount(where, minlength=n_exp)
-    order = np.lexsort((mag, where))
-    first = np.cumsum(count) - count
-    rank = np.arange(len(rows)) - first[where[order]]
-    bright = order[rank < np.ceil(part * count)[where[order]]]
+    (faintest,) = _group_ranked(mag, where, count, np.ceil(part * count).astype(np.int64) - 1)
+    bright = np.flatnonzero(mag <= faintest[where])
     median = group_medians(values[rows[bright]], where[bright], n_exp)[0]
     return np.where(count >= max(least, 1), median, np.nan)
 
@@ -323,17 +321,17 @@ def _fit_cells(
     none = BackgroundMap(np.full(n_groups, np.nan), np.zeros(n_groups, np.int32))
     if len(rows) == 0:
         return none
-    where, mag = group[rows], magnitude[rows].astype(np.float64)
+    where, mag = group[rows], magnitude[rows].astype(np.float32)
     n_stars = np.bincount(where, minlength=n_groups)
-    low, high = _ranges(mag, where, n_groups, n_stars)
+    low, high = _group_ranked(mag, where, n_stars, *((part * n_stars).astype(np.int64) for part in _RANGE))
     inside = (mag >= low[where]) & (mag <= high[where])
-    where, mag, value = where[inside], mag[inside], delta[rows[inside]].astype(np.float64)
+    where, mag, value = where[inside], mag[inside], delta[rows[inside]]
     if len(where) == 0:
         return none
-    lowest = np.floor(mag.min() / _BIN)
-    bins = np.floor(mag / _BIN) - lowest
+    bins = np.floor(mag / _BIN).astype(np.int64)
+    bins -= bins.min()
     n_bins = int(bins.max()) + 1
-    cell = where.astype(np.int64) * n_bins + bins.astype(np.int64)
+    cell = where.astype(np.int64) * n_bins + bins
     y, count = group_medians(value, cell, n_groups * n_bins)
     x = group_medians(mag, cell, n_groups * n_bins)[0]
     spread = _MAD * group_medians(np.abs(value - y[cell]), cell, n_groups * n_bins)[0]
@@ -348,17 +346,27 @@ def _fit_cells(
     return BackgroundMap(epsilon, np.where(np.isfinite(epsilon), n_stars, 0).astype(np.int32))
 
 
-def _ranges(
-    magnitude: FloatArray, group: IntArray, n_groups: int, count: npt.NDArray[np.int64]
-) -> tuple[FloatArray, FloatArray]:
-    """Return the magnitudes between which most stars of each group are."""
-    order = np.lexsort((magnitude, group))
-    first = np.cumsum(count) - count
+def _group_ranked(
+    values: npt.NDArray[np.float32],
+    group: IntArray,
+    count: npt.NDArray[np.int64],
+    *ranks: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return the values of given ranks (from 0) in each group, shape (n_groups,) each; NaN for groups without values."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    top = np.uint32(1 << 31)
+    # unsigned codes that order as the values do, behind their groups: one sort of integers
+    key = (np.asarray(group).astype(np.uint64) << np.uint64(32)) | np.where(bits & top, ~bits, bits | top)
+    key.sort()
+    some = np.flatnonzero(count)
+    first = (np.cumsum(count) - count)[some]
     out = []
-    for part in _RANGE:
-        place = np.minimum(first + (part * count).astype(np.int64), len(magnitude) - 1)
-        out.append(magnitude[order[place]])
-    return out[0], out[1]
+    for rank in ranks:
+        code = key[first + np.clip(rank[some], 0, count[some] - 1)].astype(np.uint32)
+        found = np.full(len(count), np.nan, np.float32)
+        found[some] = np.where(code & top, code ^ top, ~code).view(np.float32)
+        out.append(found)
+    return tuple(out)
 
 
 def _lines(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -107,7 +107,8 @@ def fit_instrument_slope(
     stm = group_sums((w * dt * m)[long], cell, n_cell).reshape(shape)
     n_obs = np.bincount(cell, minlength=n_cell).reshape(shape)
     if not per_band:
-        stt, stm, n_obs = (np.broadcast_to(each[fit_bands].sum(axis=0), shape) for each in (stt, stm, n_obs))
+        stt, stm = (np.broadcast_to(each[fit_bands].sum(axis=0), shape) for each in (stt, stm))
+        n_obs = np.broadcast_to(n_obs[fit_bands].sum(axis=0), shape)
     enough = (n_obs >= _LEAST) & (stt > 0)
     safe_tt = np.where(enough, stt, 1.0)
     measured = np.where(enough, -stm / safe_tt, np.nan)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms.groups import group_medians
 from zeropoint.fgcm.terms.histogram import fit_normal
-from zeropoint.fgcm.terms.repeatability import color_parts
+from zeropoint.fgcm.terms.repeatability import color_edges, color_parts
 
 __all__ = ["ReferenceScatter", "exposure_reference_offsets", "reference_scatter"]
 
@@ -73,7 +73,8 @@ def reference_scatter(
     parts = np.zeros((4, n_star), bool)
     parts[0] = compared
     if color is not None:
-        parts[:, compared] = color_parts(np.asarray(color)[compared])
+        chosen = np.asarray(color)[compared]
+        parts[:, compared] = color_parts(chosen, color_edges(chosen))
     difference = np.asarray(mean, np.float64) - reference
     for b in range(n_band):
         for k in range(4):

@@ -124,8 +124,8 @@ def retrieve_integrals(
     r10 = r1 / r0
     # d r10 = (d r1 (1 + r10 <x>) - r10 d<y>) / r0, with r1 and <y> independent
     variance = ((1.0 + r10 * mean_x) ** 2 / sxx + r10**2 / s0) / r0**2
-    parts = (r0, r1, r10, np.sqrt(variance))
-    return RetrievedIntegrals(*(part.reshape(shape) for part in parts), count.reshape(shape))
+    a, b, c, d = (part.reshape(shape) for part in (r0, r1, r10, np.sqrt(variance)))
+    return RetrievedIntegrals(a, b, c, d, count.reshape(shape))
 
 
 @dataclass(frozen=True)
