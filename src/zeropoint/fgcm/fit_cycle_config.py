@@ -67,15 +67,16 @@ class ColorCut(NamedTuple):
 
 
 class FgcmFitCycleConfigBase(
-    CycleFields,
-    ReferenceFields,
-    ModelFields,
-    SelectionFields,
-    GrayFields,
-    BackgroundFields,
-    ErrorFields,
-    SolverFields,
+    # fields are listed from the last base to the first
     RetiredFields,
+    SolverFields,
+    ErrorFields,
+    BackgroundFields,
+    GrayFields,
+    SelectionFields,
+    ModelFields,
+    ReferenceFields,
+    CycleFields,
 ):
     """Fields of FgcmFitCycleTask (fgcmcal, 2026), and ours (`SolverFields`)."""
 

@@ -9,6 +9,7 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.lut import LookUpTable
+from zeropoint.fgcm.model.lut_passbands import LutPassbands
 from zeropoint.fgcm.model.passband_source import PassbandSource, QuadraturePassbands, ranges_of_grid
 from zeropoint.fgcm.throughput_table import atmosphere_of, passbands_of
 
@@ -66,8 +67,6 @@ def choose_passbands(
                     f"{absent}; with passbandIntegrals='lut' the look-up table is interpolated instead."
                 ) from None
             why = str(absent)
-    from zeropoint.fgcm.model.lut_passbands import LutPassbands
-
     return ChosenPassbands(
         LutPassbands(read_lut()), f"Passbands are interpolated in the look-up table: {why}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,15 @@ def throughput_table(passbands: StandardPassbands) -> Table:
     return table
 
 
-def throughputs_of(table: Table) -> DetectorThroughputs:
+def throughputs_of(table: Table, lut: LookUpTable | None = None) -> DetectorThroughputs:
     """Return the throughputs of a table.
 
     Parameters
     ----------
     table
         As `throughput_table` gives it; rows may be in any order.
+    lut
+        Look-up table, whose filters and detectors come in its order; None: they come as in the table.
 
     Raises
     ------
@@ -77,8 +80,8 @@ def throughputs_of(table: Table) -> DetectorThroughputs:
     if missing:
         raise InvalidInputError(f"Table of throughputs lacks the columns {', '.join(missing)}.")
     names = [str(name) for name in table["physical_filter"]]
-    filters = tuple(dict.fromkeys(names))
-    detectors = tuple(int(each) for each in dict.fromkeys(np.asarray(table["detector"]).tolist()))
+    filters = _ordered(names, [] if lut is None else lut.physical_filters)
+    detectors = _ordered(np.asarray(table["detector"]).tolist(), [] if lut is None else lut.detectors)
     row_of = {
         (name, int(detector)): row
         for row, (name, detector) in enumerate(zip(names, table["detector"], strict=True))
@@ -99,6 +102,12 @@ def throughputs_of(table: Table) -> DetectorThroughputs:
     return DetectorThroughputs(filters, detectors, wavelength[0], out)
 
 
+def _ordered[T](found: Iterable[T], first: Iterable[T]) -> tuple[T, ...]:
+    """Return each once: those that come first in their order, then the others as they are found."""
+    there = dict.fromkeys(found)
+    return tuple(dict.fromkeys([*(each for each in first if each in there), *there]))
+
+
 def passbands_of(table: Table, lut: LookUpTable) -> StandardPassbands:
     """Return the passbands of a table of throughputs, with the standard atmosphere of a look-up table.
 
@@ -114,23 +123,18 @@ def passbands_of(table: Table, lut: LookUpTable) -> StandardPassbands:
     InvalidInputError
         If the throughputs are not those of the look-up table.
     """
-    throughputs = throughputs_of(table)
-    standard_filters = [lut.std_filter_of.get(name, "") for name in throughputs.physical_filters]
+    throughputs = throughputs_of(table, lut)
     at = np.asarray(lut.header["atmLambda"], float)
     same = (
-        set(throughputs.physical_filters) == set(lut.physical_filters)
-        and set(throughputs.detectors) == set(lut.detectors)
+        throughputs.physical_filters == lut.physical_filters
+        and throughputs.detectors == lut.detectors
         and np.array_equal(at, throughputs.wavelength)
     )
     if same:
         passbands = standard_passbands(
-            throughputs, np.asarray(lut.header["atmStdTrans"], float), standard_filters
+            throughputs, np.asarray(lut.header["atmStdTrans"], float), lut.std_physical_filters
         )
-        wanted = dict(zip(lut.physical_filters, lut.lambda_std, strict=True))
-        same = all(
-            abs(each.lambda_std - wanted[each.physical_filter]) < _SAME_WAVELENGTH
-            for each in passbands.passbands
-        )
+        same = bool((abs(passbands.column("lambda_std") - lut.lambda_std) < _SAME_WAVELENGTH).all())
     if not same:
         raise InvalidInputError(
             "The table of throughputs is not that of the look-up table: filters, detectors, wavelengths or standard passbands "
