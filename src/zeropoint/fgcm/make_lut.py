@@ -210,24 +210,8 @@ class MakeLookUpTable:
         config = self.config
         site = self.site()
         atmosphere = site.atmosphere
-        if config.doOpticsTransmission and optics is None:
-            raise InvalidInputError(
-                "There is no curve of the optics; add it, or set doOpticsTransmission=False for unity."
-            )
-        throughputs_of = partial(
-            filter_throughputs,
-            detectors=list(detectors),
-            optics=optics if config.doOpticsTransmission else None,
-            sensors=(sensors or {}) if config.doSensorTransmission else None,
-            filter_curve=filter_curve,
-            focal_plane=focal_plane,
-        )
-        throughputs = throughputs_of(
-            list(config.physicalFilters), wavelength=atmosphere.wavelength, sensor_terms=config.sensor_terms
-        )
-        standard = AtmosphereParameters(**vars(site.standard))
-        std_transmission = atmosphere.transmission(standard)[0]
-        passbands = standard_passbands(throughputs, std_transmission, config.std_physical_filters)
+        throughputs_of = self._throughputs_of(detectors, filter_curve, optics, sensors, focal_plane)
+        passbands, std_transmission = self._passbands(site, throughputs_of)
         values = _storage((len(LUT_TYPES), *table_shape(site.grid, passbands)), scratch)
         fill_tables(values, site.grid, passbands, atmosphere, site.standard.pmb, on_progress)
         lut = LookUpTable(_header(site, passbands, std_transmission), values)
@@ -251,6 +235,67 @@ class MakeLookUpTable:
             max(each["maxMmag"] for each in error["usual"].values()),
         )
         return MadeLookUpTable(LookUpTable(lut.header, values, meta), passbands, std_transmission)
+
+    def passbands(
+        self,
+        detectors: Sequence[int],
+        *,
+        filter_curve: Callable[[str, int], TransmissionCurve],
+        optics: TransmissionCurve | None = None,
+        sensors: Mapping[int, TransmissionCurve] | None = None,
+        focal_plane: FocalPlane | None = None,
+    ) -> tuple[LutSite, StandardPassbands]:
+        """Return site and passbands without the integrals of a grid: what a fit that integrates by itself needs.
+
+        Parameters
+        ----------
+        detectors, filter_curve, optics, sensors, focal_plane
+            As for `run`.
+
+        Raises
+        ------
+        InvalidInputError
+            As `run`.
+        """
+        site = self.site()
+        throughputs_of = self._throughputs_of(detectors, filter_curve, optics, sensors, focal_plane)
+        return site, self._passbands(site, throughputs_of)[0]
+
+    def _throughputs_of(
+        self,
+        detectors: Sequence[int],
+        filter_curve: Callable[[str, int], TransmissionCurve],
+        optics: TransmissionCurve | None,
+        sensors: Mapping[int, TransmissionCurve] | None,
+        focal_plane: FocalPlane | None,
+    ) -> Callable[..., DetectorThroughputs]:
+        """Return what gives the throughputs of filters at wavelengths."""
+        config = self.config
+        if config.doOpticsTransmission and optics is None:
+            raise InvalidInputError(
+                "There is no curve of the optics; add it, or set doOpticsTransmission=False for unity."
+            )
+        return partial(
+            filter_throughputs,
+            detectors=list(detectors),
+            optics=optics if config.doOpticsTransmission else None,
+            sensors=(sensors or {}) if config.doSensorTransmission else None,
+            filter_curve=filter_curve,
+            focal_plane=focal_plane,
+        )
+
+    def _passbands(
+        self, site: LutSite, throughputs_of: Callable[..., DetectorThroughputs]
+    ) -> tuple[StandardPassbands, FloatArray]:
+        """Return the standard passbands, and the transmission of the standard atmosphere."""
+        config = self.config
+        throughputs = throughputs_of(
+            list(config.physicalFilters),
+            wavelength=site.atmosphere.wavelength,
+            sensor_terms=config.sensor_terms,
+        )
+        transmission = site.atmosphere.transmission(AtmosphereParameters(**vars(site.standard)))[0]
+        return standard_passbands(throughputs, transmission, config.std_physical_filters), transmission
 
     def site(self) -> LutSite:
         """Return the atmosphere, the grid and the standard values that the configuration asks for.
