@@ -119,7 +119,8 @@ def fit_error_model(
             continue
         terms = _terms(expected[rows], e, exptime, seeing, sky, middle)
         target = 0.5 * np.log10(np.square(err[rows].astype(np.float64)) - sigma0_phot**2)
-        coefficients[b], residual = _least_absolute(terms, target)
+        found, residual = _least_absolute(terms, target)
+        coefficients[b] = _about_zero(found)
         pivot[b], n_used[b], scatter[b] = middle, len(rows), np.median(np.abs(residual))
     return ErrorModel(coefficients, pivot, n_used, scatter)
 
@@ -190,22 +191,30 @@ def _terms(
     sky: Floats,
     pivot: FloatArray,
 ) -> FloatArray:
-    """Return the terms of the model, shape (n, 7)."""
+    """Return the terms of the model with x counted from _MIDDLE, shape (n, 7)."""
     time, wide, bright = (
         np.log10(values / middle)[exposure]
         for values, middle in zip((exptime, seeing, sky), pivot, strict=True)
     )
     # counts of the whole exposure are what noise and sky are of
-    x = expected - 2.5 * time
+    x = expected - _MIDDLE - 2.5 * time
     return np.stack([np.ones(len(x)), x, x * x, wide, bright, x * wide, x * bright], axis=1)
+
+
+def _about_zero(found: FloatArray) -> FloatArray:
+    """Return the coefficients for x counted from 0."""
+    a, b, c, d, e, f, g = found.tolist()
+    m = _MIDDLE
+    return np.array([a - m * (b - m * c), b - 2.0 * m * c, c, d - m * f, e - m * g, f, g])
 
 
 def _least_absolute(terms: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the coefficients with the least sum of absolute residuals, and the residuals."""
-    # orthonormal columns: the equations are well conditioned although x is far from zero, and terms without range drop out
-    left, size, right = np.linalg.svd(terms, full_matrices=False)
-    kept = size > 1e-9 * size[0]
-    basis = np.ascontiguousarray(left[:, kept])
+    # orthonormal columns; terms without range drop out
+    size, axes = np.linalg.eigh(terms.T @ terms)
+    kept = size > 1e-12 * size[-1]
+    axes = axes[:, kept] / np.sqrt(size[kept])
+    basis = terms @ axes
     solution = basis.T @ target
     residual = target - basis @ solution
     for _ in range(_ITERATIONS):
@@ -216,4 +225,4 @@ def _least_absolute(terms: FloatArray, target: FloatArray) -> tuple[FloatArray, 
         residual = target - basis @ solution
         if change < _CONVERGED:
             break
-    return right[kept].T @ (solution / size[kept]), residual
+    return axes @ solution, residual
