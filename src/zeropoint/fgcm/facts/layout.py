@@ -11,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitData
 
-__all__ = ["DetectorLayout", "detector_layout"]
+__all__ = ["DetectorLayout", "detector_layout", "fit_layout", "tangent_offsets"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,39 +70,31 @@ def detector_layout(data: FitData, size: tuple[float, float]) -> DetectorLayout:
     the pixel. How the rotation counts is tried out: it may be measured either way, or not be there at all. Where no way is
     right (unknown pointings, say) the detectors stand in rows by number.
     """
-    n_det = data.observations.n_det
-    rows = _sample(data)
-    best: tuple[float, FloatArray] | None = None
-    if len(rows) >= 10 * n_det:
-        xi, eta = _offsets(data, rows)
-        rotation = np.deg2rad(np.nan_to_num(data.exposures.rotation))[data.observations.exposure[rows]]
-        known = np.isfinite(xi) & np.isfinite(eta)
-        for sign in (1.0, -1.0, 0.0):
-            cosine, sine = np.cos(sign * rotation), np.sin(sign * rotation)
-            u, v = cosine * xi - sine * eta, sine * xi + cosine * eta
-            found = _affine(data, rows[known], u[known], v[known], n_det)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found
-    if best is not None:
-        scale = float(np.median(np.sqrt(np.abs(np.linalg.det(best[1][:, :, :2])))))
-        if best[0] < _SCATTER * scale * min(size):
-            return DetectorLayout(best[1], "deg")
-    return DetectorLayout(_in_rows(n_det, size), "")
+    o, exposures = data.observations, data.exposures
+    rows = np.arange(0, len(o.ec), max(len(o.ec) // _MOST, 1))
+    rows = rows[np.isfinite(o.x[rows]) & np.isfinite(o.y[rows])]
+    exposure, star = o.ec[rows] // o.n_det, o.segment[rows] // o.n_band
+    xi, eta = tangent_offsets(
+        data.stars.ra[star], data.stars.dec[star], exposures.ra[exposure], exposures.dec[exposure]
+    )
+    pixels = o.x[rows], o.y[rows]
+    affine = fit_layout(*pixels, o.ec[rows] % o.n_det, xi, eta, exposures.rotation[exposure], o.n_det, size)
+    return DetectorLayout(_in_rows(o.n_det, size), "") if affine is None else DetectorLayout(affine, "deg")
 
 
-def _sample(data: FitData) -> npt.NDArray[np.int64]:
-    """Return observations, evenly chosen, whose places are known."""
-    o = data.observations
-    step = max(len(o.ec) // _MOST, 1)
-    rows = np.arange(0, len(o.ec), step)
-    return np.asarray(rows[np.isfinite(o.x[rows]) & np.isfinite(o.y[rows])])
+def tangent_offsets(
+    ra: FloatArray, dec: FloatArray, ra0: FloatArray, dec0: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return places on the tangent plane of a pointing, degrees to East and North.
 
-
-def _offsets(data: FitData, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """Return places on the tangent plane of the pointing, degrees to East and North."""
-    o, exposures, stars = data.observations, data.exposures, data.stars
-    ra0, dec0 = (np.deg2rad(getattr(exposures, name))[o.exposure[rows]] for name in ("ra", "dec"))
-    ra, dec = (np.deg2rad(getattr(stars, name))[o.star[rows]] for name in ("ra", "dec"))
+    Parameters
+    ----------
+    ra, dec : float64, shape (n,)
+        Positions, degrees.
+    ra0, dec0 : float64, shape (n,)
+        Pointings, degrees.
+    """
+    ra, dec, ra0, dec0 = (np.deg2rad(each) for each in (ra, dec, ra0, dec0))
     cosine = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
     with np.errstate(invalid="ignore", divide="ignore"):
         xi = np.cos(dec) * np.sin(ra - ra0) / cosine
@@ -110,26 +102,67 @@ def _offsets(data: FitData, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, Fl
     return np.rad2deg(xi), np.rad2deg(eta)
 
 
-def _affine(
-    data: FitData, rows: npt.NDArray[np.int64], u: FloatArray, v: FloatArray, n_det: int
-) -> tuple[float, FloatArray] | None:
-    """Return the scatter, degrees, about the best linear functions of each detector, and these; None if one has too few."""
-    o = data.observations
-    detector = o.detector[rows]
-    order = np.argsort(detector, kind="stable")
-    ends = np.cumsum(np.bincount(detector, minlength=n_det))
-    affine = np.empty((n_det, 2, 3))
-    squares = []
-    for k, chosen in enumerate(np.split(order, ends[:-1])):
-        if len(chosen) < 10:
-            return None
-        design = np.column_stack([o.x[rows[chosen]], o.y[rows[chosen]], np.ones(len(chosen))]).astype(
-            np.float64
+def fit_layout(
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    detector: npt.NDArray[np.integer],
+    xi: FloatArray,
+    eta: FloatArray,
+    rotation: FloatArray,
+    n_det: int,
+    size: tuple[float, float],
+) -> FloatArray | None:
+    """Return linear functions from pixels to the focal plane, shape (n_det, 2, 3); None if the positions do not tell them.
+
+    Parameters
+    ----------
+    x, y : float, shape (n,)
+        Pixels.
+    detector : int, shape (n,)
+        Positions in the list of detectors.
+    xi, eta : float64, shape (n,)
+        Places on the tangent plane of the pointing, degrees; NaN: unknown.
+    rotation : float64, shape (n,)
+        Rotation of the camera, degrees; NaN counts as 0.
+    n_det
+        Number of detectors; each needs ten observations.
+    size
+        Width and height of a detector, pixels.
+    """
+    known = np.isfinite(xi) & np.isfinite(eta)
+    if known.sum() < 10 * n_det:
+        return None
+    pixels = np.column_stack([x[known], y[known], np.ones(known.sum())]).astype(np.float64)
+    angle = np.deg2rad(np.nan_to_num(rotation[known]))
+    order = np.argsort(detector[known], kind="stable")
+    ends = np.cumsum(np.bincount(detector[known], minlength=n_det))
+    parts = np.split(order, ends[:-1])
+    if min(len(part) for part in parts) < 10:
+        return None
+    best: tuple[float, FloatArray] | None = None
+    for sign in (1.0, -1.0, 0.0):
+        cosine, sine = np.cos(sign * angle), np.sin(sign * angle)
+        places = np.column_stack(
+            [cosine * xi[known] - sine * eta[known], sine * xi[known] + cosine * eta[known]]
         )
-        target = np.column_stack([u[chosen], v[chosen]])
-        solution = np.linalg.lstsq(design, target)[0]
+        found = _affine(pixels, places, parts)
+        if best is None or found[0] < best[0]:
+            best = found
+    assert best is not None
+    scale = float(np.median(np.sqrt(np.abs(np.linalg.det(best[1][:, :, :2])))))
+    return best[1] if best[0] < _SCATTER * scale * min(size) else None
+
+
+def _affine(
+    pixels: FloatArray, places: FloatArray, parts: list[npt.NDArray[np.integer]]
+) -> tuple[float, FloatArray]:
+    """Return the scatter, degrees, about the best linear functions of each detector, and these."""
+    affine = np.empty((len(parts), 2, 3))
+    squares = []
+    for k, chosen in enumerate(parts):
+        solution = np.linalg.lstsq(pixels[chosen], places[chosen])[0]
         affine[k] = solution.T
-        squares.append(np.median(np.sum((target - design @ solution) ** 2, axis=1)))
+        squares.append(np.median(np.sum((places[chosen] - pixels[chosen] @ solution) ** 2, axis=1)))
     return float(np.sqrt(np.median(squares))), affine
 
 
