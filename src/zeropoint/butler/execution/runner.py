@@ -402,7 +402,10 @@ def _require_multiprocessing(
     graph: PredictedQuantumGraphComponents, processes: int, labels: list[str]
 ) -> None:
     for label in labels:
-        if processes > 1 and not graph.pipeline_graph.tasks[label].task_class.canMultiprocess:
+        # one quantum is in one process anyway
+        if processes == 1 or len(graph.thin_graph.quanta.get(label, ())) <= 1:
+            continue
+        if not graph.pipeline_graph.tasks[label].task_class.canMultiprocess:
             raise InvalidInputError(f"{label}: its task cannot run in several processes; use -j 1.")
 
 
