@@ -21,7 +21,7 @@ Float32Array = npt.NDArray[np.float32]
 class FitObservations:
     """The observations by star, band, visit and detector; arrays have the shape (n_obs,) where nothing else is said.
 
-    A *segment* is a star in a band: segment ``star * n_band + band``. 34 bytes per observation.
+    A *segment* is a star in a band: segment ``star * n_band + band``. 34 bytes per observation, 38 with background corrections.
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ class FitObservations:
         Pixel; NaN if unknown.
     delta_aper : float32
         Magnitude in the inner aperture minus that in the outer; NaN if unknown.
+    delta_mag_bkg : float32, or None
+        Correction of the local background that is in ``mag``; None where there is none.
     flag : uint16
         `zeropoint.fgcm.flags.ObservationFlag`.
     n_det, n_band, n_star
@@ -60,6 +62,7 @@ class FitObservations:
     n_det: int
     n_band: int
     n_star: int
+    delta_mag_bkg: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.ec)
@@ -119,7 +122,9 @@ class FitObservations:
         """
         # segments begin where the number of those used before them says
         before = np.concatenate([[0], np.cumsum(used, dtype=np.int64)])
-        names = ("ec", "secant", "t", "mag", "err", "x", "y", "delta_aper", "flag")
+        names = ["ec", "secant", "t", "mag", "err", "x", "y", "delta_aper", "flag"]
+        if self.delta_mag_bkg is not None:
+            names.append("delta_mag_bkg")
         return replace(self, start=before[self.start], **{name: getattr(self, name)[used] for name in names})
 
 
