@@ -18,7 +18,7 @@ from lsst.images.cameras import CameraFrameSet
 from lsst.utils.timer import timeMethod
 
 from zeropoint import __version__
-from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
+from zeropoint.datamodel.arrow import table_to_arrow
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.checkpoints import default_directory
@@ -32,7 +32,7 @@ from zeropoint.fgcm.outputs.fit_parameters import state_from_tables, state_to_ta
 from zeropoint.fgcm.passband_choice import ChosenPassbands, choose_passbands
 from zeropoint.recipes.fgcm_cycle import CycleInputs, FgcmCycle
 from zeropoint.tasks._errors import algorithm_error
-from zeropoint.tasks._fgcm import handle_table
+from zeropoint.tasks._fgcm import handle_table, look_up_table_header, report, stored_table
 from zeropoint.tasks._fgcm_fit_connections import (
     FgcmFitCycleConnections,
     connection_name,
@@ -46,7 +46,6 @@ __all__ = ["FgcmFitCycleConfig", "FgcmFitCycleConnections", "FgcmFitCycleTask"]
 
 #: Inputs of the star list -> argument of `CycleInputs`.
 _STAR_LIST = {
-    "fgcmVisitCatalog": "visits",
     "fgcmStarObservations": "observations",
     "fgcmStarIds": "star_ids",
     "fgcmStarIndices": "star_indices",
@@ -136,6 +135,8 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
         try:
             self._run(inputs, put, threads=butlerQC.resources.num_cores)
         except pipeBase.AlgorithmError as failure:
+            if not self._history:
+                raise
             raise pipeBase.AnnotatedPartialOutputsError.annotate(failure, self, log=self.log) from failure
 
     def run(self, *, threads: int | None = None, **inputs: Any) -> pipeBase.Struct:
@@ -173,8 +174,6 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
     @timeMethod
     def _run(self, inputs: Mapping[str, Any], on_cycle: _OnCycle, *, threads: int | None) -> None:
         self._history.clear()
-        for note in self.config.retired_fields():
-            self.log.warning("%s", note)
         passbands = self._passbands(inputs)
         self.log.info("%s", passbands.description)
         checkpoints = self._checkpoints(inputs)
@@ -185,11 +184,11 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
             self._note(datasets)
             on_cycle(datasets)
             if checkpoints is not None and not self.config.makes_plots(result.cycle):
-                _save(checkpoints, datasets, result)
+                self._save(checkpoints, datasets, result)
 
         try:
             with step_progress(self.log.name) as on_progress:
-                FgcmCycle(self.config).run(
+                results = FgcmCycle(self.config).run(
                     _cycle_inputs(inputs),
                     passbands.source,
                     previous=previous,
@@ -200,6 +199,7 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
                 )
         except CalibrationFailure as failure:
             raise algorithm_error(failure) from failure
+        report(self, results[-1].accounting, self.config.retired_fields())
         if checkpoints is not None:
             checkpoints.remove()
 
@@ -208,8 +208,8 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
         table = inputs["fgcmLookUpTable"]
         throughputs = inputs.get("fgcmDetectorThroughputs")
         return choose_passbands(
-            _look_up_table(table, header_only=True),
-            None if throughputs is None else _table(throughputs),
+            look_up_table_header(table),
+            stored_table(throughputs),
             lambda: _look_up_table(table),
             self.config.passbandIntegrals,
         )
@@ -220,7 +220,7 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
         """Return the state from which the fit goes on, after writing what a killed run had left; None: from the start."""
         if self.config.cycleNumber > 0:
             return state_from_tables(
-                _table(inputs["fgcmFitParametersInput"]), _table(inputs["fgcmFlaggedStarsInput"])
+                stored_table(inputs["fgcmFitParametersInput"]), stored_table(inputs["fgcmFlaggedStarsInput"])
             )
         saved = [] if checkpoints is None else checkpoints.load()
         for each in saved:
@@ -294,32 +294,33 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
         self._history.append(datasets.metrics)
         self.metadata.set_dict(f"cycle{datasets.cycle}", dict(datasets.metrics))
 
-
-def _save(checkpoints: CycleCheckpoints, datasets: _CycleDatasets, result: CycleResult) -> None:
-    tables = {name: value for name, value in datasets.values.items() if isinstance(value, Table)}
-    facts = {"metrics": dict(datasets.metrics), "config_changes": dict(result.config_changes)}
-    checkpoints.save(SavedCycle(result.cycle, tables, facts))
+    def _save(self, checkpoints: CycleCheckpoints, datasets: _CycleDatasets, result: CycleResult) -> None:
+        """Keep a cycle for a run that goes on from it; without room for it, this run goes on all the same."""
+        tables = {name: value for name, value in datasets.values.items() if isinstance(value, Table)}
+        facts = {"metrics": dict(datasets.metrics), "config_changes": dict(result.config_changes)}
+        try:
+            checkpoints.save(SavedCycle(result.cycle, tables, facts))
+        except OSError as error:
+            self.log.warning(
+                "%s cannot be written (%s); a killed run begins anew.", checkpoints.directory, error
+            )
 
 
 def _cycle_inputs(inputs: Mapping[str, Any]) -> CycleInputs:
     """Return the star list."""
     tables = {argument: handle_table(inputs[name]) for name, argument in _STAR_LIST.items() if name in inputs}
     camera: CameraFrameSet | None = inputs.get("camera")
-    return CycleInputs(**tables, focal_plane=None if camera is None else FocalPlane.from_camera(camera))
+    return CycleInputs(
+        stored_table(inputs["fgcmVisitCatalog"]),
+        **tables,
+        focal_plane=None if camera is None else FocalPlane.from_camera(camera),
+    )
 
 
-def _table(table: Any) -> Table:
-    """Return a table, or the table behind a handle, with its metadata."""
-    if not is_handle(table):
-        return table
-    reader = HandleTable(table)
-    return arrow_to_table(reader.read(reader.column_names))
-
-
-def _look_up_table(table: Any, *, header_only: bool = False) -> LookUpTable:
-    """Return a look-up table, or that behind a handle."""
-    if not is_handle(table):
-        return table if isinstance(table, LookUpTable) else LookUpTable.from_arrow(table)
-    reader = HandleTable(table)
-    names = [name for name in reader.column_names if name != "lut" or not header_only]
-    return LookUpTable.from_arrow(reader.read(names))
+def _look_up_table(table: Any) -> LookUpTable:
+    """Return a look-up table with its integrals, or that behind a handle."""
+    return (
+        LookUpTable.from_arrow(HandleTable(table).read(HandleTable(table).column_names))
+        if is_handle(table)
+        else table
+    )
