@@ -103,13 +103,11 @@ def fit_error_model(
     """
     coefficients, pivot = np.full((n_band, _N_TERMS), np.nan), np.full((n_band, 3), np.nan)
     n_used, scatter = np.zeros(n_band, np.int64), np.full(n_band, np.nan)
-    rows_all = np.flatnonzero(use & np.isfinite(expected) & (err > sigma0_phot))
     known = np.isfinite(seeing) & (seeing > 0) & np.isfinite(sky) & (sky > 0) & (exptime > 0)
-    rows_all = rows_all[known[exposure[rows_all]]]
-    bands = band[rows_all]
     for b in range(n_band):
-        rows = rows_all[bands == b]
+        rows = np.flatnonzero(use & (band == b))
         rows = rows[:: max(-(-len(rows) // _MOST), 1)]
+        rows = rows[np.isfinite(expected[rows]) & (err[rows] > sigma0_phot) & known[exposure[rows]]]
         if len(rows) < _LEAST:
             continue
         e = exposure[rows]
