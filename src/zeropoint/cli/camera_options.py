@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zeropoint.datamodel.transmission_curve import TransmissionCurve
     from zeropoint.fgcm.make_lut_config import FgcmMakeLutConfigBase
 
-__all__ = ["GivenCamera", "camera_options", "given_camera"]
+__all__ = ["GivenCamera", "camera_options", "given_camera", "top_hats"]
 
 _OPTIONS = (
     click.option(
@@ -180,6 +180,34 @@ def _numbers(text: str | None, curves: Throughputs, default: list[int] | None) -
     return sorted(numbers)
 
 
+def top_hats(bands: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Return filter -> where its top hat begins and ends, Angstrom.
+
+    Parameters
+    ----------
+    bands
+        Texts of the option ``--band``.
+
+    Raises
+    ------
+    click.BadParameter
+        If a text is not of the option's form, or a filter comes twice.
+    """
+    hats: dict[str, tuple[float, float]] = {}
+    for text in bands:
+        name, _, limits = text.partition("=")
+        if name in hats:
+            raise click.BadParameter(f"filter {name!r} is given twice.", param_hint="--band")
+        first, _, last = limits.partition(":")
+        try:
+            hats[name] = float(first), float(last)
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r}: write NAME=FIRST:LAST in Angstrom, such as r=5500:7000.", param_hint="--band"
+            ) from None
+    return hats
+
+
 def _filters(
     curves: Throughputs, bands: tuple[str, ...], numbers: list[int]
 ) -> dict[str, dict[int, TransmissionCurve]]:
@@ -187,20 +215,10 @@ def _filters(
     from zeropoint.datamodel.transmission_curve import TransmissionCurve
     from zeropoint.errors import InvalidInputError
 
-    hats: dict[str, TransmissionCurve] = {}
-    for text in bands:
-        name, _, limits = text.partition("=")
-        if name in hats:
-            raise click.BadParameter(f"filter {name!r} is given twice.", param_hint="--band")
-        first, _, last = limits.partition(":")
-        try:
-            hats[name] = TransmissionCurve.top_hat(float(first), float(last), source=f"--band {text}")
-        except ValueError as error:
-            if isinstance(error, InvalidInputError):
-                raise
-            raise click.BadParameter(
-                f"{text!r}: write NAME=FIRST:LAST in Angstrom, such as r=5500:7000.", param_hint="--band"
-            ) from None
+    hats = {
+        name: TransmissionCurve.top_hat(*limits, source=f"--band {name}={limits[0]:g}:{limits[1]:g}")
+        for name, limits in top_hats(bands).items()
+    }
     both = sorted(set(hats) & {*curves.filters, *curves.filter_detectors})
     if both:
         raise click.UsageError(f"Filter {both[0]!r} is given as --band and as a file; give one of them.")

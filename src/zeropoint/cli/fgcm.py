@@ -10,6 +10,11 @@ __all__ = ["fgcm"]
 
 #: Sub-command -> (module, attribute, one line of help).
 COMMANDS = {
+    "fit": (
+        "zeropoint.cli.fgcm_fit",
+        "fit",
+        "Fit atmosphere, instrument and zeropoints of a survey from its star list.",
+    ),
     "lut": (
         "zeropoint.cli.fgcm_lut",
         "lut",

@@ -162,8 +162,8 @@ def _selection(config: FgcmFitCycleConfigBase, survey: SurveyFacts, source: Pass
     night = np.floor(mjd[np.isfinite(mjd)] + (config.utBoundary or 0.0))
     per_night = np.unique(night, return_counts=True)[1] if len(night) else np.array([len(mjd)])
     exposures = int(np.median(per_night))
-    if config.minExpPerNight > max(exposures // 2, 1):
-        put("minExpPerNight", max(exposures // 2, 1), f"a typical night has {exposures} exposures")
+    if config.minExpPerNight > max(exposures // 3, 1):
+        put("minExpPerNight", max(exposures // 3, 1), f"a typical night has {exposures} exposures")
 
 
 def _flats(

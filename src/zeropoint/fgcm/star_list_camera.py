@@ -36,7 +36,7 @@ def star_list_camera(
     observations
         Observations of the star list, either form.
     detectors
-        Ids of the passbands' detectors; those without observations are not in the result.
+        Ids of the passbands' detectors; those without observations stand on the optical axis.
 
     Notes
     -----
@@ -50,6 +50,7 @@ def star_list_camera(
         return None
     size = _size(float(x[known].max())), _size(float(y[known].max()))
     there = np.unique(detector[known])
+    absent = sorted(set(detectors) - set(there.tolist()))
     rows = np.flatnonzero(known)
     rows = rows[:: max(len(rows) // _MOST, 1)]
     index = np.searchsorted(there, detector[rows])
@@ -66,6 +67,11 @@ def star_list_camera(
                 ChebyshevPolynomial(*size, areas[k]),
             )
         )  # fmt: skip
+    one = ChebyshevPolynomial.constant(*size, 1.0)
+    geometries += [
+        DetectorGeometry(number, str(number), 0, 0, *size, 0.0, 0.0, geometries[0].pixel_scale, one)
+        for number in absent
+    ]
     return FocalPlane(str(visits.meta.get("INSTRUMENT", "")), tuple(geometries))
 
 

@@ -18,7 +18,15 @@ from zeropoint.quality.report_data import ReportData
 from zeropoint.quality.report_rows import GROUPS, summary_rows
 from zeropoint.quality.verdict import Verdict, format_value
 
-__all__ = ["png_of", "render_report", "render_template", "typeset", "write_atomically", "write_report"]
+__all__ = [
+    "png_bytes",
+    "png_of",
+    "render_report",
+    "render_template",
+    "typeset",
+    "write_atomically",
+    "write_report",
+]
 
 _LOG = logging.getLogger(__name__)
 #: Pixels per inch of the plots: sharp at twice the size they are usually shown at.
@@ -137,7 +145,18 @@ def typeset(text: str) -> str:
 
 
 def png_of(figure: Any) -> str:
-    """Return a figure as base64 PNG; large ones get a palette of 256 colors, a third of the size."""
+    """Return a figure as base64 PNG."""
+    return base64.b64encode(png_bytes(figure)).decode("ascii")
+
+
+def png_bytes(figure: Any) -> bytes:
+    """Return a figure as PNG; large ones get a palette of 256 colors, a third of the size.
+
+    Parameters
+    ----------
+    figure
+        Figure of matplotlib.
+    """
     from PIL import Image
 
     figure.set_dpi(_DPI)
@@ -148,7 +167,7 @@ def png_of(figure: Any) -> str:
     if buffer.tell() > _PALETTE_BYTES:
         buffer = io.BytesIO()
         picture.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", compress_level=6)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:

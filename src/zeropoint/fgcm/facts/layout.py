@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,7 @@ def fit_layout(
 
 
 def _affine(
-    pixels: FloatArray, places: FloatArray, parts: list[npt.NDArray[np.integer]]
+    pixels: FloatArray, places: FloatArray, parts: Sequence[npt.NDArray[np.integer]]
 ) -> tuple[float, FloatArray]:
     """Return the scatter, degrees, about the best linear functions of each detector, and these."""
     affine = np.empty((len(parts), 2, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 from zeropoint.quality.fgcm.figures import PANELS, draw
 from zeropoint.quality.fgcm.report_data import FgcmReportData
 from zeropoint.quality.fgcm.verdict import band_tables
-from zeropoint.quality.report import png_of, render_template, write_atomically
+from zeropoint.quality.report import png_bytes, render_template, write_atomically
 from zeropoint.quality.verdict import Verdict, format_value
 
-__all__ = ["render_fgcm_report", "write_fgcm_report"]
+__all__ = ["draw_figures", "render_fgcm_report", "write_fgcm_report"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ def write_fgcm_report(
     data: FgcmReportData,
     metrics: Mapping[str, Any],
     verdict: Verdict,
-    *,
-    plots: bool = True,
+    pictures: Mapping[str, bytes],
 ) -> None:
     """Write the report in one step.
 
@@ -51,17 +51,23 @@ def write_fgcm_report(
         File to write.
     data, metrics, verdict
         As from `fgcm_metrics` and `judge_calibration`.
-    plots
-        Whether to draw.
+    pictures
+        Name of a plot -> PNG, as `draw_figures` returns them.
     """
-    write_atomically(path, render_fgcm_report(data, metrics, verdict, plots=plots))
+    write_atomically(path, render_fgcm_report(data, metrics, verdict, pictures))
 
 
 def render_fgcm_report(
-    data: FgcmReportData, metrics: Mapping[str, Any], verdict: Verdict, *, plots: bool = True
+    data: FgcmReportData, metrics: Mapping[str, Any], verdict: Verdict, pictures: Mapping[str, bytes]
 ) -> str:
     """Return the report as HTML that needs nothing from outside; parameters as for `write_fgcm_report`."""
-    pictures, missing = _pictures(data) if plots else ({}, [])
+    sections: dict[str, list[dict[str, str]]] = {}
+    for panel in PANELS:
+        if panel.name in pictures:
+            png = base64.b64encode(pictures[panel.name]).decode("ascii")
+            entry = {"title": panel.title, "png": png, "expect": panel.expect}
+            sections.setdefault(panel.group, []).append(entry)
+    missing = [panel.title for panel in PANELS if panel.name not in pictures] if pictures else []
     failure = data.failure
     numbers: Mapping[str, Any] = getattr(failure, "metadata", {}) if failure is not None else {}
     return render_template(
@@ -74,7 +80,7 @@ def render_fgcm_report(
         cards=_cards(metrics),
         groups=_GROUPS,
         tables=band_tables(metrics),
-        figures=pictures,
+        figures=sections,
         missing=missing,
         accounting=_accounting(data),
         failure_name="" if failure is None else type(failure).__name__,
@@ -82,23 +88,28 @@ def render_fgcm_report(
     )
 
 
-def _pictures(data: FgcmReportData) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
-    """Draw the panels of each section; return them, and the titles of those that have nothing to show."""
-    pictures: dict[str, list[dict[str, str]]] = {}
-    missing = []
+def draw_figures(data: FgcmReportData) -> dict[str, bytes]:
+    """Draw the plots for which there is something to show.
+
+    Parameters
+    ----------
+    data
+        Report's data.
+
+    Returns
+    -------
+    pictures
+        Name of a plot -> PNG; a plot that fails is left out, and logged.
+    """
+    pictures: dict[str, bytes] = {}
     for panel in PANELS:
         if not panel.available(data):
-            missing.append(panel.title)
             continue
         try:
-            picture = png_of(draw(panel.name, data))
+            pictures[panel.name] = png_bytes(draw(panel.name, data))
         except Exception:  # one broken plot must not cost the report
             _LOG.warning("%s: the plot of %s failed", data.name, panel.title, exc_info=True)
-            missing.append(panel.title)
-            continue
-        entry = {"title": panel.title, "png": picture, "expect": panel.expect}
-        pictures.setdefault(panel.group, []).append(entry)
-    return pictures, missing
+    return pictures
 
 
 def _facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
