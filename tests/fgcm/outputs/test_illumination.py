@@ -7,8 +7,11 @@ import pytest
 from astropy.table import Table
 
 from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.focal_plane import DetectorGeometry
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.outputs.illumination import illumination_corrections
+
+WIDTH, HEIGHT = 30, 20
 
 
 @pytest.fixture
@@ -32,24 +35,37 @@ def parameters() -> Table:
     return table
 
 
-def test_the_image_is_the_flat_of_the_epoch(parameters):
+def detector(number, area=((1.0,),), x0=0) -> DetectorGeometry:
+    polynomial = ChebyshevPolynomial(WIDTH, HEIGHT, np.array(area))
+    return DetectorGeometry(number, str(number), x0, 0, WIDTH, HEIGHT, 0.0, 0.0, 0.2, polynomial)
+
+
+def test_the_image_is_one_over_the_flat_of_the_epoch(parameters):
     for mjd, epoch in ((59000.0, 0), (60000.0, 1)):
-        image = illumination_corrections(parameters, mjd).image("r_cam", 4, 30, 20)
-        field = ChebyshevPolynomial(30, 20, np.array([[1.0 + 0.01 * (6 * epoch + 4), 0.02], [0.0, 0.0]]))
-        np.testing.assert_allclose(image, field.image(np.float64), rtol=1e-6)
+        image = illumination_corrections(parameters, mjd).image("r_cam", detector(4), include_area=True)
+        flat = np.array([[1.0 + 0.01 * (6 * epoch + 4), 0.02], [0.0, 0.0]])
+        field = ChebyshevPolynomial(WIDTH, HEIGHT, flat)
+        np.testing.assert_allclose(image * field.image(np.float64), 1.0, rtol=1e-6)
 
 
-def test_vignetted_pixels_keep_a_tenth(parameters):
-    image = illumination_corrections(parameters, 60000.0).image("g_cam", 1, 30, 20)
-    assert image.min() == np.float32(0.1)
+def test_areas_are_part_of_it_if_wanted(parameters):
+    found = illumination_corrections(parameters, 59000.0)
+    geometry = detector(4, [[1.0, 0.1]], x0=5)
+    whole, bare = (found.image("r_cam", geometry, include_area=wanted) for wanted in (True, False))
+    np.testing.assert_allclose(bare / whole, geometry.area.image(np.float64), rtol=1e-6)
+
+
+def test_factors_keep_a_tenth(parameters):
+    image = illumination_corrections(parameters, 60000.0).image("g_cam", detector(1), include_area=False)
+    assert image.max() == np.float32(10.0)
 
 
 def test_detectors_without_a_flat_and_unknown_filters_have_none(parameters):
     found = illumination_corrections(parameters, 60001.0)
-    assert found.image("r_cam", 6, 30, 20) is None
-    assert found.image("y_cam", 6, 30, 20) is None
+    assert found.image("r_cam", detector(6), include_area=False) is None
+    assert found.image("y_cam", detector(6), include_area=False) is None
     with pytest.raises(InvalidInputError, match="Detector 5"):
-        found.image("r_cam", 5, 30, 20)
+        found.image("r_cam", detector(5), include_area=False)
 
 
 def test_what_cannot_be_is_named(parameters):

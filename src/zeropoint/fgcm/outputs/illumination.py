@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
+from lsst.images import Box
 
-from zeropoint.datamodel.fields import ChebyshevPolynomial
+from zeropoint.datamodel.focal_plane import DetectorGeometry
+from zeropoint.datamodel.photo_calib_catalog import PhotoCalibRecord
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.outputs.photo_calib import area_over, detector_box, square
 from zeropoint.fgcm.outputs.tables import NO_FLAT, require_columns
 
 __all__ = ["IlluminationCorrections", "illumination_corrections"]
 
-#: Smallest value of a correction, where a detector is vignetted.
+#: Smallest factor on fluxes, as the fit has it.
 _LEAST = 0.1
 _COLUMNS = ("lutFilterNames", "superstarSize", "superstar", "epochMjdStart", "epochMjdEnd")
 
@@ -43,41 +46,57 @@ class IlluminationCorrections:
     epoch: tuple[int, float, float]
 
     def image(
-        self, physical_filter: str, detector: int, width: int, height: int
+        self, physical_filter: str, geometry: DetectorGeometry, *, include_area: bool
     ) -> npt.NDArray[np.float32] | None:
-        """Return what fluxes on each pixel are multiplied by.
+        """Return what an image is divided by, to make it flat for stars.
 
         Parameters
         ----------
-        physical_filter, detector
-            Which.
-        width, height
-            Size of the detector, pixels.
+        physical_filter
+            Filter.
+        geometry
+            The detector.
+        include_area
+            Whether the areas of pixels are part of it: the image then has fluence, in place of surface brightness.
 
         Returns
         -------
         image : float32, shape (height, width)
-            Not below 0.1; None: the fit has no superstar flat here.
+            One over the factor that the fit and the pixel area have for fluxes, which is not taken to be below 0.1; None: the
+            fit has no superstar flat here.
 
         Raises
         ------
         InvalidInputError
             If the fit does not know the detector.
         """
-        if detector not in self.detectors:
+        if geometry.id not in self.detectors:
             raise InvalidInputError(
-                f"Detector {detector} is not of the fit, which has {', '.join(map(str, self.detectors))}."
+                f"Detector {geometry.id} is not of the fit, which has {', '.join(map(str, self.detectors))}."
             )
         if physical_filter not in self.physical_filters:
             return None
         values = self.coefficients[
-            self.physical_filters.index(physical_filter), self.detectors.index(detector)
+            self.physical_filters.index(physical_filter), self.detectors.index(geometry.id)
         ]
         if not np.isfinite(values).all() or values[0] >= NO_FLAT:
             return None
-        side = round(values.size**0.5)
-        field = ChebyshevPolynomial(width, height, values.reshape(side, side))
-        return np.maximum(field.image(), np.float32(_LEAST))
+        width, height = geometry.width, geometry.height
+        product = PhotoCalibRecord(
+            geometry.id,
+            0,
+            detector_box(geometry),
+            np.ones((1, 1)),
+            superstar=square(values),
+            pixel_area=area_over(geometry, width, height) if include_area else None,
+            domain=Box.factory[0:height, 0:width],
+        ).getPhotoCalib()
+        field = product.field
+        if field is None:
+            factor = np.full((height, width), product.calibration_mean, np.float32)
+        else:
+            factor = field.image()
+        return np.float32(1.0) / np.maximum(factor, np.float32(_LEAST))
 
 
 def illumination_corrections(parameters: Table, mjd: float) -> IlluminationCorrections:

@@ -23,7 +23,7 @@ from zeropoint.fgcm.flags import ZeropointFlag
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.outputs.tables import NO_FLAT, require_columns
 
-__all__ = ["VisitPhotoCalibs", "photo_calibs"]
+__all__ = ["VisitPhotoCalibs", "area_over", "detector_box", "photo_calibs", "square"]
 
 _COLUMNS = (
     "visit",
@@ -106,10 +106,10 @@ class VisitPhotoCalibs:
         domain = Box.factory[0:height, 0:width]
         detector = int(values["detector"])
         geometry = None if self.focal_plane is None else self.focal_plane[detector]
-        area = None if geometry is None else _area_over(geometry, width, height)
-        superstar = _square(values["fgcmfZptSstarCheb"])
-        gray = _square(values["fgcmfZptCheb"]) * AB_FLUX_NJY * self.factor[row]
-        bbox = domain if geometry is None else _box(geometry)
+        area = None if geometry is None else area_over(geometry, width, height)
+        superstar = square(values["fgcmfZptSstarCheb"])
+        gray = square(values["fgcmfZptCheb"]) * AB_FLUX_NJY * self.factor[row]
+        bbox = domain if geometry is None else detector_box(geometry)
         x, y = bbox.x.start + 0.5 * (bbox.x.size - 1), bbox.y.start + 0.5 * (bbox.y.size - 1)
         factors = (gray, superstar) if area is None else (gray, superstar, area)
         mean = float(np.prod([ChebyshevPolynomial(width, height, each)(x=x, y=y) for each in factors]))
@@ -258,8 +258,19 @@ def _about(zeropoints: Table) -> dict[str, Any]:
     return {key: value for key, value in zeropoints.meta.items() if key.startswith("COMMON_MODE")}
 
 
-def _square(coefficients: Any) -> FloatArray:
-    """Return a row's Chebyshev coefficients as a matrix [y order, x order]."""
+def square(coefficients: Any) -> FloatArray:
+    """Return a row's Chebyshev coefficients as a matrix [y order, x order].
+
+    Parameters
+    ----------
+    coefficients
+        Row by row.
+
+    Raises
+    ------
+    InvalidInputError
+        If their number is not a square.
+    """
     values = np.atleast_1d(np.asarray(coefficients, np.float64)).ravel()
     side = round(values.size**0.5)
     if side * side != values.size:
@@ -269,13 +280,33 @@ def _square(coefficients: Any) -> FloatArray:
     return values.reshape(side, side)
 
 
-def _box(geometry: DetectorGeometry) -> Box:
+def detector_box(geometry: DetectorGeometry) -> Box:
+    """Return the pixels of a detector.
+
+    Parameters
+    ----------
+    geometry
+        The detector.
+    """
     x0, y0 = geometry.x0, geometry.y0
     return Box.factory[y0 : y0 + geometry.height, x0 : x0 + geometry.width]
 
 
-def _area_over(geometry: DetectorGeometry, width: int, height: int) -> FloatArray:
-    """Return the coefficients of the relative area over the box from pixel (0, 0) in which the flats are given."""
+def area_over(geometry: DetectorGeometry, width: int, height: int) -> FloatArray:
+    """Return the coefficients of the relative area over the box from pixel (0, 0) in which the flats are given.
+
+    Parameters
+    ----------
+    geometry
+        The detector.
+    width, height
+        Size of that box.
+
+    Returns
+    -------
+    coefficients : float64
+        [y order, x order].
+    """
     area = geometry.area
     if (geometry.x0, geometry.y0, geometry.width, geometry.height) == (0, 0, width, height):
         return area.coefficients
