@@ -78,8 +78,6 @@ class InstrumentState:
         Shape (n_det, n_filter).
     aper_slope_err
         Error of the aperture correction's slope, shape (n_band,).
-    aper_slope_detector
-        Slope by detector beyond the band's, shape (n_band, n_det): with ``aperCorrPerCcd``, else zero.
     """
 
     superstar_shape: FloatArray
@@ -87,7 +85,6 @@ class InstrumentState:
     mirror_chromaticity_pivot: FloatArray
     ccd_chromaticity: FloatArray
     aper_slope_err: FloatArray
-    aper_slope_detector: FloatArray
 
 
 @dataclass(frozen=True)

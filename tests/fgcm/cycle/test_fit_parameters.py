@@ -78,7 +78,6 @@ def state(retrieved=False, sigmas=True):
             mirror_chromaticity_pivot=numbers(rng, "coating"),
             ccd_chromaticity=numbers(rng, "det", "filter"),
             aper_slope_err=numbers(rng, "band"),
-            aper_slope_detector=numbers(rng, "band", "det"),
         ),
         band=BandState(
             **bands | {"error_pivot": numbers(rng, "band", 3), "error_model": numbers(rng, "band", 7)}

@@ -85,7 +85,6 @@ COLUMNS = (
     _C("mirrorChromaticityPivot", "instrument.mirror_chromaticity_pivot", ("coating",), "f8", "d", "Middle of the coatings' times, MJD"),
     _C("compCcdChromaticity", "instrument.ccd_chromaticity", ("det", "filter"), "f8", None, "Chromaticity of the detectors"),
     _C("compAperCorrSlopeErr", "instrument.aper_slope_err", _BAND, "f8", None, "Error of compAperCorrSlope"),
-    _C("aperCorrSlopeDetector", "instrument.aper_slope_detector", ("band", "det"), "f8", None, "Slope of detectors beyond the band's"),
     _C("compMedianSedSlope", "band.median_sed_slope", _BAND, "f8", "1 / Angstrom", "Median slope of the spectra"),
     _C("compSigFgcm", "band.sig_fgcm", _BAND, "f8", "mag", "Intrinsic scatter of an observation"),
     _C("compSigmaCal", "band.sigma_cal", _BAND, "f8", "mag", "Scatter that the brightest stars need besides"),

@@ -47,7 +47,16 @@ from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["Cuts", "Solution", "fit_cycle", "references_of"]
+__all__ = [
+    "Cuts",
+    "Solution",
+    "choose_exposures",
+    "evaluate",
+    "fit_cycle",
+    "new_cuts",
+    "posterior_at",
+    "references_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -168,7 +177,7 @@ def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
     """
     return FitSettings(
         optimizer=config.optimizer,
-        max_iterations=config.max_iterations,
+        max_iterations=config.maxIterBeforeFinalCycle,
         robust=config.robustWeights,
         joint_gray=config.jointGray,
         gray_sigma=config.jointGraySigma,
@@ -342,19 +351,8 @@ def fit_cycle(
         selection = _cut_colors(survey, config, current)
         selection = drop_stars(survey, selection, config)
         require(survey, selection, cycle)
-        references = references_of(survey, config, selection)
-        good = good_observations(survey, selection)
-        result = fit(
-            survey.model,
-            photometry.observations,
-            weights(survey, photometry.inverse_variance, good, fit_only=True),
-            current.slopes.value.ravel(),
-            references,
-            current.parameters,
-            layout_of(survey, config, selection, current.parameters, references is not None),
-            settings_of(survey, config),
-            on_progress,
-        )
+        current = replace(current, selection=selection)
+        result = _fit(survey, photometry, config, current, settings_of(survey, config), on_progress)
         current = evaluate(survey, photometry, config, result.parameters, selection, current.slopes, cuts)
         current = replace(current, fit=result, n_fits=n)
         if n == n_fits:
@@ -371,6 +369,59 @@ def fit_cycle(
             break
         current = replace(current, selection=chosen, cuts=cuts)
     return current
+
+
+def posterior_at(
+    survey: Survey, photometry: Photometry, config: FgcmFitCycleConfigBase, start: Solution, cycle: int
+) -> Solution:
+    """Return a solution whose parameters stay, with outliers flagged anew and errors: what a final cycle does.
+
+    Parameters
+    ----------
+    survey, photometry, config
+        Data and settings.
+    start
+        The model, and its selection.
+    cycle
+        Number of the cycle.
+
+    Raises
+    ------
+    NoPhotometricExposuresError, NoFitStarsError
+        If nothing is left.
+    """
+    current = replace(start, selection=flag_outliers(survey, config, start))
+    current = replace(current, selection=drop_stars(survey, _cut_colors(survey, config, current), config))
+    require(survey, current.selection, cycle)
+    result = _fit(survey, photometry, config, current, replace(settings_of(survey, config), max_iterations=0))
+    done = evaluate(
+        survey, photometry, config, start.parameters, current.selection, current.slopes, start.cuts, tables=start.tables
+    )  # fmt: skip
+    return replace(done, fit=result)
+
+
+def _fit(
+    survey: Survey,
+    photometry: Photometry,
+    config: FgcmFitCycleConfigBase,
+    current: Solution,
+    settings: FitSettings,
+    on_progress: OnProgress | None = None,
+) -> FitResult:
+    """Fit the observations that a selection leaves."""
+    references = references_of(survey, config, current.selection)
+    good = good_observations(survey, current.selection)
+    return fit(
+        survey.model,
+        photometry.observations,
+        weights(survey, photometry.inverse_variance, good, fit_only=True),
+        current.slopes.value.ravel(),
+        references,
+        current.parameters,
+        layout_of(survey, config, current.selection, current.parameters, references is not None),
+        settings,
+        on_progress,
+    )
 
 
 def _cut_colors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Selection:

@@ -7,18 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from astropy.table import Table
 
+from zeropoint.association.tables import AnyTable
+from zeropoint.datamodel.focal_plane import FocalPlane
+from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.fgcm.cycle_result import CycleResult
 from zeropoint.fgcm.cycle_state import CycleState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.model.load import load_fit_data
+from zeropoint.fgcm.model.model import PhotometricModel, ab_zeropoint
 from zeropoint.fgcm.model.observations import FitData
 from zeropoint.fgcm.model.passband_source import PassbandSource
+from zeropoint.fgcm.model.settings import FitDataSettings
 from zeropoint.fgcm.progress import OnProgress
+from zeropoint.fgcm.visit_geometry import stored_focal_plane
+from zeropoint.recipes.fgcm_cycle.cycle import Wanted, run_cycle
+from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["CycleInputs", "FgcmCycle"]
 
 _log = logging.getLogger(__name__)
+
+#: cm^2 in a square meter.
+_SQUARE_CM = 1e4
 
 type OnCycle = Callable[[CycleResult], None]
 
@@ -37,10 +50,10 @@ class CycleInputs:
     """
 
     visits: Table
-    observations: Table
-    star_ids: Table
-    star_indices: Table | None = None
-    reference_stars: Table | None = None
+    observations: AnyTable
+    star_ids: AnyTable
+    star_indices: AnyTable | None = None
+    reference_stars: AnyTable | None = None
 
 
 class FgcmCycle:
@@ -70,6 +83,7 @@ class FgcmCycle:
         previous: CycleState | None = None,
         threads: int | None = None,
         facts: bool = False,
+        focal_plane: FocalPlane | None = None,
         on_progress: OnProgress | None = None,
         on_cycle: OnCycle | None = None,
     ) -> tuple[CycleResult, ...]:
@@ -87,7 +101,10 @@ class FgcmCycle:
         threads
             Of the sweeps over the observations; None: what numba is set to. No bit depends on it.
         facts
-            Whether the results hold what plots and the report are made of.
+            Whether results hold what plots and the report are made of, in the cycles that make plots.
+        focal_plane
+            The camera; None: as ``fgcmVisitCatalog`` has it, if it does. Without it, zeropoints are for the mean airmass of a
+            detector's stars.
         on_progress
             Told how far a stage is.
         on_cycle
@@ -108,4 +125,100 @@ class FgcmCycle:
         lsst.pex.config.FieldValidationError
             If the configuration contradicts itself.
         """
-        raise NotImplementedError
+        config = self._checked()
+        survey = self._survey(inputs, source, focal_plane, threads or 1)
+        first = config.cycleNumber if previous is None else previous.cycle + 1
+        last = config.multipleCyclesFinalCycleNumber if config.doMultipleCycles else first
+        if previous is not None:
+            _check_state(survey, previous)
+        results: list[CycleResult] = []
+        state = previous
+        for cycle in range(first, last + 1):
+            config = self._of_cycle(cycle, state)
+            if on_progress is not None:
+                on_progress("calibration cycles", cycle - first, last - first + 1)
+            wanted = Wanted(observations=cycle == last, facts=facts and self.config.makes_plots(cycle))
+            try:
+                result = run_cycle(survey, config, cycle, state, wanted, on_progress)
+            except CalibrationFailure as failure:
+                failure.record = tuple(results)
+                raise
+            if on_cycle is not None:
+                on_cycle(result)
+            state = result.state
+            results.append(result)
+        return tuple(results)
+
+    def _checked(self) -> FgcmFitCycleConfigBase:
+        """Return the configuration, once it is known to be whole."""
+        self.config.validate()
+        for sentence in self.config.retired_fields():
+            _log.warning("%s", sentence)
+        return self.config
+
+    def _survey(
+        self,
+        inputs: CycleInputs | FitData,
+        source: PassbandSource,
+        focal_plane: FocalPlane | None,
+        threads: int,
+    ) -> Survey:
+        """Return the data of all cycles."""
+        config = self.config
+        if isinstance(inputs, FitData):
+            data = inputs
+        else:
+            data = load_fit_data(
+                inputs.visits,
+                inputs.observations,
+                inputs.star_ids,
+                inputs.star_indices,
+                inputs.reference_stars if config.doReferenceCalibration else None,
+                source,
+                FitDataSettings.from_config(config),
+            )
+            for line in data.accounting.lines():
+                _log.info("%s", line)
+            if focal_plane is None:
+                focal_plane = stored_focal_plane(inputs.visits)
+        area, gain = config.mirrorArea or 1.0, config.cameraGain or 1.0
+        model = PhotometricModel(
+            data.exposures, source, zp_ab=ab_zeropoint(area * _SQUARE_CM, gain), threads=threads
+        )
+        fit_band = np.array([band in config.fitBands for band in data.exposures.bands])
+        return Survey(data, source, model, fit_band, float(config.latitude), focal_plane, threads)
+
+    def _of_cycle(self, cycle: int, previous: CycleState | None) -> FgcmFitCycleConfigBase:
+        """Return the configuration of a cycle: with several, what the cycle before suggests."""
+        if not self.config.doMultipleCycles:
+            return self.config
+        if previous is None:
+            config: FgcmFitCycleConfigBase = self.config.copy()
+        else:
+            cuts = (previous.band.gray_cut, previous.band.gray_high_cut)
+            config = self.config.of_next_cycle(
+                *(dict(zip(previous.bands, values.tolist(), strict=True)) for values in cuts)
+            )
+        config.cycleNumber = cycle
+        config.isFinalCycle = cycle == self.config.multipleCyclesFinalCycleNumber
+        return config
+
+
+def _check_state(survey: Survey, previous: CycleState) -> None:
+    """Raise where a state is not of the star list."""
+    e = survey.data.exposures
+    for name, before, now in (
+        ("bands", previous.bands, e.bands),
+        ("physical filters", previous.physical_filters, e.physical_filters),
+        ("detectors", previous.detectors, e.detectors),
+        ("nights", tuple(previous.night_numbers.tolist()), tuple(e.night_numbers.tolist())),
+        ("visits", tuple(previous.exposures.visit.tolist()), tuple(e.visit.tolist())),
+        ("wash intervals", tuple(previous.wash_mjds.tolist()), tuple(e.wash_mjds.tolist())),
+        ("epochs", tuple(previous.epoch_mjds.tolist()), tuple(e.epoch_mjds.tolist())),
+        ("coatings", tuple(previous.coating_mjds.tolist()), tuple(e.coating_mjds.tolist())),
+    ):
+        if before != now:
+            raise InvalidInputError(
+                f"FitParameters of cycle {previous.cycle} has {len(before)} {name}, the star list {len(now)}, or others; give the "
+                "parameters of a cycle of this star list with these settings, or begin with cycle 0."
+            )

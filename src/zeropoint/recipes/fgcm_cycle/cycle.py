@@ -1,0 +1,428 @@
+"""One cycle: begin, fit, look at what is left, measure corrections, and in the end make tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zeropoint.fgcm.accounting import Accounting
+from zeropoint.fgcm.cycle_result import CycleResult, ObservationFacts, StarFacts
+from zeropoint.fgcm.cycle_state import BandState, CycleState, ExposureState, FlaggedStars, InstrumentState
+from zeropoint.fgcm.fit.posterior import ZeropointErrors
+from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
+from zeropoint.fgcm.progress import OnProgress
+from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
+from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
+from zeropoint.fgcm.terms.selection import cuts_from_scatter
+from zeropoint.recipes.fgcm_cycle.facts import facts_of
+from zeropoint.recipes.fgcm_cycle.fitting import (
+    Cuts,
+    Solution,
+    choose_exposures,
+    evaluate,
+    fit_cycle,
+    new_cuts,
+    posterior_at,
+)
+from zeropoint.recipes.fgcm_cycle.instrument import (
+    ErrorCoefficients,
+    first_instrument,
+    first_photometry,
+    measure_errors,
+    measure_instrument,
+    with_colors_and_errors,
+)
+from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
+from zeropoint.recipes.fgcm_cycle.products import (
+    FinalStars,
+    atmospheres,
+    chosen_gray,
+    final_stars,
+    shaped_gray,
+    standard_stars,
+    zeropoints,
+    zeropoints_as_table,
+)
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color
+from zeropoint.recipes.fgcm_cycle.scatter import (
+    Apertures,
+    Scatter,
+    background_offsets,
+    compare_references,
+    look_at_apertures,
+    measure_scatter,
+    reference_offsets,
+    retrieve,
+)
+from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.start import continue_from, first_look
+from zeropoint.recipes.fgcm_cycle.survey import FloatArray, SingleArray, Survey
+
+__all__ = ["Wanted", "run_cycle"]
+
+_log = logging.getLogger(__name__)
+
+#: Filled in where a number of an exposure is not known to a reader of the state.
+_STANDARD_PWV = 4
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a cycle beside its state.
+
+    Parameters
+    ----------
+    observations
+        Whether the result holds data and observations.
+    facts
+        Whether it holds what plots are made of.
+    """
+
+    observations: bool = False
+    facts: bool = False
+
+
+def run_cycle(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    cycle: int,
+    previous: CycleState | None,
+    wanted: Wanted,
+    on_progress: OnProgress | None = None,
+) -> CycleResult:
+    """Run a cycle.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    config
+        Settings of this cycle.
+    cycle
+        Its number.
+    previous
+        State after the cycle before; None: this is the first.
+    wanted
+        What the result is to hold.
+    on_progress
+        Told the steps of the fit.
+
+    Raises
+    ------
+    CalibrationFailure
+        If there is nothing to fit.
+    """
+    instrument = first_instrument(survey, config) if previous is None else previous.instrument
+    photometry, start, errors = _begin(survey, config, cycle, previous, instrument)
+    if config.isFinalCycle:
+        solution = posterior_at(survey, photometry, config, start, cycle)
+    else:
+        solution = fit_cycle(survey, photometry, config, start, cycle, on_progress)
+    return _finish(survey, config, cycle, photometry, solution, instrument, errors, previous, wanted)
+
+
+def _begin(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    cycle: int,
+    previous: CycleState | None,
+    instrument: InstrumentState,
+) -> tuple[Photometry, Solution, ErrorCoefficients]:
+    """Return the photometry of a cycle, the model it begins with, and the error model it uses."""
+    if previous is None:
+        photometry = first_photometry(survey, config, instrument, None)
+        start = first_look(survey, photometry, config, cycle)
+        errors = measure_errors(survey, config, start)
+    else:
+        photometry = first_photometry(survey, config, instrument, previous.parameters)
+        start = continue_from(survey, photometry, config, previous, cycle)
+        errors = ErrorCoefficients.of(previous)
+    complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start)
+    if complete is not photometry:
+        start = evaluate(
+            survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, tables=start.tables
+        )  # fmt: skip
+    return complete, start, errors
+
+
+def _finish(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    cycle: int,
+    photometry: Photometry,
+    solution: Solution,
+    instrument: InstrumentState,
+    errors: ErrorCoefficients,
+    previous: CycleState | None,
+    wanted: Wanted,
+) -> CycleResult:
+    """Return the result of a cycle from its solution."""
+    references, solution = compare_references(survey, config, solution)
+    gray = shaped_gray(survey, config, photometry, solution)
+    chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
+    by_detector = chosen.gray.astype(np.float32)
+    applied = survey.of_detector(by_detector)
+    scatter = measure_scatter(survey, config, photometry, solution, applied)
+    cuts = _next_cuts(survey, config, solution, scatter)
+    split = gray_by_color(survey, config, solution.residuals, solution.means)
+    has_tables = config.writes_zeropoints or config.writes_standard_stars
+    apertures = look_at_apertures(survey, config, photometry, solution) if has_tables or _looks(config) else Apertures.none(survey)  # fmt: skip
+    retrieved: tuple[RetrievedIntegrals, PwvRetrieval | None] | None = None
+    if config.writes_zeropoints or config.useRetrievedPwv:
+        retrieved = retrieve(survey, config, photometry, solution)
+    ref_offset = reference_offsets(survey, config, solution, applied)
+    background = background_offsets(survey, config, solution)
+    final, tables, found = None, (None, None, None), None
+    if has_tables:
+        posterior = None if solution.fit is None else solution.fit.posterior
+        zpt_errors: ZeropointErrors | None = None
+        if posterior is not None:
+            sample = np.where(solution.residuals.sample, photometry.inverse_variance, np.float32(0.0))
+            zpt_errors = posterior.zeropoint_errors(sample, solution.selection.photometric)
+        reference = np.nan_to_num(ref_offset) if config.useExposureReferenceOffset else np.zeros(survey.n_exp)
+        found = zeropoints(
+            survey, config, solution, instrument, gray, chosen, zpt_flags, zpt_errors, background, reference
+        )
+        final = final_stars(survey, photometry, solution, found, gray)
+        r = None if retrieved is None else (retrieved[0].r0, retrieved[0].r10)
+        tables = (
+            zeropoints_as_table(survey, solution, found, split, zpt_errors, r)
+            if config.writes_zeropoints
+            else None,
+            atmospheres(survey, solution, instrument) if config.writes_zeropoints else None,
+            standard_stars(survey, solution, final, apertures.star) if config.writes_standard_stars else None,
+        )
+    state = _state(
+        survey, config, cycle, photometry, solution, instrument, errors, previous, scatter, references, cuts,
+        apertures, None if retrieved is None else retrieved[1], ref_offset, background,
+    )  # fmt: skip
+    metrics = {"cycle": cycle, "is_final": bool(config.isFinalCycle)} | cycle_metrics(
+        survey, solution, scatter, cuts, references, measured_chi2(survey, solution), found
+    )
+    accounting = _accounting(survey, solution)
+    for table in tables:
+        if table is not None:
+            table.meta |= {"CYCLE": cycle, "ACCOUNTING": accounting.to_meta()}
+    observations = _observation_facts(survey, photometry, solution, applied)
+    facts = facts_of(survey, config, solution, observations, final) if wanted.facts else None
+    _log_cycle(cycle, metrics)
+    return CycleResult(
+        cycle=cycle,
+        is_final=bool(config.isFinalCycle),
+        state=state,
+        fit=solution.fit,
+        detector_gray=gray,
+        exposure_gray=solution.residuals.exposure,
+        color_gray=split,
+        stars=_star_facts(survey, solution, final),
+        observations=observations if wanted.observations else None,
+        data=survey.data if wanted.observations else None,
+        zeropoints=tables[0],
+        atmosphere=tables[1],
+        standard_stars=tables[2],
+        facts=facts,
+        config_changes=_config_changes(survey, config, cuts),
+        metrics=metrics,
+        history=_history(solution),
+        accounting=accounting,
+    )
+
+
+def _looks(config: FgcmFitCycleConfigBase) -> bool:
+    """Tell whether a background diagnosis of every cycle is asked for."""
+    return bool(
+        config.doComputeDeltaAperPerVisit or config.doComputeDeltaAperMap or config.doComputeDeltaAperPerCcd
+    )
+
+
+def _next_cuts(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, scatter: Scatter) -> Cuts:
+    """Return the cuts of exposures for the next cycle."""
+    found = new_cuts(survey, config, solution, solution.cuts)
+    low, high = cuts_from_scatter(
+        scatter.reserve.sigma_total[:, 0], solution.cuts.low, solution.cuts.high,
+        n_sigma=(config.autoPhotometricCutNSig, config.autoHighCutNSig), step=config.autoPhotometricCutStep,
+    )  # fmt: skip
+    bands = survey.data.exposures.bands
+    from_stars = np.array([config.useRepeatabilityForExpGrayCutsDict[band] for band in bands])
+    return Cuts(np.where(from_stars, low, found.low), np.where(from_stars, high, found.high))
+
+
+def _state(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    cycle: int,
+    photometry: Photometry,
+    solution: Solution,
+    instrument: InstrumentState,
+    errors: ErrorCoefficients,
+    previous: CycleState | None,
+    scatter: Scatter,
+    references: ReferenceScatter | None,
+    cuts: Cuts,
+    apertures: Apertures,
+    pwv: PwvRetrieval | None,
+    ref_offset: FloatArray,
+    background: FloatArray,
+) -> CycleState:
+    """Return what the next cycle needs: after a final cycle, what it used itself."""
+    e, parameters = survey.data.exposures, solution.parameters
+    selection = solution.selection
+    if not config.isFinalCycle:
+        errors = measure_errors(survey, config, solution)
+        measured = measure_instrument(survey, config, photometry, instrument, solution, cycle)
+        instrument, parameters = measured.instrument, measured.parameters
+        # exposures of the next cycle; what they are now is in the flags of this one's tables
+        selection = choose_exposures(survey, config, solution, cuts)
+    if config.useRetrievedPwv and pwv is not None:
+        parameters = parameters.replace(retrieved_ln_pwv=_known_pwv(pwv, parameters.ln_pwv(e)))
+    sigmas = previous.parameter_sigmas if previous is not None else None
+    if solution.fit is not None and solution.fit.posterior is not None:
+        sigmas = solution.fit.posterior.parameter_sigmas(solution.parameters)
+    unknown = np.full(len(e), np.nan)
+    residuals = solution.residuals.exposure
+    persistent = selection.star & np.int32(
+        StarFlag.VARIABLE | StarFlag.RESERVED | StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_RESERVED
+    )
+    flagged = np.flatnonzero(persistent)
+    nothing = np.full(survey.n_band, np.nan)
+    return CycleState(
+        cycle=cycle,
+        bands=e.bands,
+        physical_filters=e.physical_filters,
+        detectors=e.detectors,
+        filter_bands=tuple(int(b) for b in e.filter_band),
+        fit_bands=tuple(config.fitBands),
+        night_numbers=e.night_numbers,
+        wash_mjds=e.wash_mjds,
+        epoch_mjds=e.epoch_mjds,
+        coating_mjds=e.coating_mjds,
+        parameters=parameters,
+        parameter_sigmas=sigmas,
+        exposures=ExposureState(
+            visit=e.visit,
+            flag=selection.exposure,
+            gray=residuals.gray,
+            gray_var=np.square(residuals.rms),
+            n_star=residuals.n_stars.astype(np.int32),
+            delta_mag_bkg=background if background.ndim == 1 else background.mean(axis=1),
+            ref_offset=ref_offset,
+            retrieved_ln_pwv=unknown if pwv is None else pwv.ln_pwv,
+            retrieved_ln_pwv_raw=unknown if pwv is None else pwv.ln_pwv_raw,
+            retrieved_ln_pwv_flag=np.full(len(e), _STANDARD_PWV, np.int32) if pwv is None else pwv.flag,
+            epsilon=apertures.epsilon,
+            median_delta_aper=apertures.median,
+        ),
+        instrument=instrument,
+        band=BandState(
+            median_sed_slope=solution.slopes.median,
+            sig_fgcm=scatter.stars_gray.sigma_fgcm[:, 0],
+            sigma_cal=scatter.sigma_cal.sigma,
+            ref_offset=nothing if references is None else references.offset[:, 0],
+            ref_sigma=nothing if references is None else references.sigma[:, 0],
+            gray_cut=cuts.low,
+            gray_high_cut=cuts.high,
+            error_pivot=errors.pivot,
+            error_model=errors.coefficients,
+            global_epsilon=apertures.global_epsilon,
+        ),
+        epsilon_maps=apertures.maps,
+        flagged_stars=FlaggedStars(survey.data.stars.fgcm_id[flagged], persistent[flagged].astype(np.int32)),
+    )
+
+
+def _known_pwv(pwv: PwvRetrieval, nightly: FloatArray) -> FloatArray:
+    """Return the retrieved water vapor, and that of the night where none was retrieved."""
+    return np.where(np.isfinite(pwv.ln_pwv) & (pwv.flag != _STANDARD_PWV), pwv.ln_pwv, nightly)
+
+
+def _observation_facts(
+    survey: Survey, photometry: Photometry, solution: Solution, applied: SingleArray
+) -> ObservationFacts:
+    return ObservationFacts(
+        standard_magnitude=solution.residuals.standard,
+        residual=solution.residuals.gray.gray,
+        error=photometry.error,
+        gray=applied,
+        good=good_observations(survey, solution.selection),
+        reserve=good_observations(survey, solution.selection, stars=solution.selection.reserve_star),
+    )
+
+
+def _star_facts(survey: Survey, solution: Solution, final: FinalStars | None) -> StarFacts:
+    means = solution.means
+    return StarFacts(
+        magnitude=means.magnitude.astype(np.float32),
+        magnitude_err=means.err.astype(np.float32),
+        final_magnitude=None if final is None else final.magnitude.astype(np.float32),
+        final_magnitude_err=None if final is None else final.err.astype(np.float32),
+        slope=solution.slopes.value,
+        n_good=survey.per_segment(means.member),
+        n_total=survey.data.observations.count,
+    )
+
+
+def _config_changes(survey: Survey, config: FgcmFitCycleConfigBase, cuts: Cuts) -> Mapping[str, Any]:
+    """Return the fields that the next cycle has otherwise."""
+    bands = survey.data.exposures.bands
+    following = config.of_next_cycle(
+        dict(zip(bands, cuts.low.tolist(), strict=True)), dict(zip(bands, cuts.high.tolist(), strict=True))
+    )
+    plain = {
+        name: getattr(following, name)
+        for name in ("cycleNumber", "freezeStdAtmosphere", "precomputeSuperStarInitialCycle")
+    }
+    dicts = {
+        name: dict(getattr(following, name)) for name in ("expGrayPhotometricCutDict", "expGrayHighCutDict")
+    }
+    return plain | dicts
+
+
+def _history(solution: Solution) -> tuple[Mapping[str, float], ...]:
+    """Return the steps of the last fit."""
+    if solution.fit is None:
+        return ()
+    return tuple(
+        {"chi2": 2.0 * step.value, "largest": step.largest, "accepted": float(step.accepted)}
+        for step in solution.fit.steps
+    )
+
+
+def _accounting(survey: Survey, solution: Solution) -> Accounting:
+    """Return what became of exposures, stars and observations: each is counted under the first of its flags."""
+    accounting = Accounting()
+    accounting.merge(survey.data.accounting)
+    selection = solution.selection
+    for stage, flags, names in (
+        ("exposures_of_fit", selection.exposure, ExposureFlag),
+        ("stars_of_fit", selection.star, StarFlag),
+        ("flags_of_observations", selection.observation, ObservationFlag),
+    ):
+        left = np.asarray(flags).astype(np.int64)
+        n, rejected = len(left), {}
+        kept = int(np.count_nonzero(left == 0))
+        for bit in names:
+            has = (left & bit.value) != 0
+            if has.any():
+                rejected[str(bit.name).lower()] = int(has.sum())
+                left = left[~has]
+        # a star that is only a bad reference is in the fit
+        accounting.add(stage, read=n, kept=kept, rejected=rejected)
+    return accounting
+
+
+def _log_cycle(cycle: int, metrics: Mapping[str, Any]) -> None:
+    """Say what a cycle came to."""
+    bands = ", ".join(
+        f"{name} {1e3 * numbers['repeatability_before']:.1f}/{1e3 * numbers['repeatability_after']:.1f}"
+        for name, numbers in metrics["bands"].items()
+        if numbers["repeatability_before"] is not None and numbers["repeatability_after"] is not None
+    )
+    _log.info(
+        "Cycle %d: %d of %d exposures photometric, chi2/dof %.4f; repeatability (mmag, before/after gray) %s.",
+        cycle, metrics["n_photometric"], metrics["n_exposures"], metrics["chi2_dof_measured"] or np.nan, bands or "unknown",
+    )  # fmt: skip

@@ -1,0 +1,397 @@
+"""Corrections beside the fit: shapes of superstar flats, chromaticities, errors; applied before it and measured after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.cycle_state import CycleState, InstrumentState
+from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.model.parameters import FitParameters
+from zeropoint.fgcm.terms.aperture_fit import aperture_correction, fill_detectors, fit_aperture_corrections
+from zeropoint.fgcm.terms.chromaticity import (
+    StandardIntegrals,
+    chromaticity_magnitude,
+    coating_pivots,
+    fit_detector_chromaticity,
+    fit_mirror_chromaticity,
+    mirror_chromaticity_at,
+)
+from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
+from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, superstar_flats
+from zeropoint.recipes.fgcm_cycle.fitting import Solution
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
+from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
+
+__all__ = [
+    "ErrorCoefficients",
+    "Measured",
+    "first_instrument",
+    "first_photometry",
+    "measure_errors",
+    "measure_instrument",
+    "with_colors_and_errors",
+]
+
+
+@dataclass(frozen=True)
+class ErrorCoefficients:
+    """Error model of each band; NaN: none.
+
+    Parameters
+    ----------
+    coefficients, pivot
+        Shapes (n_band, 7) and (n_band, 3).
+    """
+
+    coefficients: FloatArray
+    pivot: FloatArray
+
+    @classmethod
+    def none(cls, n_band: int) -> ErrorCoefficients:
+        """Return no model."""
+        return cls(np.full((n_band, 7), np.nan), np.full((n_band, 3), np.nan))
+
+    @classmethod
+    def of(cls, state: CycleState) -> ErrorCoefficients:
+        """Return the model of a state."""
+        return cls(state.band.error_model, state.band.error_pivot)
+
+
+def first_instrument(survey: Survey, config: FgcmFitCycleConfigBase) -> InstrumentState:
+    """Return no corrections.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    """
+    e = survey.data.exposures
+    return InstrumentState(
+        superstar_shape=_no_shape(survey, config),
+        mirror_chromaticity=np.zeros((e.n_filter, e.n_coating + 1)),
+        mirror_chromaticity_pivot=coating_pivots(e.mjd, e.coating, e.n_coating),
+        ccd_chromaticity=np.zeros((e.n_det, e.n_filter)),
+        aper_slope_err=np.full(e.n_band, np.nan),
+    )
+
+
+def _no_shape(survey: Survey, config: FgcmFitCycleConfigBase) -> FloatArray:
+    e = survey.data.exposures
+    order = config.superStarSubCcdChebyshevOrder if sub_ccd_filters(survey, config).any() else 0
+    shape = np.zeros((e.n_epoch, e.n_filter, e.n_det, order + 1, order + 1))
+    shape[..., 0, 0] = 1.0
+    return shape
+
+
+def sub_ccd_filters(survey: Survey, config: FgcmFitCycleConfigBase) -> BoolArray:
+    """Return the filters whose superstar flats vary within detectors, shape (n_filter,).
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    """
+    e = survey.data.exposures
+    return np.array([band >= 0 and config.superStarSubCcdDict[e.bands[band]] for band in e.filter_band], bool)
+
+
+def flat_of_observations(survey: Survey) -> npt.NDArray[np.int32]:
+    """Return the superstar flat of each observation, -1: none."""
+    e = survey.data.exposures
+    return flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[survey.data.observations.ec]
+
+
+def first_photometry(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    instrument: InstrumentState,
+    parameters: FitParameters | None,
+) -> Photometry:
+    """Return the magnitudes with the corrections that need no color: superstar shapes, and detectors' own seeing.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    instrument
+        Corrections.
+    parameters
+        Of the cycle before, None: there was none.
+    """
+    observations = survey.data.observations
+    mag, superstar = observations.mag, np.float32(0.0)
+    shape = instrument.superstar_shape
+    if shape.shape[-1] > 1:
+        varies = (shape[..., 1:, :] != 0).any(axis=(-1, -2)) | (shape[..., 0, 1:] != 0).any(axis=-1)
+        flats = SuperstarFlats(shape, np.zeros(shape.shape[:3], np.int64), varies)
+        superstar = flats.magnitudes(
+            flat_of_observations(survey), observations.x, observations.y, survey.size
+        ).astype(np.float32)
+        mag = mag + superstar
+    if parameters is not None and config.aperCorrPerCcd:
+        own = detector_apertures(survey, config, parameters)
+        mag = mag + survey.of_detector(own.astype(np.float32))
+    usable = (observations.flag == 0) & np.isfinite(observations.err) & (observations.err > 0)
+    inverse = np.zeros(len(observations), np.float32)
+    np.divide(1.0, np.square(observations.err), out=inverse, where=usable)
+    return Photometry(survey.with_magnitudes(mag), observations.err, inverse, superstar)
+
+
+def detector_apertures(
+    survey: Survey, config: FgcmFitCycleConfigBase, parameters: FitParameters
+) -> FloatArray:
+    """Return by how much a detector's aperture correction differs from its exposure's, shape (n_exp, n_det).
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    parameters
+        Slope, pivot and range.
+    """
+    e = survey.data.exposures
+    seeing = e.psf_fwhm_detector if config.aperCorrUsePsfFwhm else e.delta_aper_detector
+    if seeing is None:
+        return np.zeros((len(e), e.n_det))
+    terms = {"slope": parameters.aper_slope, "pivot": parameters.aper_pivot, "limits": parameters.aper_range}
+    own = aperture_correction(fill_detectors(seeing, e.aperture_variable), e.band, **terms)
+    return own - aperture_correction(e.aperture_variable, e.band, **terms)[:, None]
+
+
+def standard_integrals(survey: Survey) -> StandardIntegrals:
+    """Return the moments of the standard passbands."""
+    source = survey.passbands
+    return StandardIntegrals(source.lambda_std, source.i0_std, source.i1_std, source.i2_std)
+
+
+def chromatic_corrections(
+    survey: Survey, instrument: InstrumentState, slopes: FloatArray
+) -> SingleArray | None:
+    """Return what chromaticities of mirror and detectors add to magnitudes; None where there are none.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    instrument
+        Chromaticities.
+    slopes
+        Of the spectra, shape (n_star, n_band).
+    """
+    e = survey.data.exposures
+    if not (instrument.mirror_chromaticity.any() or instrument.ccd_chromaticity.any()):
+        return None
+    mirror = mirror_chromaticity_at(
+        instrument.mirror_chromaticity, instrument.mirror_chromaticity_pivot, e.filter, e.coating, e.mjd
+    )
+    filters = np.maximum(e.filter, 0)
+    of_detector = mirror[:, None] + instrument.ccd_chromaticity.T[filters]
+    added = chromaticity_magnitude(
+        survey.of_detector(of_detector),
+        survey.of_exposure(filters),
+        survey.of_segment(slopes),
+        standard_integrals(survey),
+    )
+    return added.astype(np.float32)
+
+
+def with_colors_and_errors(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    photometry: Photometry,
+    instrument: InstrumentState,
+    errors: ErrorCoefficients,
+    solution: Solution,
+) -> Photometry:
+    """Return the photometry with what a first model is needed for: chromaticities, and modeled errors.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    photometry
+        From `first_photometry`.
+    instrument, errors
+        Chromaticities and error model.
+    solution
+        Model of this photometry.
+    """
+    added = chromatic_corrections(survey, instrument, solution.slopes.value)
+    if added is not None:
+        photometry = replace(
+            photometry, observations=survey.with_magnitudes(photometry.observations.mag + added)
+        )
+    if not config.modelMagErrors or not np.isfinite(errors.coefficients).any():
+        return photometry
+    e, observations = survey.data.exposures, survey.data.observations
+    err = modelled_errors(
+        _expected(survey, solution), observations.err, survey.band, survey.exposure, errors.coefficients, errors.pivot,
+        exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot,
+    )  # fmt: skip
+    inverse = np.zeros(len(observations), np.float32)
+    np.divide(1.0, np.square(err), out=inverse, where=photometry.inverse_variance > 0)
+    return replace(photometry, error=err, inverse_variance=inverse)
+
+
+def _expected(survey: Survey, solution: Solution) -> npt.NDArray[np.float32]:
+    """Return the instrumental magnitudes that observations should have had, clouds and all."""
+    gray = np.nan_to_num(solution.residuals.exposure.gray).astype(np.float32)
+    residual = solution.residuals.gray.gray - survey.of_exposure(gray)
+    return expected_magnitudes(survey.data.observations.mag, residual)
+
+
+def measure_errors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> ErrorCoefficients:
+    """Return the error model that a solution's observations suggest; none without ``modelMagErrors``.
+
+    Parameters
+    ----------
+    survey, config, solution
+        Data, settings and model.
+    """
+    if not config.modelMagErrors:
+        return ErrorCoefficients.none(survey.n_band)
+    e, observations = survey.data.exposures, survey.data.observations
+    model = fit_error_model(
+        _expected(survey, solution), observations.err, survey.band, survey.exposure,
+        good_observations(survey, solution.selection),
+        n_band=survey.n_band, exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot,
+    )  # fmt: skip
+    return ErrorCoefficients(model.coefficients, model.pivot)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cycle measures for the next.
+
+    Parameters
+    ----------
+    instrument
+        Corrections.
+    parameters
+        Of the model: the superstar constants follow the shapes.
+    """
+
+    instrument: InstrumentState
+    parameters: FitParameters
+
+
+def measure_instrument(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    photometry: Photometry,
+    instrument: InstrumentState,
+    solution: Solution,
+    cycle: int,
+) -> Measured:
+    """Return the corrections that a solution's residuals suggest: totals, not changes.
+
+    Parameters
+    ----------
+    survey, config, photometry
+        Data and settings.
+    instrument
+        Corrections that the photometry contains.
+    solution
+        Model of it.
+    cycle
+        Number of the cycle: detectors have a chromaticity from cycle 1.
+    """
+    parameters = solution.parameters
+    e = survey.data.exposures
+    sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
+    shape = instrument.superstar_shape
+    filters = sub_ccd_filters(survey, config)
+    if filters.any() or config.superStarForceZeroMean:
+        shape, parameters = _superstar(survey, config, photometry, solution, sample, filters)
+    aperture = fit_aperture_corrections(
+        e.aperture_variable, solution.residuals.exposure.gray, e.band, solution.selection.photometric,
+        n_bins=config.aperCorrFitNBins, slope=parameters.aper_slope, pivot=parameters.aper_pivot,
+        limits=parameters.aper_range,
+    )  # fmt: skip
+    return Measured(
+        replace(
+            instrument,
+            superstar_shape=shape,
+            aper_slope_err=aperture.slope_err,
+            mirror_chromaticity=_mirror(survey, config, instrument, solution),
+            ccd_chromaticity=_detectors(survey, config, instrument, solution, sample, cycle),
+        ),
+        parameters,
+    )
+
+
+def _superstar(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    photometry: Photometry,
+    solution: Solution,
+    sample: BoolArray,
+    filters: BoolArray,
+) -> tuple[FloatArray, FitParameters]:
+    """Return shapes of the superstar flats, and the parameters with the constants that belong to them."""
+    e, observations = survey.data.exposures, survey.data.observations
+    flats = superstar_flats(
+        solution.residuals.gray, photometry.superstar, flat_of_observations(survey),
+        (e.n_epoch, e.n_filter, e.n_det), sample, observations.x, observations.y, survey.size,
+        order=config.superStarSubCcdChebyshevOrder, sub_ccd=filters, triangular=config.superStarSubCcdTriangular,
+    )  # fmt: skip
+    shape = _no_shape(survey, config)
+    found = flats.shapes().coefficients
+    use = flats.measured & filters[None, :, None]
+    shape[use] = found[use]
+    constants = solution.parameters.superstar + np.where(use, np.nan_to_num(flats.constants), 0.0)
+    if config.superStarForceZeroMean:
+        flux = np.where(flats.measured, 10.0 ** (-0.4 * constants), np.nan)
+        n = flats.measured.sum(axis=2)
+        mean = np.nansum(flux, axis=2) / np.maximum(n, 1)
+        constants = constants + 2.5 * np.log10(np.where(n > 0, mean, 1.0))[..., None]
+    return shape, solution.parameters.replace(superstar=constants)
+
+
+def _mirror(
+    survey: Survey, config: FgcmFitCycleConfigBase, instrument: InstrumentState, solution: Solution
+) -> FloatArray:
+    """Return the chromaticity of the mirror."""
+    if not config.fitMirrorChromaticity:
+        return instrument.mirror_chromaticity
+    e = survey.data.exposures
+    color = split_color(survey, config, solution.means.magnitude)
+    split = gray_by_color(survey, config, solution.residuals, solution.means)
+    slope = np.full((survey.n_exp, 2), np.nan)
+    for k, chosen in enumerate((color < split.edges[0], color > split.edges[1])):
+        if chosen.any():
+            of_band = solution.slopes.value[chosen & solution.selection.good_star].mean(axis=0)
+            slope[:, k] = of_band[np.maximum(e.band, 0)]
+    return fit_mirror_chromaticity(
+        split.gray[:, [0, 2]], split.err[:, [0, 2]], slope,
+        filter_index=e.filter, coating=e.coating, mjd=e.mjd, use=solution.selection.photometric,
+        integrals=standard_integrals(survey), values=instrument.mirror_chromaticity,
+    ).values  # fmt: skip
+
+
+def _detectors(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    instrument: InstrumentState,
+    solution: Solution,
+    sample: BoolArray,
+    cycle: int,
+) -> FloatArray:
+    """Return the chromaticity of the detectors."""
+    e = survey.data.exposures
+    wanted = np.array(
+        [b >= 0 and config.fitCcdChromaticityDict.get(e.bands[b], False) for b in e.filter_band], bool
+    )
+    if cycle < 1 or not wanted.any():
+        return instrument.ccd_chromaticity
+    known = np.where(solution.slopes.known, solution.slopes.value, np.nan)
+    gray = solution.residuals.gray
+    return fit_detector_chromaticity(
+        gray.gray, gray.variance, survey.of_segment(known),
+        ec=survey.data.observations.ec, n_det=e.n_det, filter_of_exposure=e.filter, sample=sample,
+        integrals=standard_integrals(survey), values=instrument.ccd_chromaticity, fit_filters=wanted,
+    ).values  # fmt: skip
