@@ -96,7 +96,7 @@ class IlluminationCorrections:
             factor = np.full((height, width), product.calibration_mean, np.float32)
         else:
             factor = field.image()
-        return np.float32(1.0) / np.maximum(factor, np.float32(_LEAST))
+        return np.asarray(1.0 / np.maximum(factor, np.float32(_LEAST)), np.float32)
 
 
 def illumination_corrections(parameters: Table, mjd: float) -> IlluminationCorrections:
