@@ -99,4 +99,4 @@ class ZeropointFlag(IntFlag):
     CANNOT_COMPUTE_ZEROPOINT = 16
     """There is no zeropoint."""
     TOO_FEW_STARS_ON_CCD = 32
-    """Too few stars on the detector: the exposure's gray."""
+    """Too few stars on the detector, and the exposure has no gray that could stand in."""

@@ -143,6 +143,16 @@ def test_integrals_are_retrieved_with_their_errors() -> None:
     np.testing.assert_allclose(found.r0.ravel()[good], r0[good], rtol=4 * 0.005 / np.sqrt(n / 5))
     assert np.isnan(found.r10[2, 1])
     assert found.n_stars[2, 1] == 0
+    # the slow way, detector by detector
+    for k in range(5):
+        rows = ec == k
+        q = 1.0 + slope[rows] * i10_std
+        f = 10.0 ** (-0.4 * (magnitude - mean)[rows])
+        root = 1.0 / (0.4 * np.log(10.0) * f * err[rows] * q)
+        design = np.stack([np.ones(rows.sum()), slope[rows]], axis=1) * root[:, None]
+        solution = np.linalg.solve(design.T @ design, design.T @ (f * q * root))
+        assert found.r0.ravel()[k] == pytest.approx(solution[0], rel=1e-9)
+        assert found.r1.ravel()[k] == pytest.approx(solution[1], rel=1e-9, abs=1e-9)
     one_color = retrieve_integrals(
         magnitude, mean, err, np.full(n, 1e-4), np.full(n, i10_std), ec, np.ones(n, bool), shape=(n_exp, n_det),
         min_star_per_ccd=5,

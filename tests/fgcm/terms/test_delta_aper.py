@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zeropoint.fgcm.terms.delta_aper import (
     ApertureRadii,
@@ -106,3 +108,21 @@ def test_the_brightest_part_of_an_exposure() -> None:
     half = bright_medians(values, magnitude, exposure, use, n_exp=3, part=0.5, least=2)
     assert half[0] == 1.5
     assert np.isnan(half[1:]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), part=st.floats(0.05, 1.0), n=st.integers(1, 60))
+def test_bright_medians_are_those_of_a_loop(seed: int, part: float, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    exposure = rng.integers(0, 4, n)
+    magnitude = rng.normal(size=n).astype(np.float32)
+    values = rng.normal(size=n).astype(np.float32)
+    magnitude[rng.uniform(size=n) < 0.1] = np.nan
+    use = rng.uniform(size=n) < 0.9
+    found = bright_medians(values, magnitude, exposure, use, n_exp=4, part=part, least=3)
+    for e in range(4):
+        rows = np.flatnonzero(use & (exposure == e) & np.isfinite(magnitude))
+        rows = rows[np.argsort(magnitude[rows])][: int(np.ceil(part * len(rows)))]
+        n_all = np.count_nonzero(use & (exposure == e) & np.isfinite(magnitude))
+        expected = np.median(values[rows].astype(float)) if n_all >= 3 else np.nan
+        assert found[e] == pytest.approx(expected, nan_ok=True)

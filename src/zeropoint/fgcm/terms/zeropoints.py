@@ -238,6 +238,7 @@ def flat_terms(
     within = np.asarray(shape, np.float64)[epoch, filter_index]
     unknown = np.asarray(filter_index) < 0
     constants[unknown] = np.nan
+    within[unknown] = np.nan
     coefficients = within * 10.0 ** (-0.4 * constants[..., None, None])
     field = _at_center(coefficients)
     center = -2.5 * np.log10(field, out=np.full_like(field, np.nan), where=field > 0.0)
