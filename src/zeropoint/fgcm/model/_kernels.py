@@ -1,7 +1,8 @@
 """Compiled passes over observations.
 
-A segment's observations are read once into a scratch array, from which the mean and then the residuals come. The logarithm
-of the colour term is a series: with u = z/(2 + z), ln(1 + z) = 2 artanh u = 2 (u + u^3/3 + u^5/5 + ...).
+A segment's observations are read once, and what the residuals need of them is kept in scratch arrays. The logarithm of the
+colour term is a series: with u = z/(2 + z), ln(1 + z) = 2 artanh u = 2 (u + u^3/3 + u^5/5 + ...). Indices are unsigned, for
+negative ones would be looked at twice.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ _MAGNITUDE = 2.5 / np.log(10.0)
 
 
 @helper(inline="always")
-def _log_ratio(z: Any) -> Any:
-    """Return ln(1 + z) to 1e-9 for |z| < 0.5, to 1e-4 for -0.9 < z < 9."""
-    u = z / (2.0 + z)
+def _log_ratio(u: Any) -> Any:
+    """Return ln(1 + z) for u = z/(2 + z): to 1e-9 for |z| < 0.5, to 1e-4 for -0.9 < z < 9."""
     v = u * u
     return 2.0 * u * (1.0 + v * (1.0 / 3 + v * (1.0 / 5 + v * (1.0 / 7 + v * (1.0 / 9 + v * (1.0 / 11))))))
 
 
-@kernel
+# contract: products are added without a rounding in between; the order of sums stays
+@kernel(fastmath={"contract"})
 def sweep_segments(
     start: Any, ec: Any, place: Any, mag: Any, weight: Any,
     first: Any, last: Any, slope: Any, ref_mag: Any, ref_weight: Any, tables: Any,
-    mean: Any, weight_sum: Any, gradient: Any, scratch: Any, used: Any,
+    mean: Any, weight_sum: Any, gradient: Any, magnitude: Any, inverse: Any,
 ) -> Any:  # fmt: skip
     """Add up chi-square and its gradient over segments.
 
@@ -36,7 +37,7 @@ def sweep_segments(
     start : int64, shape (n_segment + 1,)
         First observation of each segment.
     ec : int32; place, mag, weight : float32, shape (n_obs,)
-        Row of the tables, place between the nodes, magnitude, inverse variance (0: not used).
+        Row of the tables, place between the nodes, magnitude, inverse variance (not positive: not used).
     first, last : int64
         Segments.
     slope : float64, shape (n_segment,)
@@ -46,11 +47,11 @@ def sweep_segments(
     tables : float64, shape (n_ec, 4)
         A, its rise, I10 - I10std, its rise.
     mean, weight_sum : float64, shape (n_segment,)
-        Filled.
+        Filled where there is a weight.
     gradient : float64, shape (n_ec, 4) or (0, 4)
-        Added to; not computed if empty.
-    scratch : float64, shape (longest, 4); used : int64, shape (longest,)
-        Longest segment's observations.
+        Half of it is added; not computed if empty.
+    magnitude, inverse : float64, shape (longest segment,)
+        Scratch.
 
     Returns
     -------
@@ -63,53 +64,52 @@ def sweep_segments(
     wants_gradient = len(gradient) > 0
     for s in range(first, last):
         k = slope[s]
-        n = np.int64(0)
-        total_weight = 0.0
-        total = 0.0
-        reference_weight = 0.0
-        if has_references:
-            reference_weight = ref_weight[s]
-            total_weight = reference_weight
-            total = reference_weight * ref_mag[s]
-        for i in range(start[s], start[s + 1]):
+        begin = start[s]
+        reference_weight = ref_weight[s] if has_references else 0.0
+        reference = ref_mag[s] if has_references else 0.0
+        total_weight = reference_weight
+        total = reference_weight * reference
+        for j in range(start[s + 1] - begin):
+            i, jj = np.uint64(begin + j), np.uint64(j)
+            row = np.uint64(ec[i])
+            t = np.float64(place[i])
             w = np.float64(weight[i])
-            if w > 0.0:
-                row = ec[i]
-                t = np.float64(place[i])
-                z = k * (tables[row, 2] + t * tables[row, 3])
-                m = mag[i] + tables[row, 0] + t * tables[row, 1] + _MAGNITUDE * _log_ratio(z)
-                total_weight += w
-                total += w * m
-                scratch[n, 0] = w
-                scratch[n, 1] = m
-                scratch[n, 2] = t
-                scratch[n, 3] = z
-                used[n] = row
-                n += 1
+            z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
+            # one division for z/(2 + z) and for 1/(1 + z)
+            q = 1.0 + z
+            p = 1.0 + q
+            d = 1.0 / (q * p)
+            m = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
+            m += _MAGNITUDE * _log_ratio(z * q * d)
+            # without a branch: which observations have no weight cannot be foreseen
+            is_used = w > 0.0
+            w = w if is_used else 0.0
+            m = m if is_used else 0.0
+            n_used += np.int64(is_used)
+            total_weight += w
+            total += w * m
+            magnitude[jj] = m
+            inverse[jj] = p * d
         if total_weight > 0.0:
             center = total / total_weight
             mean[s] = center
             weight_sum[s] = total_weight
-            if reference_weight > 0.0:
-                chi2 += reference_weight * (center - ref_mag[s]) ** 2
-            n_used += n
-            if wants_gradient:
-                color = 2.0 * _MAGNITUDE * k
-                for j in range(n):
-                    r = scratch[j, 1] - center
-                    wr = scratch[j, 0] * r
-                    chi2 += wr * r
-                    row = used[j]
-                    t = scratch[j, 2]
-                    by_color = color * wr / (1.0 + scratch[j, 3])
-                    gradient[row, 0] += 2.0 * wr
-                    gradient[row, 1] += 2.0 * wr * t
-                    gradient[row, 2] += by_color
-                    gradient[row, 3] += by_color * t
-            else:
-                for j in range(n):
-                    r = scratch[j, 1] - center
-                    chi2 += scratch[j, 0] * r * r
+            chi2 += reference_weight * (center - reference) ** 2
+            color = _MAGNITUDE * k
+            for j in range(start[s + 1] - begin):
+                i, jj = np.uint64(begin + j), np.uint64(j)
+                w = np.float64(weight[i])
+                residual = magnitude[jj] - center
+                by_a = w * residual if w > 0.0 else 0.0
+                chi2 += by_a * residual
+                if wants_gradient:
+                    row = np.uint64(ec[i])
+                    t = np.float64(place[i])
+                    by_color = color * by_a * inverse[jj]
+                    gradient[row, np.uint64(0)] += by_a
+                    gradient[row, np.uint64(1)] += by_a * t
+                    gradient[row, np.uint64(2)] += by_color
+                    gradient[row, np.uint64(3)] += by_color * t
     return chi2, n_used
 
 
@@ -128,9 +128,11 @@ def standardize(
     """
     for s in range(first, last):
         k = slope[s]
-        for i in range(start[s], start[s + 1]):
-            row = ec[i]
+        for j in range(start[s], start[s + 1]):
+            i = np.uint64(j)
+            row = np.uint64(ec[i])
             t = np.float64(place[i])
-            color = _MAGNITUDE * _log_ratio(k * (tables[row, 2] + t * tables[row, 3]))
-            mstd[i] = mag[i] + tables[row, 0] + t * tables[row, 1] + color
+            z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
+            color = _MAGNITUDE * _log_ratio(z / (2.0 + z))
+            mstd[i] = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)] + color
             d_standard[i] = color

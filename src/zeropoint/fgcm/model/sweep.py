@@ -131,21 +131,31 @@ def sweep(
     longest = int(np.diff(observations.start).max(initial=0))
     relative = tables.relative
 
-    def run(chunk: int) -> tuple[float, int, FloatArray]:
-        part = np.zeros((n_ec if gradient else 0, 4))
+    # as many as there are threads, used again for later parts
+    buffers: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+
+    def run(chunk: int) -> tuple[float, int, tuple[FloatArray, FloatArray, FloatArray]]:
+        if buffers:
+            buffer = buffers.pop()
+            buffer[0][:] = 0.0
+        else:
+            buffer = np.zeros((n_ec if gradient else 0, 4)), np.empty(longest), np.empty(longest)
         chi2, n_used = sweep_segments(
             observations.start, observations.ec, observations.t, observations.mag, weight,
             bounds[chunk], bounds[chunk + 1], slope, ref_mag, ref_weight, relative,
-            mean, weight_sum, part, np.empty((longest, 4)), np.empty(longest, np.int64),
+            mean, weight_sum, *buffer,
         )  # fmt: skip
-        return float(chi2), int(n_used), part
+        return float(chi2), int(n_used), buffer
 
     chi2, n_used, total = 0.0, 0, np.zeros((n_ec, 4)) if gradient else None
-    for part_chi2, part_used, part in _in_order(run, len(bounds) - 1, threads):
+    for part_chi2, part_used, buffer in _in_order(run, len(bounds) - 1, threads):
         chi2 += part_chi2
         n_used += part_used
         if total is not None:
-            total += part
+            total += buffer[0]
+        buffers.append(buffer)
+    if total is not None:
+        total *= 2.0
     shape = (observations.n_star, observations.n_band)
     return SweepResult(chi2, n_used, mean.reshape(shape), weight_sum.reshape(shape), total)
 
