@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Column, Table
 
-from zeropoint.fgcm.flags import StarFlag
+from zeropoint.fgcm.flags import StarFlag, ZeropointFlag
 from zeropoint.fgcm.terms.gray import ColorSplitGray, ExposureGray
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
 
@@ -101,45 +101,23 @@ def zeropoint_table(
         Band -> error that all its zeropoints have in common, mag: kept in the table's metadata.
     """
     shape = zeropoints.flag.shape
-    terms, gray = zeropoints.terms, zeropoints.gray
+    terms = zeropoints.terms
     size = np.broadcast_to(np.asarray(detector_size, np.float64), (shape[1], 2))
-    none = (zeropoints.flag & 16) != 0
-
-    def with_nan(values: FloatArray) -> FloatArray:
-        """Keep NaN for rows without zeropoint only."""
-        return np.where(none, np.nan, values)
-
+    unknown = np.full(shape, np.nan)
     values: dict[str, npt.NDArray[Any]] = {
         "visit": np.asarray(visit, np.int64)[:, None],
         "detector": np.asarray(detectors, np.int32)[None, :],
-        "fgcmFlag": zeropoints.flag,
-        "fgcmZpt": zeropoints.zeropoint,
-        "fgcmZptErr": zeropoints.sigma,
-        "fgcmI0": _known(terms.i0),
-        "fgcmI10": _known(terms.i10),
-        "fgcmR0": _known(np.full(shape, np.nan) if r0 is None else r0),
-        "fgcmR10": _known(np.full(shape, np.nan) if r10 is None else r10),
-        "fgcmGry": with_nan(gray.gray),
-        "fgcmDeltaChrom": _known(zeropoints.delta_chromatic),
-        "fgcmZptVar": with_nan(gray.variance),
-        "fgcmTilings": _known(gray.tilings),
-        "fgcmFpGry": _known(exposures.gray)[:, None],
-        "fgcmFpGryBlue": _known(color_split.gray[:, 0])[:, None],
-        "fgcmFpGryBlueErr": _known(color_split.err[:, 0])[:, None],
-        "fgcmFpGryRed": _known(color_split.gray[:, 2])[:, None],
-        "fgcmFpGryRedErr": _known(color_split.err[:, 2])[:, None],
-        "fgcmFpVar": _known(np.square(exposures.rms))[:, None],
-        "fgcmDust": _known(terms.dust),
-        "fgcmFlat": _known(terms.flat.center),
-        "fgcmAperCorr": _known(terms.aperture),
-        "fgcmDeltaMagBkg": _known(terms.background),
+        "fgcmR0": _known(unknown if r0 is None else r0),
+        "fgcmR10": _known(unknown if r10 is None else r10),
         "exptime": np.asarray(terms.exptime, np.float32),
         "filtername": np.asarray(filter_names, f"U{_NAME_LENGTH}")[:, None],
+        **_zeropoint_values(zeropoints),
+        **_exposure_values(exposures, color_split),
     }
     arrays = {
         "fgcmfZptChebXyMax": np.broadcast_to(size, (*shape, 2)),
-        "fgcmfZptCheb": zeropoints.coefficients.reshape(*shape, -1),
-        "fgcmfZptSstarCheb": terms.flat.coefficients.reshape(*shape, -1),
+        "fgcmfZptCheb": zeropoints.coefficients,
+        "fgcmfZptSstarCheb": terms.flat.coefficients,
     }
     n = shape[0] * shape[1]
     columns = {}
@@ -152,6 +130,40 @@ def zeropoint_table(
     for band, sigma in sorted(common_mode.items()):
         table.meta[f"COMMON_MODE_{band}"] = float(sigma)
     return table
+
+
+def _zeropoint_values(zeropoints: Zeropoints) -> dict[str, npt.NDArray[Any]]:
+    """Return columns by detector; NaN stays in those of the zeropoint's own, for rows without one only."""
+    terms, gray = zeropoints.terms, zeropoints.gray
+    none = (zeropoints.flag & ZeropointFlag.CANNOT_COMPUTE_ZEROPOINT) != 0
+    return {
+        "fgcmFlag": zeropoints.flag,
+        "fgcmZpt": zeropoints.zeropoint,
+        "fgcmZptErr": zeropoints.sigma,
+        "fgcmZptVar": np.where(none, np.nan, gray.variance),
+        "fgcmGry": np.where(none, np.nan, gray.gray),
+        "fgcmI0": _known(terms.i0),
+        "fgcmI10": _known(terms.i10),
+        "fgcmDeltaChrom": _known(zeropoints.delta_chromatic),
+        "fgcmTilings": _known(gray.tilings),
+        "fgcmDust": _known(terms.dust),
+        "fgcmFlat": _known(terms.flat.center),
+        "fgcmAperCorr": _known(terms.aperture),
+        "fgcmDeltaMagBkg": _known(terms.background),
+    }
+
+
+def _exposure_values(exposures: ExposureGray, split: ColorSplitGray) -> dict[str, FloatArray]:
+    """Return columns that all detectors of an exposure share."""
+    by_exposure = {
+        "fgcmFpGry": exposures.gray,
+        "fgcmFpGryBlue": split.gray[:, 0],
+        "fgcmFpGryBlueErr": split.err[:, 0],
+        "fgcmFpGryRed": split.gray[:, 2],
+        "fgcmFpGryRedErr": split.err[:, 2],
+        "fgcmFpVar": np.square(exposures.rms),
+    }
+    return {name: _known(values)[:, None] for name, values in by_exposure.items()}
 
 
 def atmosphere_table(
