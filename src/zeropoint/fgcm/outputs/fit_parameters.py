@@ -110,22 +110,23 @@ def state_from_tables(parameters: Table, flagged_stars: Table) -> CycleState:
     values = {spec.path: _array(parameters, spec.name, spec, meta["SIZES"]) for spec in COLUMNS}
     sigmas = None
     if meta["HAS_ERRORS"]:
-        own = {spec.path: _array(parameters, _sigma_name(spec), spec, meta["SIZES"]) for spec in SIGMA_PATHS}
-        sigmas = _part(FitParameters, "parameters", {**values, **own})
+        errors = {
+            spec.path: _array(parameters, _sigma_name(spec), spec, meta["SIZES"]) for spec in SIGMA_PATHS
+        }
+        sigmas = _part(FitParameters, "parameters", {**values, **errors})
+    names = {name: tuple(meta[key]) for key, name in _NAMES.items()}
+    parts = {name: _part(of, name, values) for name, of in _PARTS.items()}
+    own = {name: values[name] for name in ("night_numbers", "wash_mjds", "epoch_mjds", "coating_mjds")}
+    rest: dict[str, Any] = {**names, **parts, **own}
     return CycleState(
         cycle=int(meta["CYCLE"]),
-        **{name: tuple(meta[key]) for key, name in _NAMES.items()},
-        night_numbers=values["night_numbers"],
-        wash_mjds=values["wash_mjds"],
-        epoch_mjds=values["epoch_mjds"],
-        coating_mjds=values["coating_mjds"],
         parameters=_part(FitParameters, "parameters", values),
         parameter_sigmas=sigmas,
-        **{name: _part(of, name, values) for name, of in _PARTS.items()},
         flagged_stars=FlaggedStars(
             np.asarray(flagged_stars["objId"]).astype(np.int64),
             np.asarray(flagged_stars["objFlag"]).astype(np.int32),
         ),
+        **rest,
     )
 
 
@@ -163,11 +164,9 @@ def _array_column(of: Any, spec: ParameterColumn, path: str, sizes: dict[str, in
         if sizes.setdefault(axis, size) != size:
             raise ValueError(f"{spec.name} has {size} along {axis}, others have {sizes[axis]}.")
     flat = (values.T if spec.reversed_axes else values).ravel()
-    if values.ndim == 0:
-        data = values.reshape(1)
-    else:
-        # a list of fixed size has one element or more
-        data = (flat if flat.size else np.zeros(1, spec.dtype)).reshape(1, -1)
+    # a list of fixed size has one element or more
+    row = (flat if flat.size else np.zeros(1, spec.dtype)).reshape(1, -1)
+    data = row[:, 0] if values.ndim == 0 else row
     name = _sigma_name(spec) if path else spec.name
     text = f"Posterior error of {spec.name}; NaN: it is fixed" if path else spec.text
     return Column(data, name, unit=spec.unit, description=text)

@@ -144,7 +144,7 @@ def layout_of(
     has_references
         Whether the absolute throughput can be fitted.
     """
-    priors: Mapping[str, float] = DEFAULT_PRIORS | {
+    priors: Mapping[str, float] = dict(DEFAULT_PRIORS) | {
         "airmass_residual": config.airmassResidualSigma,
         "exposure_gray": config.jointGraySigma,
     }

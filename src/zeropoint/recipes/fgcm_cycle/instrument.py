@@ -123,7 +123,8 @@ def first_photometry(
         Of the cycle before, None: there was none.
     """
     observations = survey.data.observations
-    mag, superstar = observations.mag, np.float32(0.0)
+    mag = observations.mag
+    superstar: SingleArray | float = 0.0
     shape = instrument.superstar_shape
     if shape.shape[-1] > 1:
         varies = (shape[..., 1:, :] != 0).any(axis=(-1, -2)) | (shape[..., 0, 1:] != 0).any(axis=-1)
@@ -131,10 +132,10 @@ def first_photometry(
         superstar = flats.magnitudes(
             flat_of_observations(survey), observations.x, observations.y, survey.size
         ).astype(np.float32)
-        mag = mag + superstar
+        mag = np.asarray(mag + superstar)
     if parameters is not None and config.aperCorrPerCcd:
         own = detector_apertures(survey, config, parameters)
-        mag = mag + survey.of_detector(own.astype(np.float32))
+        mag = np.asarray(mag + survey.of_detector(own.astype(np.float32)))
     usable = (observations.flag == 0) & np.isfinite(observations.err) & (observations.err > 0)
     inverse = np.zeros(len(observations), np.float32)
     np.divide(1.0, np.square(observations.err), out=inverse, where=usable)

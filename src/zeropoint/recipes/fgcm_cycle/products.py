@@ -16,7 +16,6 @@ from zeropoint.fgcm.model.sweep import sweep
 from zeropoint.fgcm.terms.chromaticity import mirror_chromaticity_at
 from zeropoint.fgcm.terms.cycle_tables import atmosphere_table, standard_star_table, zeropoint_table
 from zeropoint.fgcm.terms.detector_integrals import detector_integrals
-from zeropoint.fgcm.terms.detector_positions import detector_positions, detector_secants
 from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray
 from zeropoint.fgcm.terms.gray_fields import (
     FocalPlaneForm,
@@ -24,7 +23,6 @@ from zeropoint.fgcm.terms.gray_fields import (
     focal_plane_offsets,
     sub_detector_gray,
 )
-from zeropoint.fgcm.terms.groups import group_sums, ratio
 from zeropoint.fgcm.terms.zeropoints import (
     ChosenGray,
     Zeropoints,
@@ -152,7 +150,7 @@ def zeropoints(
     """
     e, parameters = survey.data.exposures, solution.parameters
     filters, band = np.maximum(e.filter, 0), np.maximum(e.band, 0)
-    secant = _secants(survey)
+    secant = survey.secants
     integrals = detector_integrals(
         survey.passbands, e.filter, parameters.at(e, survey.passbands.ranges), secant
     )
@@ -182,24 +180,6 @@ def zeropoints(
         delta_std=gray.delta_std,
         median_delta_std=chromatic_offset(solution.slopes.median[band][:, None], integrals.i10, i10_std[:, None]),
         gray_coefficients=gray.coefficients,
-    )  # fmt: skip
-
-
-def _secants(survey: Survey) -> FloatArray:
-    """Return the secant at each detector's center, shape (n_exp, n_det)."""
-    e, observations = survey.data.exposures, survey.data.observations
-    n = len(e) * e.n_det
-    observed = ratio(
-        group_sums(observations.secant, observations.ec, n), np.bincount(observations.ec, minlength=n)
-    )
-    positions = None
-    if survey.focal_plane is not None:
-        by_id = {each.id: each for each in survey.focal_plane.detectors}
-        offsets = [[getattr(by_id[d], name) for d in e.detectors] for name in ("offset_x", "offset_y")]
-        positions = detector_positions(offsets[0], offsets[1], ra=e.ra, dec=e.dec, rotation=e.rotation)
-    return detector_secants(
-        positions, ra=e.ra, hour_angle=e.hour_angle, latitude=survey.latitude,
-        observed=observed.reshape(len(e), -1), boresight=e.airmass,
     )  # fmt: skip
 
 

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from astropy.table import Table
 
-from zeropoint.association.tables import AnyTable
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.fgcm.cycle_result import CycleResult
 from zeropoint.fgcm.cycle_state import CycleState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
-from zeropoint.fgcm.model.load import load_fit_data
+from zeropoint.fgcm.model.load import StarListTable, load_fit_data
 from zeropoint.fgcm.model.model import PhotometricModel, ab_zeropoint
 from zeropoint.fgcm.model.observations import FitData
 from zeropoint.fgcm.model.passband_source import PassbandSource
@@ -47,13 +46,17 @@ class CycleInputs:
     observations, star_ids, star_indices, reference_stars
         ``fgcmStarObservations``, ``fgcmStarIds``, ``fgcmStarIndices``, ``fgcmReferenceStars``; or, without indices,
         ``fgcm_star_observations``, ``fgcm_star_ids``, ``fgcm_reference_stars``.
+    focal_plane
+        The camera; None: as ``fgcmVisitCatalog`` has it, if it does. Without it, zeropoints are for the mean airmass of a
+        detector's stars.
     """
 
     visits: Table
-    observations: AnyTable
-    star_ids: AnyTable
-    star_indices: AnyTable | None = None
-    reference_stars: AnyTable | None = None
+    observations: StarListTable
+    star_ids: StarListTable
+    star_indices: StarListTable | None = None
+    reference_stars: StarListTable | None = None
+    focal_plane: FocalPlane | None = None
 
 
 class FgcmCycle:
@@ -83,7 +86,6 @@ class FgcmCycle:
         previous: CycleState | None = None,
         threads: int | None = None,
         facts: bool = False,
-        focal_plane: FocalPlane | None = None,
         on_progress: OnProgress | None = None,
         on_cycle: OnCycle | None = None,
     ) -> tuple[CycleResult, ...]:
@@ -102,9 +104,6 @@ class FgcmCycle:
             Of the sweeps over the observations; None: what numba is set to. No bit depends on it.
         facts
             Whether results hold what plots and the report are made of, in the cycles that make plots.
-        focal_plane
-            The camera; None: as ``fgcmVisitCatalog`` has it, if it does. Without it, zeropoints are for the mean airmass of a
-            detector's stars.
         on_progress
             Told how far a stage is.
         on_cycle
@@ -126,7 +125,7 @@ class FgcmCycle:
             If the configuration contradicts itself.
         """
         config = self._checked()
-        survey = self._survey(inputs, source, focal_plane, threads or 1)
+        survey = self._survey(inputs, source, threads or 1)
         first = config.cycleNumber if previous is None else previous.cycle + 1
         last = config.multipleCyclesFinalCycleNumber if config.doMultipleCycles else first
         if previous is not None:
@@ -156,15 +155,10 @@ class FgcmCycle:
             _log.warning("%s", sentence)
         return self.config
 
-    def _survey(
-        self,
-        inputs: CycleInputs | FitData,
-        source: PassbandSource,
-        focal_plane: FocalPlane | None,
-        threads: int,
-    ) -> Survey:
+    def _survey(self, inputs: CycleInputs | FitData, source: PassbandSource, threads: int) -> Survey:
         """Return the data of all cycles."""
         config = self.config
+        focal_plane = None
         if isinstance(inputs, FitData):
             data = inputs
         else:
@@ -179,8 +173,7 @@ class FgcmCycle:
             )
             for line in data.accounting.lines():
                 _log.info("%s", line)
-            if focal_plane is None:
-                focal_plane = stored_focal_plane(inputs.visits)
+            focal_plane = inputs.focal_plane or stored_focal_plane(inputs.visits)
         area, gain = config.mirrorArea or 1.0, config.cameraGain or 1.0
         model = PhotometricModel(
             data.exposures, source, zp_ab=ab_zeropoint(area * _SQUARE_CM, gain), threads=threads

@@ -208,14 +208,10 @@ def retrieve(
     """
     e, observations = survey.data.exposures, survey.data.observations
     residuals = solution.residuals
-    # of the model's term A, the passband's part is taken off again: what is left are the other corrections
-    secant = ratio(
-        group_sums(observations.secant, survey.exposure, survey.n_exp), np.bincount(survey.exposure, minlength=survey.n_exp)
-    )  # fmt: skip
-    secant = np.where(np.isfinite(secant), secant, e.airmass)
+    # what is left without the passband's part are the other corrections
     integral = detector_integrals(
-        survey.passbands, e.filter, solution.parameters.at(e, survey.passbands.ranges), np.tile(secant[:, None], e.n_det)
-    )  # fmt: skip
+        survey.passbands, e.filter, solution.parameters.at(e, survey.passbands.ranges), survey.secants
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         passband = 2.5 * np.log10(integral.i0)
     without = residuals.standard - residuals.delta_std - survey.of_detector(passband.astype(np.float32))
@@ -231,6 +227,9 @@ def retrieve(
     if not survey.passbands.fitted or not wanted.any():
         return integrals, None
     chosen = solution.selection.photometric & (e.band >= 0) & wanted[np.maximum(e.band, 0)]
+    n_seen = np.bincount(survey.exposure, minlength=survey.n_exp)
+    secant = ratio(group_sums(observations.secant, survey.exposure, survey.n_exp), n_seen)
+    secant = np.where(np.isfinite(secant), secant, e.airmass)
     air = with_airmass(solution.parameters.at(e, survey.passbands.ranges), secant)
     pwv = retrieve_pwv(
         integrals, survey.passbands, air, filter_index=e.filter, secant=secant, choose=chosen, night=e.night, time=e.mjd,
