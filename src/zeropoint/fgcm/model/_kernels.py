@@ -73,7 +73,7 @@ def sweep_segments(
             i, jj = np.uint64(begin + j), np.uint64(j)
             row = np.uint64(ec[i])
             t = np.float64(place[i])
-            w = np.float64(weight[i])
+            w: Any = np.float64(weight[i])
             z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
             # one division for z/(2 + z) and for 1/(1 + z)
             q = 1.0 + z
