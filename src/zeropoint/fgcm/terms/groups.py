@@ -33,7 +33,8 @@ def group_sums(values: npt.ArrayLike, group: npt.NDArray[np.integer], n_groups: 
     sums : float64, shape (n_groups,)
         Sums in double precision, added in the order of the values; 0 for groups without any.
     """
-    return np.bincount(group, weights=np.asarray(values), minlength=n_groups)
+    # without values numpy counts in integers, weights or not
+    return np.bincount(group, weights=np.asarray(values), minlength=n_groups).astype(np.float64, copy=False)
 
 
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> FloatArray:
