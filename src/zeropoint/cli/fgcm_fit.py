@@ -265,11 +265,11 @@ def _run(
 def _cycle_line(cycle: int, metrics: Mapping[str, Any], seconds: float) -> str:
     """Return what a cycle came to in a line."""
     parts = []
-    chi2 = metrics.get("chi2_dof")
-    if chi2 is not None and chi2 == chi2:
+    chi2 = metrics.get("chi2_dof_measured")
+    if chi2 is not None:
         parts.append(f"χ²/dof {chi2:.3f}")
     bands: Mapping[str, Mapping[str, Any]] = metrics.get("bands", {})
-    scatter = {band: numbers.get("repeatability") for band, numbers in bands.items()}
+    scatter = {band: numbers.get("repeatability_after") for band, numbers in bands.items()}
     known = [
         f"{band} {1e3 * value:.1f}" for band, value in scatter.items() if value is not None and value == value
     ]

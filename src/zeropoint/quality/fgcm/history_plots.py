@@ -37,15 +37,15 @@ def plot_history(
         Of the last fit: ``chi2`` of each step.
     """
     figure, axes = grid(4)
-    cycles = np.array([entry["cycle"] for entry in history], float)
+    cycles = np.arange(len(history), dtype=float)
     colors = band_colors(bands)
 
-    chi2 = np.array([_number(entry, "chi2_dof") for entry in history])
+    chi2 = np.array([_number(entry, "chi2_dof_measured") for entry in history])
     axes[0].plot(cycles, chi2, "o-", color=COLORS["blue"], ms=4, lw=1.4)
     axes[0].axhline(1.0, color=COLORS["gray"], lw=0.9, ls="--")
     finish_panel(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
     for ax, key, scale, title, label in (
-        (axes[1], "repeatability", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
+        (axes[1], "repeatability_after", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
         (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
     ):
         for band in bands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ def fgcm_metrics(data: FgcmReportData) -> dict[str, Any]:
     if data.history:
         last = data.history[-1]
         metrics |= {key: value for key, value in last.items() if isinstance(value, int | float | str | bool)}
+        # with the errors as they were stated: those of an error model make chi-square one by themselves
+        metrics["chi2_dof"] = _first(last, "chi2_dof_measured", "chi2_dof")
     facts, result = data.facts, data.result
     if result is not None:
         metrics |= _of_fit(data, result)
@@ -42,6 +45,11 @@ def fgcm_metrics(data: FgcmReportData) -> dict[str, Any]:
         for b, band in enumerate(facts.bands):
             metrics["bands"][band] = _of_band(facts, b) | _of_zeropoints(facts, result, b)
     return metrics
+
+
+def _first(entry: Mapping[str, Any], *keys: str) -> float:
+    """Return the first number that is known; NaN if none is."""
+    return next((float(entry[key]) for key in keys if entry.get(key) is not None), _NAN)
 
 
 def _of_fit(data: FgcmReportData, result: CycleResult) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def _of_fit(data: FgcmReportData, result: CycleResult) -> dict[str, Any]:
         "n_nights": n_nights,
         "n_at_bounds": len(last.get("at_bounds", ())),
         "at_bounds_per_night": len(last.get("at_bounds", ())) / n_nights,
-        "converged": float(last["converged"]) if "converged" in last else _NAN,
+        "converged": _first(last, "converged"),
     }
     if facts is not None:
         metrics["n_exposures"] = len(facts.visit)

@@ -1,0 +1,120 @@
+"""Plots, verdict and report of a global calibration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from quality import fgcm_make as make
+from zeropoint.errors import CalibrationFailure
+from zeropoint.quality.fgcm.figures import PANELS, PLOT_NAMES, draw, figures
+from zeropoint.quality.fgcm.metrics import fgcm_metrics
+from zeropoint.quality.fgcm.report import draw_figures, render_fgcm_report
+from zeropoint.quality.fgcm.report_data import FgcmReportData
+from zeropoint.quality.fgcm.verdict import band_tables, judge_calibration
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make.report_data()
+
+
+def _render(data, pictures=()):
+    metrics = fgcm_metrics(data)
+    verdict = judge_calibration(metrics, data.caveats, data.failure)
+    return render_fgcm_report(data, metrics, verdict, dict(pictures)), verdict
+
+
+def test_every_plot_is_drawn_and_none_that_has_nothing_to_show(data):
+    drawn = {name: figure for name, _, figure in figures(data)}
+    assert set(drawn) == set(PLOT_NAMES) == {panel.name for panel in PANELS}
+    assert all(isinstance(figure, Figure) for figure in drawn.values())
+    gray = make.report_data(bands=("r",), references=False)
+    names = {name for name, _, _ in figures(gray)}
+    assert names == set(PLOT_NAMES) - {
+        "ColorAirmass",
+        "ColorSlope",
+        "ColorDetector",
+        "SkyReferences",
+        "ReferenceMagnitude",
+        "ReferenceColor",
+    }
+
+
+def test_plots_say_what_was_planted(data):
+    titles = [ax.get_title(loc="left") for ax in draw("Repeatability", data).axes]
+    numbers = [float(part.split()[0]) for part in titles[0].split(": ")[1].split("→")]
+    assert numbers[0] > 20 > 5 > numbers[-1]
+    clouds = draw("GrayTime", data).axes[0].get_legend().get_texts()
+    assert "beyond the axis (1)" in [text.get_text() for text in clouds]
+
+
+def test_one_broken_plot_does_not_cost_the_report(data, monkeypatch, caplog):
+    def only_history(name, data):
+        if name != "History":
+            raise RuntimeError("no ink")
+        return draw(name, data)
+
+    monkeypatch.setattr("zeropoint.quality.fgcm.report.draw", only_history)
+    pictures = draw_figures(data)
+    assert set(pictures) == {"History"}
+    assert "the plot of repeatability failed" in caplog.text
+    html, _ = _render(data, pictures)
+    assert html.count("data:image/png") == 1
+    assert "Nothing to show for: repeatability" in html
+
+
+def test_a_good_calibration_is_good_and_each_limit_is_shown(data):
+    html, verdict = _render(data)
+    assert verdict.level == "good", verdict.reasons
+    for text in (
+        "Scatter of bright stars beyond noise",
+        "minStarPerExp = 30",
+        "no band 1",
+        "χ² per degree of freedom",
+    ):
+        assert text in html
+    assert "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_the_worst_band_decides(data):
+    metrics = fgcm_metrics(data)
+    metrics["bands"]["r"]["zeropoint_err_mmag"] = 7.0
+    verdict = judge_calibration(metrics)
+    assert (verdict.level, verdict.exit_code) == ("usable", 3)
+    assert verdict.reasons == ("Median error of the zeropoints, r: 7 mmag is above 5 mmag",)
+    metrics["bands"]["i"]["n_photometric"] = 0
+    assert judge_calibration(metrics).exit_code == 4
+    (exposures,) = [table for table in band_tables(metrics) if table.group == "exposures"]
+    assert [row.level for row in exposures.rows[0][3]] == ["good", "good", "bad"]
+
+
+def test_a_calibration_that_broke_off_is_bad_and_says_why():
+    failure = CalibrationFailure("No exposure in g is photometric.", n_exposures=12)
+    html, verdict = _render(FgcmReportData("made", None, ({"cycle": 0},), failure=failure))
+    assert verdict.exit_code == 4
+    assert "No exposure in g is photometric." in html
+    assert "n exposures" in html
+
+
+def test_metrics_count_what_is_there(data):
+    metrics = fgcm_metrics(data)
+    red = metrics["bands"]["r"]
+    assert (red["n_exposures"], red["n_photometric"]) == (12, 11)
+    assert red["zeropoint_fraction"] == pytest.approx(11 / 12)
+    assert red["zeropoint_err_mmag"] == pytest.approx(1.1)
+    assert red["reference_offset_mmag"] == pytest.approx(5.0, abs=4 * 10 / np.sqrt(84))
+    assert metrics["n_at_bounds"] == 1
+    assert metrics["chi2_dof"] == 1.0
+    json.dumps(metrics)
+
+
+def test_the_list_of_plots_needs_no_matplotlib():
+    code = "import sys; import zeropoint.quality.fgcm.figures; print('matplotlib' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
