@@ -177,6 +177,24 @@ def test_other_parts_give_the_same_sums_to_rounding(
     assert few.chi2 == pytest.approx(whole.chi2, rel=1e-12)
 
 
+def test_what_has_no_weight_may_be_anything(problem: Problem) -> None:
+    o, e = problem.data.observations, problem.data.exposures
+    used = e.night != 1
+    weight = np.where(used[o.exposure], problem.weight, 0.0).astype(np.float32)
+    bad = np.flatnonzero(weight == 0.0)[::7]
+    mag = o.mag.copy()
+    mag[bad] = np.nan
+    few, all_ = (problem.model.tables(problem.parameters, mask) for mask in (used, None))
+    expected = sweep(o, weight, problem.slopes, None, all_)
+    weight[bad] = np.nan
+    found = sweep(o.with_mag(mag), weight, problem.slopes, None, few)
+    assert found.chi2 == expected.chi2
+    assert found.n_used == expected.n_used
+    assert found.gradient is not None
+    assert expected.gradient is not None
+    assert found.gradient.tobytes() == expected.gradient.tobytes()
+
+
 def test_a_constant_of_a_band_is_seen_by_references_only(problem: Problem) -> None:
     offset = problem.parameters.abs_offset + np.array([0.0, 0.3, 0.0, 0.0])
     shifted = problem.model.tables(problem.parameters.replace(abs_offset=offset), derivatives=False)

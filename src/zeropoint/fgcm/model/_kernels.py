@@ -89,7 +89,7 @@ def sweep_segments(
             total_weight += w
             total += w * m
             magnitude[jj] = m
-            inverse[jj] = p * d
+            inverse[jj] = p * d if is_used else 0.0
         if total_weight > 0.0:
             center = total / total_weight
             mean[s] = center
