@@ -94,7 +94,9 @@ class BandState:
     Parameters
     ----------
     median_sed_slope
-        Median slope of the spectra, 1/Angstrom.
+        Median slope of the spectra as colors tell, 1/Angstrom.
+    sed_scale, sed_offset, sed_pivot
+        What the fit makes of slopes (`zeropoint.fgcm.fit.sed_calibration.SedCalibration`): 1, 1/Angstrom, 1/Angstrom.
     sig_fgcm, sigma_cal
         Intrinsic scatter of an observation, and what bright stars need besides, mag.
     ref_offset, ref_sigma
@@ -110,6 +112,9 @@ class BandState:
     """
 
     median_sed_slope: FloatArray
+    sed_scale: FloatArray
+    sed_offset: FloatArray
+    sed_pivot: FloatArray
     sig_fgcm: FloatArray
     sigma_cal: FloatArray
     ref_offset: FloatArray

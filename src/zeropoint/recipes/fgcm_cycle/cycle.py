@@ -145,7 +145,8 @@ def _begin(
     complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start)
     if complete is not photometry:
         start = evaluate(
-            survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, tables=start.tables
+            survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, start.sed,
+            tables=start.tables,
         )  # fmt: skip
     return complete, start, errors
 
@@ -320,6 +321,9 @@ def _state(
         instrument=instrument,
         band=BandState(
             median_sed_slope=solution.slopes.median,
+            sed_scale=solution.sed.scale,
+            sed_offset=solution.sed.offset,
+            sed_pivot=solution.sed.pivot,
             sig_fgcm=scatter.stars_gray.sigma_fgcm[:, 0],
             sigma_cal=scatter.sigma_cal.sigma,
             ref_offset=nothing if references is None else references.offset[:, 0],

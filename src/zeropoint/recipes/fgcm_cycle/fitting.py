@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS, LayoutSettings, ParameterLayout
@@ -105,6 +106,7 @@ class Solution:
     means: Means
     residuals: Residuals
     cuts: Cuts
+    sed: SedCalibration
     fit: FitResult | None = None
     n_fits: int = 0
 
@@ -286,9 +288,9 @@ def evaluate(
     selection: Selection,
     slopes: Slopes,
     cuts: Cuts,
+    sed: SedCalibration,
     *,
     tables: ModelTables | None = None,
-    renew_slopes: bool = True,
 ) -> Solution:
     """Return a model with its means, slopes of spectra and residuals.
 
@@ -296,22 +298,19 @@ def evaluate(
     ----------
     survey, photometry, config
         Data and settings.
-    parameters, selection, slopes, cuts
-        The model, and with what it is to be evaluated.
+    parameters, selection, slopes, cuts, sed
+        The model, and with what it is to be evaluated; the slopes are those that a first mean is made with.
     tables
         Of the parameters, where they are known.
-    renew_slopes
-        Whether the means give new slopes, and these new means.
     """
     if tables is None:
         tables = survey.model.tables(parameters, derivatives=False)
     references = references_of(survey, config, selection)
     means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
-    if renew_slopes:
-        slopes = star_slopes(survey, config, means.magnitude)
-        means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
+    slopes = star_slopes(survey, config, means.magnitude, sed)
+    means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
     residuals = measure_residuals(survey, photometry, selection, config, slopes.value, tables, means)
-    return Solution(parameters, tables, selection, slopes, means, residuals, cuts)
+    return Solution(parameters, tables, selection, slopes, means, residuals, cuts, sed)
 
 
 def fit_cycle(
@@ -353,7 +352,9 @@ def fit_cycle(
         require(survey, selection, cycle)
         current = replace(current, selection=selection)
         result = _fit(survey, photometry, config, current, settings_of(survey, config), on_progress)
-        current = evaluate(survey, photometry, config, result.parameters, selection, current.slopes, cuts)
+        current = evaluate(
+            survey, photometry, config, result.parameters, selection, current.slopes, cuts, result.sed
+        )
         current = replace(current, fit=result, n_fits=n)
         if n == n_fits:
             break
@@ -395,7 +396,7 @@ def posterior_at(
     require(survey, current.selection, cycle)
     result = _fit(survey, photometry, config, current, replace(settings_of(survey, config), max_iterations=0))
     done = evaluate(
-        survey, photometry, config, start.parameters, current.selection, current.slopes, start.cuts, tables=start.tables
+        survey, photometry, config, start.parameters, current.selection, current.slopes, start.cuts, start.sed, tables=start.tables
     )  # fmt: skip
     return replace(done, fit=result)
 
@@ -415,12 +416,13 @@ def _fit(
         survey.model,
         photometry.observations,
         weights(survey, photometry.inverse_variance, good, fit_only=True),
-        current.slopes.value.ravel(),
+        current.slopes.raw.ravel(),
         references,
         current.parameters,
         layout_of(survey, config, current.selection, current.parameters, references is not None),
         settings,
         on_progress,
+        sed=current.sed,
     )
 
 

@@ -105,6 +105,8 @@ def _of_band(
         "gray_cut": cuts.low[b],
         "gray_high_cut": cuts.high[b],
         "median_sed_slope": solution.slopes.median[b],
+        "sed_scale": solution.sed.scale[b],
+        "sed_offset": solution.sed.offset[b],
     }
     if references is not None:
         numbers |= {

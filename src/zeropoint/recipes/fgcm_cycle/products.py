@@ -178,7 +178,7 @@ def zeropoints(
         zp_ab=survey.model.zp_ab,
         model_variance=variance,
         delta_std=gray.delta_std,
-        median_delta_std=chromatic_offset(solution.slopes.median[band][:, None], integrals.i10, i10_std[:, None]),
+        median_delta_std=chromatic_offset(solution.slopes.median_value[band][:, None], integrals.i10, i10_std[:, None]),
         gray_coefficients=gray.coefficients,
     )  # fmt: skip
 

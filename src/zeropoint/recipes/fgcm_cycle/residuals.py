@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
@@ -65,21 +66,32 @@ class Slopes:
 
     Parameters
     ----------
-    value
-        F', 1/Angstrom, shape (n_star, n_band); the band's median where a star's colors do not say.
+    raw
+        F' as colors tell, 1/Angstrom, shape (n_star, n_band); the band's median where a star's colors do not say.
     known
         Where they do.
+    value
+        The same, calibrated by the fit: what observations are standardized with.
     """
 
-    value: FloatArray
+    raw: FloatArray
     known: BoolArray
+    value: FloatArray
+
+    @classmethod
+    def of(cls, survey: Survey, raw: FloatArray, known: BoolArray, sed: SedCalibration) -> Slopes:
+        """Return slopes and what a calibration makes of them."""
+        return cls(raw, known, sed.apply(raw, survey.model.band_i10_std))
 
     @property
     def median(self) -> FloatArray:
-        """Median of the known ones by band; 0 where there are none."""
-        return np.array(
-            [np.median(v[k]) if k.any() else 0.0 for v, k in zip(self.value.T, self.known.T, strict=True)]
-        )
+        """Median of the known ones by band, not calibrated; 0 where there are none."""
+        return _medians(self.raw, self.known)
+
+    @property
+    def median_value(self) -> FloatArray:
+        """The same, calibrated."""
+        return _medians(self.value, self.known)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,13 @@ def mean_magnitudes(
     return Means(swept.mean, err, swept.chi2, swept.n_used, member)
 
 
-def star_slopes(survey: Survey, config: FgcmFitCycleConfigBase, mean: FloatArray) -> Slopes:
+def _medians(values: FloatArray, known: BoolArray) -> FloatArray:
+    return np.array([np.median(v[k]) if k.any() else 0.0 for v, k in zip(values.T, known.T, strict=True)])
+
+
+def star_slopes(
+    survey: Survey, config: FgcmFitCycleConfigBase, mean: FloatArray, sed: SedCalibration
+) -> Slopes:
     """Return the slopes of spectra that magnitudes tell.
 
     Parameters
@@ -147,10 +165,12 @@ def star_slopes(survey: Survey, config: FgcmFitCycleConfigBase, mean: FloatArray
         Data and settings.
     mean
         Magnitudes, shape (n_star, n_band), NaN where unknown.
+    sed
+        Calibration of the slopes.
     """
     terms = SedSettings.from_config(config.sedboundaryterms, config.sedterms)
     given = sed_slopes(mean, survey.data.exposures.bands, survey.model.band_lambda_std, terms)
-    return Slopes(*fill_slopes(given))
+    return Slopes.of(survey, *fill_slopes(given), sed)
 
 
 @dataclass(frozen=True)

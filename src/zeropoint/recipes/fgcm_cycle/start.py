@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from zeropoint.fgcm.cycle_state import CycleState
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import PERSISTENT_STAR_FLAGS, ExposureFlag
 from zeropoint.fgcm.model.parameters import FitParameters
@@ -99,13 +100,14 @@ def first_look(
     everything = drop_stars(survey, everything, config)
     good = good_observations(survey, everything, reserve=True)
     shape = (survey.n_star, survey.n_band)
-    slopes = Slopes(np.zeros(shape), np.zeros(shape, bool))
+    sed = SedCalibration.none(survey.n_band)
+    slopes = Slopes.of(survey, np.zeros(shape), np.zeros(shape, bool), sed)
     for _ in range(2):  # without color, then with that of the first means
         standard, _delta = standard_magnitudes(observations, slopes.value, tables, threads=survey.threads)
         bright = bright_means(
             standard, photometry.error, observations.start, good, gray_max=config.brightObsGrayMax
         )
-        slopes = star_slopes(survey, config, bright.mean.reshape(shape))
+        slopes = star_slopes(survey, config, bright.mean.reshape(shape), sed)
     gray = gray_residuals(
         standard, photometry.error, observations.segment, bright.mean.reshape(shape), bright.err.reshape(shape), bright.used
     )  # fmt: skip
@@ -120,12 +122,12 @@ def first_look(
     require(survey, selection, cycle)
     _log.info("First look: %d of %d exposures may be photometric.", selection.photometric.sum(), survey.n_exp)
     cuts = configured_cuts(survey, config)
-    look = evaluate(survey, photometry, config, parameters, selection, slopes, cuts, tables=tables)
+    look = evaluate(survey, photometry, config, parameters, selection, slopes, cuts, sed, tables=tables)
     offset = _absolute_offsets(survey, config, look)
     if not offset.any():
         return look
     parameters = parameters.replace(abs_offset=parameters.abs_offset + offset)
-    return evaluate(survey, photometry, config, parameters, selection, look.slopes, cuts)
+    return evaluate(survey, photometry, config, parameters, selection, look.slopes, cuts, sed)
 
 
 def _absolute_offsets(survey: Survey, config: FgcmFitCycleConfigBase, look: Solution) -> FloatArray:
@@ -181,16 +183,10 @@ def continue_from(
     require(survey, selection, cycle)
     shape = (survey.n_star, survey.n_band)
     median = np.broadcast_to(previous.band.median_sed_slope, shape).copy()
+    sed = SedCalibration(previous.band.sed_scale, previous.band.sed_offset, previous.band.sed_pivot)
+    slopes = Slopes.of(survey, median, np.zeros(shape, bool), sed)
     cuts = configured_cuts(survey, config)
-    return evaluate(
-        survey,
-        photometry,
-        config,
-        previous.parameters,
-        selection,
-        Slopes(median, np.zeros(shape, bool)),
-        cuts,
-    )
+    return evaluate(survey, photometry, config, previous.parameters, selection, slopes, cuts, sed)
 
 
 def _flags_of(survey: Survey, previous: CycleState) -> np.ndarray:
