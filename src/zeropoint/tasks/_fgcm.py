@@ -32,6 +32,7 @@ __all__ = [
     "struct_of",
     "summaries_of_visits",
     "survey_table",
+    "whole_look_up_table",
 ]
 
 #: Dimensions of what there is once for a survey.
@@ -136,6 +137,20 @@ def look_up_table_header(table: Any) -> LookUpTable:
         return table
     header = HandleTable(table)
     return LookUpTable.from_arrow(header.read([name for name in header.column_names if name != "lut"]))
+
+
+def whole_look_up_table(table: Any) -> LookUpTable:
+    """Return a look-up table with its integrals.
+
+    Parameters
+    ----------
+    table : handle or zeropoint.fgcm.lut.LookUpTable
+        The table, or a handle of it.
+    """
+    if not is_handle(table):
+        assert isinstance(table, LookUpTable)
+        return table
+    return LookUpTable.from_arrow(HandleTable(table).read(HandleTable(table).column_names))
 
 
 @overload
