@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.fit.reduced import Nodes, band_curvatures, mean_responses, parameter_hessian
+from zeropoint.fgcm.fit.reduced import Derivatives, Nodes, band_curvatures, mean_responses, parameter_hessian
 
 N_EXP, N_DET, N_BAND, N_STAR, N_FREE = 6, 2, 2, 30, 9
 
@@ -54,10 +54,10 @@ def test_hessian_is_that_of_the_eliminated_normal_equations(problem):
     w = p.weight.astype(np.float64)
     cross, total = (design.T * w) @ stars, w @ stars + p.reference
     expected = (design.T * w) @ design - cross / np.where(total > 0, total, 1.0) @ cross.T
-    prior = np.full(N_FREE, 0.1)
+    prior = np.diag(np.full(N_FREE, 0.1))
     curvatures = band_curvatures(p.observations, p.weight, p.color, p.reference, all_nodes(p))
-    found = parameter_hessian(curvatures, p.gray, p.chromatic, prior)
-    np.testing.assert_allclose(found, expected + np.diag(prior), rtol=1e-12, atol=1e-11)
+    found = parameter_hessian(curvatures, Derivatives.of(p.gray, p.chromatic), prior)
+    np.testing.assert_allclose(found, expected + prior, rtol=1e-12, atol=1e-11)
 
 
 def test_threads_do_not_change_a_bit(problem):

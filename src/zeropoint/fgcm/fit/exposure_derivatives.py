@@ -1,6 +1,7 @@
 """Derivatives of an exposure's two numbers, A and I10, by the free parameters: what stands for all its detectors.
 
-They are means over detectors and over the airmass nodes.  The exact gradient does not use them; they make the Hessian.
+They are means over detectors, and between the airmass nodes, weighted as the observations are.  The exact gradient does
+not use them; they make the Hessian.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from zeropoint.fgcm.model.passband_source import FITTED
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
     from zeropoint.fgcm.model.model import ModelTables, PhotometricModel
+    from zeropoint.fgcm.model.observations import FitObservations
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["atmosphere_derivatives", "exposure_derivatives"]
+__all__ = ["atmosphere_derivatives", "exposure_derivatives", "observation_shares"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
 def exposure_derivatives(
-    model: PhotometricModel, tables: ModelTables, parameters: FitParameters, layout: ParameterLayout
+    model: PhotometricModel,
+    tables: ModelTables,
+    parameters: FitParameters,
+    layout: ParameterLayout,
+    share: FloatArray,
 ) -> tuple[Any, Any]:
     """Return the derivatives of A and I10 of the exposures by the free parameters, without superstar constants.
 
@@ -39,6 +45,8 @@ def exposure_derivatives(
         Where the tables were evaluated.
     layout
         Free parameters.
+    share : float64, shape (n_exp, n_det, 2)
+        Weights of detectors and airmass nodes; their sum is 1 in each exposure.
 
     Returns
     -------
@@ -47,18 +55,18 @@ def exposure_derivatives(
     """
     e = model.exposures
     band, filters = np.maximum(e.band, 0), np.maximum(e.filter, 0)
-    one = np.ones(len(e))
+    one, nodes = np.ones(len(e)), np.stack([e.airmass_low, e.airmass_high])
     entries: list[tuple[IntArray, FloatArray, FloatArray | None]] = [
         (layout.indices["qe_intercept"][band, e.wash], one, None),
         (layout.indices["qe_slope"][band, e.wash], e.wash_time, None),
         (layout.indices["filter_offset"][filters], one, None),
         (layout.indices["abs_offset"][band], one, None),
         (layout.indices["aper_slope"][band], parameters.seeing_offset(e), None),
-        (layout.indices["airmass_residual"][band], 0.5 * (e.airmass_low + e.airmass_high) - 1.0, None),
+        (layout.indices["airmass_residual"][band], np.einsum("edn,ne->e", share, nodes) - 1.0, None),
         (layout.indices["exposure_gray"], one, None),
     ]
     # axes: exposure, detector, node, quantity
-    means = {name: values.mean(axis=(1, 2)) for name, values in tables.derivatives.items()}
+    means = {name: np.einsum("edn,ednq->eq", share, values) for name, values in tables.derivatives.items()}
     for name, factor in model.nightly_factors(parameters).items():
         index = layout.indices[name]
         column = np.broadcast_to(index, len(e)) if factor.is_global else index[e.night]
@@ -69,6 +77,34 @@ def exposure_derivatives(
         _matrix([(column, values) for column, values, _ in entries], e.has_passband, layout.n_free),
         _matrix([(column, c) for column, _, c in entries if c is not None], e.has_passband, layout.n_free),
     )
+
+
+def observation_shares(
+    observations: FitObservations, weight: npt.NDArray[np.float32], n_exp: int
+) -> FloatArray:
+    """Return what part of the weight of an exposure is on each detector and near each airmass node.
+
+    Parameters
+    ----------
+    observations
+        Star by star.
+    weight : float32, shape (n_obs,)
+        Of the observations.
+    n_exp
+        Number of exposures.
+
+    Returns
+    -------
+    share : float64, shape (n_exp, n_det, 2)
+        The sum over detectors and nodes is 1; even where an exposure has no weight.
+    """
+    n_ec = n_exp * observations.n_det
+    total = np.bincount(observations.ec, weight, minlength=n_ec)
+    upper = np.bincount(observations.ec, weight * observations.t, minlength=n_ec)
+    share = np.stack([total - upper, upper], axis=1).reshape(n_exp, -1)
+    known = share.sum(axis=1) > 0
+    share[~known] = 1.0
+    return np.asarray(share / share.sum(axis=1, keepdims=True)).reshape(n_exp, observations.n_det, 2)
 
 
 def atmosphere_derivatives(

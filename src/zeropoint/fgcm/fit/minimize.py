@@ -27,7 +27,11 @@ _LEAST_RADIUS = 1e-6
 _FIRST_DAMPING, _GROW = 1.0, 4.0
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
-#: Corrections that L-BFGS-B keeps.
+#: Part of the expected curvature below which a step tells nothing.
+_LEAST_CURVATURE = 0.05
+#: Largest change in errors of a step that tells of the curvature at the minimum.
+_NEAR = 2.0
+#: Steps that correct the Hessian, or are kept by L-BFGS-B.
 _MEMORY = 20
 
 
@@ -131,11 +135,13 @@ def gauss_newton(
     Notes
     -----
     Parameters at a bound with the gradient pointing out are held; a step that would cross bounds is solved again with the
-    parameters that cross held there, so the others know of it. Every step that raises the function is rejected.
+    parameters that cross held there, so the others know of it. Every step that raises the function is rejected. How the
+    gradient changed over the steps before corrects the Hessian (BFGS), which leaves out second derivatives.
     """
     x = np.clip(start, problem.lower, problem.upper)
     value, gradient = problem.evaluate(x)
     hessian = problem.hessian(x)
+    pairs: list[tuple[FloatArray, FloatArray]] = []
     steps: list[Step] = []
     radius, converged, evaluations = _FIRST_RADIUS, False, 1
     while len(steps) < max_iterations and not converged and radius > _LEAST_RADIUS:
@@ -147,10 +153,13 @@ def gauss_newton(
         # a step as small that does not lead down ends at the minimum to the precision of the function, too
         converged = damping == 0.0 and largest < tolerance
         if accepted:
+            # far from the minimum, steps tell of curvature that is not there anymore
+            is_near = damping == 0.0 and largest < _NEAR
+            pairs = [*pairs[1 - _MEMORY :], (step, new_gradient - gradient)] if is_near else []
             x, value, gradient = trial, new_value, new_gradient
             radius = min(2.0 * radius, _MOST_RADIUS)
             if not converged:
-                hessian = problem.hessian(x)
+                hessian = _with_secants(problem.hessian(x), pairs)
         else:
             radius = 0.25 * float(np.max(np.abs(step) / problem.scale, initial=0.0))
         steps.append(Step(value, largest, damping, accepted))
@@ -244,6 +253,18 @@ def _pushed_out(x: FloatArray, gradient: FloatArray, problem: Problem) -> BoolAr
     """Return the parameters at a bound beyond which the function falls, and those whose bounds are one."""
     low, high = x <= problem.lower, x >= problem.upper
     return np.asarray((low & (gradient >= 0)) | (high & (gradient <= 0)) | (problem.lower >= problem.upper))
+
+
+def _with_secants(hessian: FloatArray, pairs: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """Return the Hessian with what steps and changes of the gradient tell of it, the latest last."""
+    out = hessian
+    for step, change in pairs:
+        along, curvature = out @ step, float(step @ change)
+        expected = float(step @ along)
+        if not curvature > _LEAST_CURVATURE * expected:
+            continue
+        out = out - np.outer(along, along) / expected + np.outer(change, change) / curvature
+    return out
 
 
 def _step_within(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.fit.exposure_derivatives import atmosphere_derivatives
-from zeropoint.fgcm.fit.reduced import NodeDerivatives, Nodes, mean_responses
+from zeropoint.fgcm.fit.reduced import Derivatives, NodeDerivatives, Nodes, mean_responses
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
@@ -69,13 +69,15 @@ class Posterior:
     Parameters
     ----------
     layout
-        Names and places of the free parameters.
+        Places of the free parameters of the model.
+    names
+        Of all free parameters: those of the layout, then of the calibration of slopes.
     model
         Of the exposures.
     root : float64, shape (n_free, n_columns)
         S with S S' the covariance of the free parameters; zero where a parameter is at its bound.
-    gray, chromatic
-        Derivatives of A and I10 of the exposures by the free parameters, shape (n_exp, n_free), sparse.
+    derivatives
+        Of exposures and flats by the free parameters.
     flat_column : int64, shape (n_exp, n_det)
         Free parameter that is the superstar constant of an exposure and detector, -1: none.
     observations, weight, color, reference_weight
@@ -83,10 +85,10 @@ class Posterior:
     """
 
     layout: ParameterLayout
+    names: tuple[str, ...]
     model: PhotometricModel
     root: FloatArray
-    gray: Any
-    chromatic: Any
+    derivatives: Derivatives
     flat_column: npt.NDArray[np.int64]
     observations: FitObservations
     weight: SingleArray
@@ -111,10 +113,9 @@ class Posterior:
         KeyError
             If the parameter was not free.
         """
-        names = list(self.layout.names)
-        if name not in names:
+        if name not in self.names:
             raise KeyError(f"{name} was no free parameter of the fit")
-        row = self.root[names.index(name)]
+        row = self.root[self.names.index(name)]
         return float(np.sqrt(row @ row))
 
     def correlation(self) -> FloatArray:
@@ -139,7 +140,7 @@ class Posterior:
                 if isinstance(getattr(parameters, field.name), np.ndarray)
             },
         )
-        return self.layout.unpack(self.sigmas, unknown)
+        return self.layout.unpack(self.sigmas[: self.layout.n_free], unknown)
 
     def linear_sigmas(self, rows: Any) -> FloatArray:
         """Return the errors of linear functions of the free parameters.
@@ -147,9 +148,9 @@ class Posterior:
         Parameters
         ----------
         rows : shape (n, n_free)
-            Dense or sparse.
+            Dense or sparse; without columns for the calibration of slopes, if they are zero.
         """
-        values = np.asarray(rows @ self.root)
+        values = np.asarray(rows @ self.root[: rows.shape[1]])
         return np.sqrt(np.einsum("ij,ij->i", values, values))
 
     def atmosphere_sigmas(self, parameters: FitParameters) -> dict[str, FloatArray]:
@@ -193,7 +194,7 @@ class Posterior:
             nodes = Nodes.of(b, band, self.flat_column)
             if len(nodes.exposures) == 0:
                 continue
-            derivative = NodeDerivatives.of(nodes, self.gray, self.chromatic)
+            derivative = NodeDerivatives.of(nodes, self.derivatives)
             roots = derivative.gray @ self.root, derivative.chromatic @ self.root
             own_ec = (nodes.exposures[:, None] * n_det + np.arange(n_det)).ravel()
             means, known = self._means(nodes, own_ec, roots, sample)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives
-from zeropoint.fgcm.fit.reduced import BandCurvature, Nodes, band_curvatures, parameter_hessian
-from zeropoint.fgcm.model.sweep import sweep
+from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives, observation_shares
+from zeropoint.fgcm.fit.priors import Priors
+from zeropoint.fgcm.fit.reduced import BandCurvature, Derivatives, Nodes, band_curvatures, parameter_hessian
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration
+from zeropoint.fgcm.model.sweep import standard_magnitudes, sweep
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
     from zeropoint.fgcm.model.sweep import References, SweepResult
 
-__all__ = ["SurveyProblem", "color_coefficients"]
+__all__ = ["FreeVector", "SurveyProblem", "color_coefficients"]
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
 _MAGNITUDE = 2.5 / np.log(10.0)
+#: Bounds of the scale of slopes, and of their offset, 1/Angstrom.
+_SED_SCALE, _SED_OFFSET = (0.3, 3.0), 1e-3
 
 
 def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
@@ -41,18 +47,122 @@ def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
     return np.asarray(_MAGNITUDE * slope / (1.0 + slope * i10_std)).ravel()
 
 
+@dataclass(frozen=True)
+class FreeVector:
+    """The vector that a fit changes: the free parameters of the model, then scale and offset of the slopes by band.
+
+    Parameters
+    ----------
+    layout
+        Of the model's parameters.
+    sed_bands : int64, shape (n_sed,)
+        Bands whose slopes are calibrated.
+    start
+        Calibration to begin with; other bands keep it.
+    scale_sigma, offset_sigma
+        Of the priors of scale (about 1) and offset (about 0, 1/Angstrom).
+    """
+
+    layout: ParameterLayout
+    sed_bands: npt.NDArray[np.int64]
+    start: SedCalibration
+    scale_sigma: float
+    offset_sigma: float
+
+    def __len__(self) -> int:
+        return self.layout.n_free + 2 * len(self.sed_bands)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the elements."""
+        return (
+            *self.layout.names,
+            *(f"sed_scale[{b}]" for b in self.sed_bands),
+            *(f"sed_offset[{b}]" for b in self.sed_bands),
+        )
+
+    @cached_property
+    def lower(self) -> FloatArray:
+        """Lower bounds."""
+        return self._with(self.layout.lower, _SED_SCALE[0], -_SED_OFFSET)
+
+    @cached_property
+    def upper(self) -> FloatArray:
+        """Upper bounds."""
+        return self._with(self.layout.upper, _SED_SCALE[1], _SED_OFFSET)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """Priors of all."""
+        own = Priors.of(self.layout)
+        mean = self._with(own.mean, 1.0, 0.0)
+        return Priors(mean, self._with(own.sigma, self.scale_sigma, self.offset_sigma), own.groups)
+
+    def pack(self, parameters: FitParameters) -> FloatArray:
+        """Return the vector at given parameters and the calibration to begin with.
+
+        Parameters
+        ----------
+        parameters
+            Of the model.
+        """
+        b = self.sed_bands
+        return np.concatenate([self.layout.pack(parameters), self.start.scale[b], self.start.offset[b]])
+
+    def calibration(self, vector: FloatArray) -> SedCalibration:
+        """Return the calibration of slopes that a vector has.
+
+        Parameters
+        ----------
+        vector : float64, shape (n,)
+            Values.
+        """
+        scale, offset = self.start.scale.copy(), self.start.offset.copy()
+        n = self.layout.n_free
+        scale[self.sed_bands], offset[self.sed_bands] = vector[n:].reshape(2, -1)
+        return SedCalibration(scale, offset, self.start.pivot)
+
+    def _with(self, own: FloatArray, scale: float, offset: float) -> FloatArray:
+        n = len(self.sed_bands)
+        return np.concatenate([own, np.full(n, scale), np.full(n, offset)])
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was computed at a vector.
+
+    Parameters
+    ----------
+    parameters, calibration
+        Of the vector.
+    tables
+        Of the model, the calibration of slopes left out.
+    result
+        Sums over the observations, with it.
+    """
+
+    parameters: FitParameters
+    calibration: SedCalibration
+    tables: ModelTables
+    result: SweepResult
+
+
 @dataclass
 class SurveyProblem:
     """The function that a fit minimises.
 
     Parameters
     ----------
-    model, observations, weight, slopes, references, base, layout
+    model, observations, weight, slopes, references, base
         As in `zeropoint.fgcm.fit.solve.fit`.
-    prior_sigma : float64, shape (n_free,)
-        Of the priors; infinite: none.
+    free
+        The vector.
+    priors
+        Of its elements.
     threads
         For sweeps.
+    evaluations
+        Sweeps so far.
     """
 
     model: PhotometricModel
@@ -61,39 +171,40 @@ class SurveyProblem:
     slopes: FloatArray
     references: References | None
     base: FitParameters
-    layout: ParameterLayout
-    prior_sigma: FloatArray
+    free: FreeVector
+    priors: Priors
     threads: int = 1
     evaluations: int = 0
     _curvatures: list[BandCurvature] | None = field(default=None, repr=False)
+    _shares: FloatArray | None = field(default=None, repr=False)
     _used: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
-    _last: tuple[bytes, ModelTables, SweepResult] | None = field(default=None, repr=False)
+    _last: tuple[bytes, Point] | None = field(default=None, repr=False)
 
     @property
     def lower(self) -> FloatArray:
         """Lower bounds."""
-        return self.layout.lower
+        return self.free.lower
 
     @property
     def upper(self) -> FloatArray:
         """Upper bounds."""
-        return self.layout.upper
+        return self.free.upper
 
     @property
     def scale(self) -> FloatArray:
-        """How far the parameters may move in one step: the widths of the priors that the layout gave them."""
-        return self.layout.prior_sigma
+        """How far the parameters may move in one step: the widths of the priors that they began with."""
+        return self.free.priors.sigma
 
     @property
     def flat_column(self) -> npt.NDArray[np.int64]:
         """Free parameter that is the superstar constant of an exposure and detector, -1: none; shape (n_exp, n_det)."""
         exposures = self.model.exposures
-        index = self.layout.indices["superstar"][exposures.epoch, np.maximum(exposures.filter, 0)]
+        index = self.free.layout.indices["superstar"][exposures.epoch, np.maximum(exposures.filter, 0)]
         return np.where(exposures.filter[:, None] >= 0, index, -1)
 
-    @property
+    @cached_property
     def color(self) -> FloatArray:
-        """Coefficients of I10 by star and band."""
+        """Coefficients of I10 by star and band, slopes not calibrated."""
         return color_coefficients(self.slopes, self.model.band_i10_std)
 
     @property
@@ -103,48 +214,88 @@ class SurveyProblem:
             return np.zeros(self.observations.n_segment)
         return np.asarray(self.references.weight, np.float64).ravel()
 
-    @property
-    def prior_weight(self) -> FloatArray:
-        """One over the variances of the priors."""
-        return np.asarray(self.prior_sigma**-2.0)
-
-    def reweighted(self, weight: SingleArray, prior_sigma: FloatArray) -> SurveyProblem:
-        """Return the problem with other weights and priors.
+    def reweighted(self, weight: SingleArray, priors: Priors) -> SurveyProblem:
+        """Return the problem with other weights and priors, and no evaluation counted.
 
         Parameters
         ----------
         weight : float32, shape (n_obs,)
             Of the observations.
-        prior_sigma : float64, shape (n_free,)
-            Of the priors.
+        priors
+            Of the vector.
         """
         same = np.array_equal(weight, self.weight)
         return replace(
-            self,
-            weight=weight,
-            prior_sigma=prior_sigma,
-            _last=None,
-            _used=None,
-            _curvatures=self._curvatures if same else None,
-        )
+            self, weight=weight, priors=priors, evaluations=0, _last=None, _used=None,
+            _curvatures=self._curvatures if same else None, _shares=self._shares if same else None,
+        )  # fmt: skip
 
-    def swept(self, vector: FloatArray) -> tuple[ModelTables, SweepResult]:
-        """Return the tables of the model and the sums over the observations.
+    def at(self, vector: FloatArray) -> Point:
+        """Return the model and the sums over the observations at a vector.
 
         Parameters
         ----------
-        vector : float64, shape (n_free,)
-            Free parameters.
+        vector : float64, shape (n,)
+            Values.
         """
         key = vector.tobytes()
         if self._last is None or self._last[0] != key:
-            tables = self.model.tables(self.layout.unpack(vector, self.base), self._used_exposures())
+            parameters = self.free.layout.unpack(vector[: self.free.layout.n_free], self.base)
+            calibration = self.free.calibration(vector)
+            tables = self.model.tables(parameters, self._used_exposures())
             result = sweep(
-                self.observations, self.weight, self.slopes, self.references, tables, threads=self.threads
-            )
+                self.observations, self.weight, self.slopes, self.references,
+                _calibrated(tables, calibration, self.model.exposures.band), threads=self.threads,
+            )  # fmt: skip
             self.evaluations += 1
-            self._last = (key, tables, result)
-        return self._last[1], self._last[2]
+            self._last = (key, Point(parameters, calibration, tables, result))
+        return self._last[1]
+
+    def standard_magnitudes(self, vector: FloatArray) -> npt.NDArray[np.float32]:
+        """Return the standard magnitudes of all observations of exposures in the fit, shape (n_obs,).
+
+        Parameters
+        ----------
+        vector : float64, shape (n,)
+            Values.
+        """
+        point = self.at(vector)
+        tables = _calibrated(point.tables, point.calibration, self.model.exposures.band)
+        return standard_magnitudes(self.observations, self.slopes, tables, threads=self.threads)[0]
+
+    def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
+        """Return half of chi-square, priors included, and its gradient; see `Problem.evaluate`."""
+        point = self.at(vector)
+        given = point.result.gradient
+        assert given is not None
+        by_row = _of_rows(point.calibration, self.model.exposures.band, self.observations.n_det)
+        scale, shift = (_MAGNITUDE * each if k else each for k, each in enumerate(by_row[:2]))
+        inner = given.copy()
+        inner[:, 2:] = scale[:, None] * given[:, 2:] + shift[:, None] * given[:, :2]
+        own = self.model.gradient(inner, point.tables, point.parameters, self.free.layout)
+        gradient = 0.5 * np.concatenate([own, *self._sed_gradient(point, given)])
+        value = 0.5 * (point.result.chi2 + self.priors.chi2(vector))
+        return value, gradient + self.priors.pull(vector)
+
+    def _sed_gradient(self, point: Point, given: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the derivatives of chi-square by scales and offsets."""
+        colors = np.nan_to_num(point.tables.relative[:, 2:])
+        band = np.repeat(self.model.exposures.band, self.observations.n_det)
+        known = band >= 0
+
+        def by_band(values: FloatArray) -> FloatArray:
+            sums = np.bincount(band[known], values[known], minlength=self.model.exposures.n_band)
+            return sums[self.free.sed_bands]
+
+        gray = by_band(_MAGNITUDE * np.sum(given[:, :2] * colors, axis=1))
+        chromatic = by_band(np.sum(given[:, 2:] * colors, axis=1))
+        return chromatic - point.calibration.pivot[self.free.sed_bands] * gray, gray
+
+    def shares(self) -> FloatArray:
+        """Return the weights of detectors and airmass nodes of each exposure; see `observation_shares`."""
+        if self._shares is None:
+            self._shares = observation_shares(self.observations, self.weight, len(self.model.exposures))
+        return self._shares
 
     def _used_exposures(self) -> npt.NDArray[np.bool_]:
         """Return the exposures with an observation that counts."""
@@ -153,40 +304,99 @@ class SurveyProblem:
             self._used = np.bincount(exposure, minlength=len(self.model.exposures)) > 0
         return self._used
 
-    def prior(self, vector: FloatArray) -> float:
-        """Return the chi-square of the priors.
-
-        Parameters
-        ----------
-        vector : float64, shape (n_free,)
-            Free parameters.
-        """
-        return float(np.sum((vector - self.layout.prior_mean) ** 2 * self.prior_weight))
-
-    def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
-        """Return half of chi-square, priors included, and its gradient; see `Problem.evaluate`."""
-        tables, result = self.swept(vector)
-        assert result.gradient is not None
-        parameters = self.layout.unpack(vector, self.base)
-        gradient = 0.5 * self.model.gradient(result.gradient, tables, parameters, self.layout)
-        gradient += (vector - self.layout.prior_mean) * self.prior_weight
-        return 0.5 * (result.chi2 + self.prior(vector)), gradient
-
     def curvatures(self) -> list[BandCurvature]:
         """Return the curvatures of the bands: they depend on weights alone."""
         if self._curvatures is None:
             band, flats = np.asarray(self.model.exposures.band), self.flat_column
-            nodes = [Nodes.of(b, band, flats) for b in np.unique(band[band >= 0])]
+            nodes = [Nodes.of(b, band, flats) for b in np.unique(band[self._used_exposures() & (band >= 0)])]
             self._curvatures = band_curvatures(
                 self.observations, self.weight, self.color, self.reference_weight, nodes, self.threads
             )
         return self._curvatures
 
-    def derivatives(self, vector: FloatArray) -> tuple[Any, Any]:
-        """Return the derivatives of A and I10 of the exposures by the free parameters, superstar constants left out."""
-        tables, _ = self.swept(vector)
-        return exposure_derivatives(self.model, tables, self.layout.unpack(vector, self.base), self.layout)
+    def derivatives(self, vector: FloatArray, tables: ModelTables | None = None) -> Derivatives:
+        """Return the derivatives of exposures and flats by the vector.
+
+        Parameters
+        ----------
+        vector : float64, shape (n,)
+            Values.
+        tables
+            Of all exposures that are wanted; None: those in the fit.
+        """
+        point, e = self.at(vector), self.model.exposures
+        tables = point.tables if tables is None else tables
+        gray, chromatic = exposure_derivatives(
+            self.model, tables, point.parameters, self.free.layout, self.shares()
+        )
+        scale, shift, pivot = _of_rows(point.calibration, e.band, 1)
+        gray = gray + sparse.diags(_MAGNITUDE * shift) @ chromatic
+        chromatic = sparse.diags(scale) @ chromatic
+        low, rise = np.moveaxis(tables.relative[:, 2:].reshape(len(e), e.n_det, 2), 2, 0)
+        share = self.shares()
+        on_detector = share.sum(axis=2)
+        upper = share[..., 1] / np.where(on_detector > 0, on_detector, 1.0)
+        by_detector = np.nan_to_num(low + upper * rise)
+        color = np.sum(on_detector * by_detector, axis=1)
+        of_flat, pivot_of_flat, band_of_flat = self._flat_colors(by_detector - color[:, None], pivot)
+        rows = _sed_columns(color, pivot, e.band, self.free.sed_bands)
+        flats = _sed_columns(of_flat, pivot_of_flat, band_of_flat, self.free.sed_bands)
+        n, n_own = len(self.free), self.free.layout.n_free
+        own = sparse.eye(n_own, n, format="csr")
+        empty = sparse.csr_matrix((n - n_own, n))
+        return Derivatives(
+            sparse.hstack([gray, rows[0]]).tocsr(),
+            sparse.hstack([chromatic, rows[1]]).tocsr(),
+            sparse.vstack(
+                [own + sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[0]]), empty]
+            ).tocsr(),
+            sparse.vstack([sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[1]]), empty]).tocsr(),
+        )
+
+    def _flat_colors(
+        self, color: FloatArray, pivot: FloatArray
+    ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+        """Return for each parameter of the layout that is a superstar constant the mean color, the pivot and the band."""
+        e, n = self.model.exposures, self.free.layout.n_free
+        used = self._used_exposures()
+        columns = self.flat_column[used]
+        known = columns >= 0
+        count = np.maximum(np.bincount(columns[known], minlength=n), 1)
+        mean = np.bincount(columns[known], color[used][known], minlength=n) / count
+        band, pivots = np.full(n, -1, np.int64), np.zeros(n)
+        exposure = np.broadcast_to(np.flatnonzero(used)[:, None], columns.shape)[known]
+        band[columns[known]], pivots[columns[known]] = e.band[exposure], pivot[exposure]
+        return mean, pivots, band
 
     def hessian(self, vector: FloatArray) -> FloatArray:
         """Return the Hessian of Gauss and Newton; see `Problem.hessian`."""
-        return parameter_hessian(self.curvatures(), *self.derivatives(vector), self.prior_weight)
+        return parameter_hessian(self.curvatures(), self.derivatives(vector), self.priors.hessian())
+
+
+def _sed_columns(
+    color: FloatArray, pivot: FloatArray, band: npt.NDArray[np.integer], bands: npt.NDArray[np.int64]
+) -> tuple[Any, Any]:
+    """Return the derivatives of A and I10 of rows of given color by the scales and offsets of bands."""
+    mine = sparse.csr_matrix(color[:, None] * (band[:, None] == bands))
+    by_scale = -_MAGNITUDE * sparse.diags(pivot) @ mine
+    return sparse.hstack([by_scale, _MAGNITUDE * mine]), sparse.hstack([mine, sparse.csr_matrix(mine.shape)])
+
+
+def _of_rows(
+    calibration: SedCalibration, band: npt.NDArray[np.integer], n_det: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return scale, shift and pivot for each exposure and detector."""
+    rows = np.repeat(np.maximum(band, 0), n_det)
+    return calibration.scale[rows], calibration.shift[rows], calibration.pivot[rows]
+
+
+def _calibrated(
+    tables: ModelTables, calibration: SedCalibration, band: npt.NDArray[np.integer]
+) -> ModelTables:
+    """Return tables with which uncalibrated slopes give what calibrated ones would."""
+    scale, shift, _ = _of_rows(calibration, band, tables.n_det)
+    values, colors = tables.values.copy(), tables.relative[:, 2:]
+    values[:, :2] += (_MAGNITUDE * shift)[:, None] * colors
+    values[:, 2:] = scale[:, None] * colors
+    values[:, 2] += tables.i10_std
+    return replace(tables, values=values)

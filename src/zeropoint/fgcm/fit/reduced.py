@@ -21,7 +21,7 @@ from zeropoint.fgcm.fit._kernels import mean_response, node_blocks
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitObservations
 
-__all__ = ["BandCurvature", "NodeDerivatives", "Nodes", "band_curvatures", "parameter_hessian"]
+__all__ = ["BandCurvature", "Derivatives", "NodeDerivatives", "Nodes", "band_curvatures", "parameter_hessian"]
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -83,6 +83,39 @@ class Nodes:
 
 
 @dataclass(frozen=True)
+class Derivatives:
+    """Derivatives of the magnitudes of exposures and of the constants of superstar flats by the free parameters; sparse.
+
+    Parameters
+    ----------
+    gray, chromatic : shape (n_exp, n_free)
+        Of A, and of I10 in Angstrom: means over the detectors of an exposure.
+    flat_gray, flat_chromatic : shape (n_free, n_free)
+        The same of detectors, relative to their exposures, in the rows of the free superstar constants.
+    """
+
+    gray: Matrix
+    chromatic: Matrix
+    flat_gray: Matrix
+    flat_chromatic: Matrix
+
+    @classmethod
+    def of(cls, gray: Matrix, chromatic: Matrix) -> Derivatives:
+        """Return derivatives where detectors differ by their superstar constants only.
+
+        Parameters
+        ----------
+        gray, chromatic : shape (n_exp, n_free)
+            Of the exposures, dense or sparse.
+        """
+        n = gray.shape[1]
+        none = sparse.csr_matrix((n, n))
+        return cls(
+            sparse.csr_matrix(gray), sparse.csr_matrix(chromatic), sparse.identity(n, format="csr"), none
+        )
+
+
+@dataclass(frozen=True)
 class NodeDerivatives:
     """Derivatives of the magnitudes of a band's nodes by the free parameters.
 
@@ -98,23 +131,19 @@ class NodeDerivatives:
     chromatic: Matrix
 
     @classmethod
-    def of(cls, nodes: Nodes, gray: Matrix, chromatic: Matrix) -> NodeDerivatives:
+    def of(cls, nodes: Nodes, derivatives: Derivatives) -> NodeDerivatives:
         """Return the derivatives of a band's nodes.
 
         Parameters
         ----------
         nodes
             The band's.
-        gray, chromatic : shape (n_exp, n_free)
-            Derivatives of A and I10 of all exposures, dense or sparse; without superstar constants.
+        derivatives
+            Of exposures and flats.
         """
-        n_flats, n_free = len(nodes.flats), gray.shape[1]
-        ones = sparse.csr_matrix(
-            (np.ones(n_flats), (np.arange(n_flats), nodes.flats)), shape=(n_flats, n_free)
-        )
-        none = sparse.csr_matrix((n_flats, n_free))
-        a, b = (sparse.csr_matrix(each[nodes.exposures]) for each in (gray, chromatic))
-        return cls(sparse.vstack([a, ones]).tocsr(), sparse.vstack([b, none]).tocsr())
+        d = derivatives
+        parts = ((d.gray, d.flat_gray), (d.chromatic, d.flat_chromatic))
+        return cls(*(sparse.vstack([e[nodes.exposures], f[nodes.flats]]).tocsr() for e, f in parts))
 
 
 @dataclass(frozen=True)
@@ -175,7 +204,7 @@ def band_curvatures(
 
 
 def parameter_hessian(
-    curvatures: list[BandCurvature], gray: Matrix, chromatic: Matrix, prior_weight: FloatArray
+    curvatures: list[BandCurvature], derivatives: Derivatives, prior: FloatArray
 ) -> FloatArray:
     """Return the Hessian of half of chi-square in the free parameters, shape (n_free, n_free).
 
@@ -183,21 +212,19 @@ def parameter_hessian(
     ----------
     curvatures
         Of all bands.
-    gray, chromatic : shape (n_exp, n_free)
-        Derivatives of A and I10 of the exposures by the parameters, superstar constants left out.
-    prior_weight : float64, shape (n_free,)
-        One over the variance of each prior.
+    derivatives
+        Of exposures and flats.
+    prior : float64, shape (n_free, n_free)
+        Hessian of the priors.
     """
-    hessian = np.zeros((len(prior_weight), len(prior_weight)))
+    hessian = np.zeros(prior.shape)
     for each in curvatures:
-        node = NodeDerivatives.of(each.nodes, gray, chromatic)
+        node = NodeDerivatives.of(each.nodes, derivatives)
         k0, k1, k2 = each.blocks
         left = node.gray.T @ k0 + node.chromatic.T @ k1
         right = node.gray.T @ k1 + node.chromatic.T @ k2
         hessian += (node.gray.T @ left.T).T + (node.chromatic.T @ right.T).T
-    hessian = 0.5 * (hessian + hessian.T)
-    hessian[np.diag_indices_from(hessian)] += prior_weight
-    return hessian
+    return np.asarray(0.5 * (hessian + hessian.T) + prior)
 
 
 def mean_responses(

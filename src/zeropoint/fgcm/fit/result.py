@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.fit.minimize import Step
 from zeropoint.fgcm.fit.posterior import Posterior
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
@@ -25,8 +26,10 @@ class FitResult:
     ----------
     parameters
         All of them, the free ones as fitted.
+    sed
+        Calibration of the slopes of spectra: apply it to the slopes from colors wherever they are used.
     vector : float64, shape (n_free,)
-        The free ones.
+        The free ones, and those of the calibration.
     chi2
         Of observations and references, with the weights that the fit ended with.
     prior_chi2
@@ -54,6 +57,7 @@ class FitResult:
     """
 
     parameters: FitParameters
+    sed: SedCalibration
     vector: npt.NDArray[np.float64]
     chi2: float
     prior_chi2: float

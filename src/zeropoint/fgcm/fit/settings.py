@@ -44,8 +44,10 @@ class FitSettings:
         How often, at most, the widths of the priors of the exposures are decided anew.
     gray_structure
         By what part of its gray an exposure scatters over the field: their observations get so much larger errors.
-    absorption_sigma
-        Error of the model of absorption, magnitudes per exposure, that the posterior counts in besides noise.
+    calibrate_sed
+        Whether scale and offset of the slopes of spectra are fitted for each band.
+    sed_scale_sigma, sed_offset_sigma
+        Widths of their priors: parts, 1/Angstrom.
     threads
         For sweeps.
 
@@ -66,7 +68,9 @@ class FitSettings:
     gray_tail: float = 2.0
     gray_rounds: int = 8
     gray_structure: float = 0.05
-    absorption_sigma: float = 0.001
+    calibrate_sed: bool = True
+    sed_scale_sigma: float = 0.2
+    sed_offset_sigma: float = 5e-5
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class FitSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool | str) or value is None:
                 continue
-            least = 0.0 if field.name in ("gray_structure", "absorption_sigma") else None
+            least = 0.0 if field.name in ("gray_structure", "absorption_sigma", "max_iterations") else None
             if not np.isfinite(value) or (value < 0 if least is not None else value <= 0):
                 raise InvalidInputError(
                     f"{field.name} of the fit must be {'0 or more' if least is not None else 'positive'}, not {value}."

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import InvalidInputError
-from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives
 from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
 from zeropoint.fgcm.fit.posterior import Posterior
-from zeropoint.fgcm.fit.problem import SurveyProblem
+from zeropoint.fgcm.fit.problem import FreeVector, SurveyProblem
 from zeropoint.fgcm.fit.result import FitResult
+from zeropoint.fgcm.fit.sed_calibration import SedCalibration, typical_slopes
 from zeropoint.fgcm.fit.settings import FitSettings
 from zeropoint.fgcm.fit.weights import gray_prior_sigma, huber_weight, structure_weight
-from zeropoint.fgcm.model.sweep import standard_magnitudes
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
@@ -51,6 +50,8 @@ def fit(
     layout: ParameterLayout,
     settings: FitSettings,
     on_progress: Callable[[str, int, int], None] | None = None,
+    *,
+    sed: SedCalibration | None = None,
 ) -> FitResult:
     """Fit the free parameters to the scatter of the stars' observations about their means.
 
@@ -63,7 +64,7 @@ def fit(
     weight : float32, shape (n_obs,)
         Inverse variances, mag^-2; 0: not used.
     slopes : float64, shape (n_star * n_band,)
-        F' of each star and band, 1/Angstrom.
+        F' of each star and band from its colors, 1/Angstrom; not calibrated.
     references
         Magnitudes from elsewhere and their weights; None: none.
     parameters
@@ -74,6 +75,8 @@ def fit(
         How to proceed.
     on_progress
         Called with title, steps done and most steps.
+    sed
+        Calibration of the slopes to begin with; None: none.
 
     Returns
     -------
@@ -85,13 +88,14 @@ def fit(
         If nothing is used, or a weight or slope is no number.
     """
     _check(observations, weight, slopes)
+    free = _free_vector(model, observations, weight, slopes, layout, settings, sed)
     problem = SurveyProblem(
         model, observations, np.asarray(weight, np.float32), np.asarray(slopes, np.float64).ravel(), references,
-        parameters, layout, layout.prior_sigma, settings.threads,
+        parameters, free, free.priors, settings.threads,
     )  # fmt: skip
-    if layout.n_free == 0:
-        return _result(problem, Minimum(np.zeros(0), np.nan, (), 0, True, np.zeros(0, bool)), [], weight, 0)
-    start = layout.pack(parameters)
+    start = free.pack(parameters)
+    if len(free) == 0:
+        return _result(problem, Minimum(start, np.nan, (), 0, True, np.zeros(0, bool)), [], weight, 1)
     steps: list[Step] = []
 
     def minimise(current: SurveyProblem, vector: FloatArray) -> Minimum:
@@ -117,7 +121,7 @@ def fit(
         minimum = minimise(problem, start)
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
-        problem = problem.reweighted(_robust(problem, minimum.vector, weight, settings), problem.prior_sigma)
+        problem = problem.reweighted(_robust(problem, minimum.vector, weight, settings), problem.priors)
         minimum = minimise(problem, minimum.vector)
     result = _result(problem, minimum, steps, weight, evaluations + problem.evaluations)
     _log.log(
@@ -127,6 +131,32 @@ def fit(
         result.n_free, len(result.at_bounds),
     )  # fmt: skip
     return result
+
+
+def _free_vector(
+    model: PhotometricModel,
+    observations: FitObservations,
+    weight: SingleArray,
+    slopes: FloatArray,
+    layout: ParameterLayout,
+    settings: FitSettings,
+    sed: SedCalibration | None,
+) -> FreeVector:
+    """Return what is free: of bands where stars of different slopes are seen through different passbands, the slopes' scale."""
+    n_band = observations.n_band
+    start = SedCalibration.none(n_band) if sed is None else sed
+    bands = np.zeros(0, np.int64)
+    if settings.calibrate_sed and model.passbands.fitted:
+        segment_weight = np.add.reduceat(
+            np.append(np.asarray(weight, np.float64), 0.0), np.minimum(observations.start[:-1], len(weight))
+        )
+        segment_weight[np.diff(observations.start) == 0] = 0.0
+        by_band = segment_weight.reshape(-1, n_band)
+        pivot = typical_slopes(np.asarray(slopes, np.float64), model.band_i10_std, by_band)
+        start = replace(start, pivot=pivot)
+        several = np.ptp(np.where(by_band > 0, slopes.reshape(-1, n_band), pivot), axis=0) > 0
+        bands = np.flatnonzero(several & (by_band.sum(axis=0) > 0))
+    return FreeVector(layout, bands, start, settings.sed_scale_sigma, settings.sed_offset_sigma)
 
 
 def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArray) -> None:
@@ -153,16 +183,15 @@ def _with_gray(
     The prior of heavy tail is a normal one whose widths are decided anew from each minimum. It begins wide, so that no
     exposure is taken for clear or cloudy before its neighbors are understood.
     """
-    columns = problem.layout.indices["exposure_gray"]
+    columns = problem.free.layout.indices["exposure_gray"]
     free = columns >= 0
     if not free.any():
         raise InvalidInputError("Joint gray was asked for, but no exposure's gray is free in the layout.")
     given, vector = problem.weight, start
     width = max(_FIRST_GRAY_SIGMA, settings.gray_sigma)
     evaluations, last = 0, np.full(int(free.sum()), width)
-    sigma = problem.prior_sigma.copy()
-    sigma[columns[free]] = last
-    problem = problem.reweighted(given, sigma)
+    priors = problem.priors
+    problem = problem.reweighted(given, priors.with_sigma(columns[free], last))
     minimum = minimise(problem, vector)
     settled = 0
     while settled < settings.gray_rounds:
@@ -173,13 +202,12 @@ def _with_gray(
         widths = gray_prior_sigma(gray, width, settings.gray_tail)
         if at_target and np.all(np.abs(widths / last - 1.0) < _SETTLED):
             break
-        last, sigma = widths, sigma.copy()
-        sigma[columns[free]] = widths
+        last = widths
         all_gray = np.zeros(columns.shape)
         all_gray[free] = gray
         evaluations += problem.evaluations
         weight = structure_weight(given, problem.observations, all_gray, settings.gray_structure)
-        problem = replace(problem.reweighted(weight, sigma), evaluations=0)
+        problem = replace(problem.reweighted(weight, priors.with_sigma(columns[free], widths)), evaluations=0)
         minimum = minimise(problem, minimum.vector)
     return problem, minimum, evaluations
 
@@ -188,13 +216,10 @@ def _robust(
     problem: SurveyProblem, vector: FloatArray, given: SingleArray, settings: FitSettings
 ) -> SingleArray:
     """Return the weights of single observations from their residuals at a minimum."""
-    tables, swept = problem.swept(vector)
-    observations = problem.observations
-    standard, _ = standard_magnitudes(observations, problem.slopes, tables)
-    segment = observations.segment
+    swept, segment = problem.at(vector).result, problem.observations.segment
     # what an exposure's gray has made of the weights is kept
     base = np.where(problem.weight > 0, np.minimum(problem.weight, given), 0.0).astype(np.float32)
-    residual = standard - swept.mean.ravel()[segment]
+    residual = problem.standard_magnitudes(vector) - swept.mean.ravel()[segment]
     return huber_weight(residual, base, swept.weight_sum.ravel()[segment], settings.robust_threshold)
 
 
@@ -202,21 +227,21 @@ def _result(
     problem: SurveyProblem, minimum: Minimum, steps: list[Step], given: SingleArray, evaluations: int
 ) -> FitResult:
     """Return the result at a minimum."""
-    layout = problem.layout
-    _, swept = problem.swept(minimum.vector)
+    point = problem.at(minimum.vector)
+    swept = point.result
     n_reference = problem.reference_weight.reshape(swept.mean.shape)
     used = np.isfinite(swept.mean)
-    names = np.array(layout.names, dtype=object)
-    posterior = _posterior(problem, minimum) if layout.n_free else None
+    names = np.array(problem.free.names, dtype=object)
     return FitResult(
-        parameters=layout.unpack(minimum.vector, problem.base),
+        parameters=point.parameters,
+        sed=point.calibration,
         vector=minimum.vector,
         chi2=float(swept.chi2),
-        prior_chi2=problem.prior(minimum.vector),
+        prior_chi2=problem.priors.chi2(minimum.vector),
         n_used=int(swept.n_used),
         n_reference=int(np.count_nonzero(used & (n_reference > 0))),
         n_means=int(np.count_nonzero(used)),
-        n_free=layout.n_free - int(minimum.held.sum()),
+        n_free=len(problem.free) - int(minimum.held.sum()),
         iterations=len(steps),
         evaluations=evaluations,
         converged=minimum.converged,
@@ -226,23 +251,22 @@ def _result(
         weight=problem.weight,
         n_downweighted=int(np.count_nonzero(problem.weight < 0.5 * given)),
         steps=tuple(steps),
-        posterior=posterior,
+        posterior=_posterior(problem, minimum) if len(problem.free) else None,
     )
 
 
 def _posterior(problem: SurveyProblem, minimum: Minimum) -> Posterior:
     """Return the errors at a minimum."""
-    parameters = problem.layout.unpack(minimum.vector, problem.base)
     # of exposures that are not in the fit, too: their zeropoints have errors as well
-    tables = problem.model.tables(parameters)
-    gray, chromatic = exposure_derivatives(problem.model, tables, parameters, problem.layout)
+    tables = problem.model.tables(problem.at(minimum.vector).parameters)
+    derivatives = problem.derivatives(minimum.vector, tables)
     root = inverse_root(problem.hessian(minimum.vector), ~minimum.held)
     return Posterior(
-        layout=problem.layout,
+        layout=problem.free.layout,
+        names=problem.free.names,
         model=problem.model,
         root=root,
-        gray=gray,
-        chromatic=chromatic,
+        derivatives=derivatives,
         flat_column=problem.flat_column,
         observations=problem.observations,
         weight=problem.weight,
