@@ -185,7 +185,7 @@ def _array(table: Table, name: str, spec: ParameterColumn, sizes: Mapping[str, i
         raise InvalidInputError(f"FitParameters has no {name}; give the table of a cycle as it was written.")
     values = np.asarray(table[name])[0].astype(spec.dtype)
     if not shape:
-        return values.reshape(())
+        return np.asarray(values).reshape(())
     n = int(np.prod(shape))
     if values.size != max(n, 1):
         raise InvalidInputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,7 @@ from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
 from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
 from zeropoint.fgcm.terms.selection import cuts_from_scatter
 from zeropoint.recipes.fgcm_cycle.facts import facts_of
-from zeropoint.recipes.fgcm_cycle.fitting import (
-    Cuts,
-    Solution,
-    choose_exposures,
-    evaluate,
-    fit_cycle,
-    new_cuts,
-    posterior_at,
-)
+from zeropoint.recipes.fgcm_cycle.fitting import Work, fit_cycle, posterior_at
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
     first_instrument,
@@ -38,6 +30,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     with_colors_and_errors,
 )
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
+from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
     atmospheres,
@@ -48,6 +41,7 @@ from zeropoint.recipes.fgcm_cycle.products import (
     zeropoints,
     zeropoints_as_table,
 )
+from zeropoint.recipes.fgcm_cycle.reference_colors import with_color_terms, with_reference_colors
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color
 from zeropoint.recipes.fgcm_cycle.scatter import (
     Apertures,
@@ -60,6 +54,7 @@ from zeropoint.recipes.fgcm_cycle.scatter import (
     retrieve,
 )
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate
 from zeropoint.recipes.fgcm_cycle.start import continue_from, first_look
 from zeropoint.recipes.fgcm_cycle.survey import FloatArray, SingleArray, Survey
 
@@ -118,12 +113,14 @@ def run_cycle(
         If there is nothing to fit.
     """
     instrument = first_instrument(survey, config) if previous is None else previous.instrument
-    photometry, start, errors = _begin(survey, config, cycle, previous, instrument)
+    work = _begin(survey, config, cycle, previous, instrument)
+    survey, terms = with_reference_colors(survey, config, work.solution)
     if config.isFinalCycle:
-        solution = posterior_at(survey, photometry, config, start, cycle)
+        work = posterior_at(survey, config, work, cycle)
     else:
-        solution = fit_cycle(survey, photometry, config, start, cycle, on_progress)
-    return _finish(survey, config, cycle, photometry, solution, instrument, errors, previous, wanted)
+        work = fit_cycle(survey, config, work, cycle, on_progress)
+    result = _finish(survey, config, cycle, work, previous, wanted)
+    return result if terms is None else replace(result, metrics=with_color_terms(result.metrics, terms))
 
 
 def _begin(
@@ -132,8 +129,8 @@ def _begin(
     cycle: int,
     previous: CycleState | None,
     instrument: InstrumentState,
-) -> tuple[Photometry, Solution, ErrorCoefficients]:
-    """Return the photometry of a cycle, the model it begins with, and the error model it uses."""
+) -> Work:
+    """Return the photometry of a cycle and the model it begins with."""
     if previous is None:
         photometry = first_photometry(survey, config, instrument, None)
         start = first_look(survey, photometry, config, cycle)
@@ -148,22 +145,20 @@ def _begin(
             survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, start.sed,
             tables=start.tables,
         )  # fmt: skip
-    return complete, start, errors
+    return Work(complete, instrument, errors, start)
 
 
 def _finish(
     survey: Survey,
     config: FgcmFitCycleConfigBase,
     cycle: int,
-    photometry: Photometry,
-    solution: Solution,
-    instrument: InstrumentState,
-    errors: ErrorCoefficients,
+    work: Work,
     previous: CycleState | None,
     wanted: Wanted,
 ) -> CycleResult:
     """Return the result of a cycle from its solution."""
-    references, solution = compare_references(survey, config, solution)
+    photometry, instrument, errors = work.photometry, work.instrument, work.errors
+    references, solution = compare_references(survey, config, work.solution)
     gray = shaped_gray(survey, config, photometry, solution)
     chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
     by_detector = chosen.gray.astype(np.float32)

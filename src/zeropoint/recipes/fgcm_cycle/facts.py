@@ -8,8 +8,8 @@ from zeropoint.fgcm.cycle_result import ObservationFacts
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts, ExposureFacts, cycle_facts
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.sweep import standard_magnitudes
-from zeropoint.recipes.fgcm_cycle.fitting import Solution
 from zeropoint.recipes.fgcm_cycle.products import FinalStars
+from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.start import start_parameters
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 

@@ -1,4 +1,4 @@
-"""The fit of a cycle: repeated, with exposures, stars and outliers chosen anew, until the exposures stay."""
+"""The fit of a cycle: repeated, with exposures, stars and flats measured anew, until the exposures stay."""
 
 from __future__ import annotations
 
@@ -9,123 +9,63 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
-from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
-from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS, LayoutSettings, ParameterLayout
-from zeropoint.fgcm.model.model import ModelTables
-from zeropoint.fgcm.model.sweep import References
 from zeropoint.fgcm.progress import OnProgress
-from zeropoint.fgcm.terms.outliers import focal_plane_outliers, superstar_outliers
-from zeropoint.fgcm.terms.selection import (
-    PhotometricCuts,
-    SelectionLimits,
-    exposure_flags,
-    photometric_cuts,
+from zeropoint.recipes.fgcm_cycle.instrument import (
+    ErrorCoefficients,
+    first_photometry,
+    measure_superstar,
+    sub_ccd_filters,
+    with_colors_and_errors,
 )
-from zeropoint.fgcm.terms.superstar import flat_index
-from zeropoint.recipes.fgcm_cycle.residuals import (
-    Means,
-    Photometry,
-    Residuals,
-    Slopes,
-    mean_magnitudes,
-    measure_residuals,
-    star_slopes,
-)
+from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_stars, new_cuts
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import (
     Selection,
-    bad_colors,
-    drop_nights,
     drop_stars,
     good_observations,
     require,
     weights,
 )
-from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate, references_of
+from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = [
-    "Cuts",
-    "Solution",
-    "choose_exposures",
-    "evaluate",
-    "fit_cycle",
-    "new_cuts",
-    "posterior_at",
-    "references_of",
-]
+__all__ = ["Work", "fit_cycle", "posterior_at"]
 
 _log = logging.getLogger(__name__)
 
-#: Most fits of a cycle: exposures are chosen anew between them.
-_MAX_FITS = 5
+#: Most fits of a cycle, between which exposures are chosen anew: of a part of the stars, and of all.
+_MAX_ROUGH, _MAX_FITS = 8, 3
+#: A part of the stars with about as many observations tells which exposures are photometric.
+_ROUGH_OBSERVATIONS = 120_000
+#: Steps of such a fit, and its last step in errors: the next fit goes on from it.
+_ROUGH_STEPS, _ROUGH_TOLERANCE = 10, 0.3
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """Gray between which exposures are photometric, mag, shape (n_band,).
+class Work:
+    """Photometry, and a model of it.
 
     Parameters
     ----------
-    low, high
-        Limits.
+    photometry
+        Magnitudes and errors.
+    instrument, errors
+        Corrections and error model that they contain.
+    solution
+        Model.
     """
 
-    low: FloatArray
-    high: FloatArray
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A model with what it leaves.
-
-    Parameters
-    ----------
-    parameters, tables
-        The model.
-    selection
-        What takes part.
-    slopes, means, residuals
-        Of the stars, and of their observations.
-    fit
-        The last fit; None: none was made.
-    cuts
-        By which exposures were chosen.
-    n_fits
-        How many fits were made.
-    """
-
-    parameters: FitParameters
-    tables: ModelTables
-    selection: Selection
-    slopes: Slopes
-    means: Means
-    residuals: Residuals
-    cuts: Cuts
-    sed: SedCalibration
-    fit: FitResult | None = None
-    n_fits: int = 0
-
-
-def references_of(survey: Survey, config: FgcmFitCycleConfigBase, selection: Selection) -> References | None:
-    """Return the reference magnitudes that take part; None without any.
-
-    Parameters
-    ----------
-    survey, config, selection
-        Data, settings and flags.
-    """
-    stars = survey.data.stars
-    if not config.doReferenceCalibration or not stars.has_references:
-        return None
-    bad = StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_BAD_COLOR | StarFlag.REFSTAR_RESERVED
-    used = selection.good_star & ((selection.star & np.int32(bad)) == 0)
-    references = References.of(stars.ref_mag, stars.ref_err, used[:, None] & survey.fit_band)
-    return references if references.weight.any() else None
+    photometry: Photometry
+    instrument: InstrumentState
+    errors: ErrorCoefficients
+    solution: Solution
 
 
 def layout_of(
@@ -187,152 +127,25 @@ def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
     )
 
 
-def limits_of(survey: Survey, config: FgcmFitCycleConfigBase, cuts: Cuts) -> SelectionLimits:
-    """Return the limits of photometric exposures.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    cuts
-        Of the gray.
-    """
-    bands = survey.data.exposures.bands
-    return SelectionLimits(
-        gray_low=cuts.low,
-        gray_high=cuts.high,
-        variance=np.array([config.expVarGrayPhotometricCutDict[band] for band in bands]),
-        fwhm=np.array([config.expFwhmCutDict.get(band, np.inf) for band in bands]),
-        min_star_per_exp=config.minStarPerExp,
-    )
-
-
-def choose_exposures(
-    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
-) -> Selection:
-    """Return the selection with exposures chosen by their gray, and the stars that this leaves.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    solution
-        With the gray of all exposures.
-    cuts
-        By which to choose.
-    """
-    e = survey.data.exposures
-    flags = exposure_flags(solution.residuals.exposure, e.band, e.psf_fwhm, limits_of(survey, config, cuts))
-    if config.jointGray:
-        # clouds are part of the likelihood
-        flags &= ~np.int32(
-            ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE | ExposureFlag.VAR_GRAY_TOO_LARGE
-        )  # fmt: skip
-    chosen = drop_nights(survey, replace(solution.selection, exposure=flags), config)
-    return drop_stars(survey, chosen, config)
-
-
-def new_cuts(
-    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
-) -> PhotometricCuts:
-    """Return the cuts that the gray of the photometric exposures suggests.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    solution
-        With the gray of all exposures.
-    cuts
-        Those before.
-    """
-    gray = solution.residuals.exposure
-    photometric = solution.selection.photometric & (gray.n_stars > config.minStarPerExp)
-    return photometric_cuts(
-        gray.gray, photometric, survey.data.exposures.band, cuts.low, cuts.high,
-        n_sigma=(config.autoPhotometricCutNSig, config.autoHighCutNSig), step=config.autoPhotometricCutStep,
-    )  # fmt: skip
-
-
-def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Selection:
-    """Return the selection with the outliers of superstar flats and focal planes flagged anew.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    solution
-        With the residuals.
-    """
-    e, selection = survey.data.exposures, solution.selection
-    both = ObservationFlag.SUPERSTAR_OUTLIER | ObservationFlag.FOCALPLANE_OUTLIER
-    clean = replace(selection, observation=selection.observation & ~np.uint16(both))
-    good = good_observations(survey, clean, reserve=True)
-    flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[survey.data.observations.ec]
-    n_flats = e.n_epoch * e.n_filter * e.n_det
-    residuals = solution.residuals.gray
-    outlier = superstar_outliers(residuals, flat, n_flats, good, sigma_clip=config.superStarSigmaClip)
-    clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, outlier)
-    good = good_observations(survey, clean, reserve=True, all_exposures=True)
-    outlier = focal_plane_outliers(
-        residuals, survey.exposure, survey.n_exp, good, sigma_clip=config.focalPlaneSigmaClip
-    )
-    return clean.with_observation_flag(ObservationFlag.FOCALPLANE_OUTLIER, outlier)
-
-
-def evaluate(
-    survey: Survey,
-    photometry: Photometry,
-    config: FgcmFitCycleConfigBase,
-    parameters: FitParameters,
-    selection: Selection,
-    slopes: Slopes,
-    cuts: Cuts,
-    sed: SedCalibration,
-    *,
-    tables: ModelTables | None = None,
-) -> Solution:
-    """Return a model with its means, slopes of spectra and residuals.
-
-    Parameters
-    ----------
-    survey, photometry, config
-        Data and settings.
-    parameters, selection, slopes, cuts, sed
-        The model, and with what it is to be evaluated; the slopes are those that a first mean is made with.
-    tables
-        Of the parameters, where they are known.
-    """
-    if tables is None:
-        tables = survey.model.tables(parameters, derivatives=False)
-    references = references_of(survey, config, selection)
-    means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
-    slopes = star_slopes(survey, config, means.magnitude, sed)
-    means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
-    residuals = measure_residuals(survey, photometry, selection, config, slopes.value, tables, means)
-    return Solution(parameters, tables, selection, slopes, means, residuals, cuts, sed)
-
-
 def fit_cycle(
     survey: Survey,
-    photometry: Photometry,
     config: FgcmFitCycleConfigBase,
-    start: Solution,
+    start: Work,
     cycle: int,
     on_progress: OnProgress | None = None,
-) -> Solution:
+) -> Work:
     """Fit, choose exposures by what the fit leaves, and fit again until they stay.
 
     Parameters
     ----------
-    survey, photometry, config
+    survey, config
         Data and settings.
     start
-        Model to begin with, its selection and cuts.
+        Photometry, and the model to begin with.
     cycle
         Number of the cycle.
     on_progress
-        Told the steps of the fit.
+        Told the steps of the fits.
 
     Raises
     ------
@@ -341,48 +154,123 @@ def fit_cycle(
 
     Notes
     -----
-    With a frozen atmosphere there is one fit: what it leaves is the atmosphere rather than clouds.
+    With a frozen atmosphere there is one fit: what it leaves is the atmosphere rather than clouds.  Else a part of the stars
+    is fitted first, again and again, until it is known which exposures are photometric: that costs little, and the fit of
+    all stars then begins near its end.
     """
-    current, cuts = start, start.cuts
-    n_fits = 1 if config.freezeStdAtmosphere or not survey.passbands.fitted else _MAX_FITS
-    for n in range(1, n_fits + 1):
-        current = replace(current, selection=flag_outliers(survey, config, current))
-        selection = _cut_colors(survey, config, current)
-        selection = drop_stars(survey, selection, config)
-        require(survey, selection, cycle)
-        current = replace(current, selection=selection)
-        result = _fit(survey, photometry, config, current, settings_of(survey, config), on_progress)
-        current = evaluate(
-            survey, photometry, config, result.parameters, selection, current.slopes, cuts, result.sed
+    if config.freezeStdAtmosphere or not survey.passbands.fitted:
+        return _fit_until_settled(survey, config, start, cycle, 1, settings_of(survey, config), on_progress)
+    if len(survey.data.observations) > 2 * _ROUGH_OBSERVATIONS:
+        start = _roughly(survey, config, start, cycle, on_progress)
+    return _fit_until_settled(
+        survey, config, start, cycle, _MAX_FITS, settings_of(survey, config), on_progress
+    )
+
+
+def _roughly(
+    survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int, on_progress: OnProgress | None
+) -> Work:
+    """Return where fits of a part of the stars end, for all of them."""
+    every = len(survey.data.observations) // _ROUGH_OBSERVATIONS
+    some = survey.of_star(np.arange(survey.n_star) % every == 0)
+    part = replace(survey, data=replace(survey.data, observations=survey.data.observations.select(some)))
+    limits: FgcmFitCycleConfigBase = config.copy()
+    for name in ("minStarPerExp", "minStarPerCcd"):
+        setattr(limits, name, -(-getattr(config, name) // every))
+    settings = replace(
+        settings_of(survey, config),
+        max_iterations=min(_ROUGH_STEPS, config.maxIterBeforeFinalCycle),
+        step_tolerance=_ROUGH_TOLERANCE,
+    )
+    selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
+    work = _prepared(
+        part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
+    )
+    work = _fit_until_settled(part, limits, work, cycle, _MAX_ROUGH, settings, on_progress)
+    found = work.solution
+    whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
+    return _prepared(
+        survey,
+        config,
+        replace(work, photometry=start.photometry),
+        replace(start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole),
+    )
+
+
+def _prepared(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, solution: Solution) -> Work:
+    """Return the photometry with the corrections of some work, and a solution's model of it."""
+    parameters = solution.parameters
+    photometry = first_photometry(survey, config, work.instrument, parameters)
+
+    def at(given: Photometry) -> Solution:
+        return evaluate(
+            survey,
+            given,
+            config,
+            parameters,
+            solution.selection,
+            solution.slopes,
+            solution.cuts,
+            solution.sed,
         )
-        current = replace(current, fit=result, n_fits=n)
+
+    found = at(photometry)
+    complete = with_colors_and_errors(survey, config, photometry, work.instrument, work.errors, found)
+    return replace(work, photometry=complete, solution=found if complete is photometry else at(complete))
+
+
+def _fit_until_settled(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    work: Work,
+    cycle: int,
+    n_fits: int,
+    settings: FitSettings,
+    on_progress: OnProgress | None,
+) -> Work:
+    """Fit until the photometric exposures stay, or so many times."""
+    varying = bool(sub_ccd_filters(survey, config).any())
+    for n in range(1, n_fits + 1):
+        solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
+        require(survey, solution.selection, cycle)
+        result = _fit(survey, work.photometry, config, solution, settings, on_progress)
+        solution = evaluate(
+            survey, work.photometry, config, result.parameters, solution.selection, solution.slopes, solution.cuts,
+            result.sed,
+        )  # fmt: skip
+        work = replace(work, solution=replace(solution, fit=result, n_fits=n))
         if n == n_fits:
             break
-        found = new_cuts(survey, config, current, cuts)
+        found = new_cuts(survey, config, solution, solution.cuts)
         cuts = Cuts(found.low, found.high)
-        chosen = choose_exposures(survey, config, current, cuts)
-        n_changed = int(np.count_nonzero(chosen.photometric != current.selection.photometric))
+        chosen = choose_exposures(survey, config, solution, cuts)
+        n_changed = int(np.count_nonzero(chosen.photometric != solution.selection.photometric))
         _log.info(
-            "Cycle %d, fit %d: chi2/dof %.4f, %d of %d exposures photometric, %d of them changed.",
-            cycle, n, result.chi2 / max(result.dof, 1), int(chosen.photometric.sum()), survey.n_exp, n_changed,
+            "Cycle %d, fit %d of %d observations: chi2/dof %.4f; %d of %d exposures photometric, %d of them changed.",
+            cycle, n, len(survey.data.observations), result.chi2 / max(result.dof, 1), int(chosen.photometric.sum()),
+            survey.n_exp, n_changed,
         )  # fmt: skip
-        if n_changed == 0:
+        if n_changed == 0 and result.converged and (n > 1 or not varying):
             break
-        current = replace(current, selection=chosen, cuts=cuts)
-    return current
+        solution = replace(work.solution, selection=chosen, cuts=cuts)
+        if varying:
+            measured = measure_superstar(survey, config, work.photometry, work.instrument, solution)
+            work = replace(work, instrument=measured.instrument)
+            work = _prepared(survey, config, work, replace(solution, parameters=measured.parameters))
+        else:
+            work = replace(work, solution=solution)
+    return work
 
 
-def posterior_at(
-    survey: Survey, photometry: Photometry, config: FgcmFitCycleConfigBase, start: Solution, cycle: int
-) -> Solution:
-    """Return a solution whose parameters stay, with outliers flagged anew and errors: what a final cycle does.
+def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int) -> Work:
+    """Return a model whose parameters stay, with outliers flagged anew and errors: what a final cycle does.
 
     Parameters
     ----------
-    survey, photometry, config
+    survey, config
         Data and settings.
     start
-        The model, and its selection.
+        Photometry and model.
     cycle
         Number of the cycle.
 
@@ -391,14 +279,15 @@ def posterior_at(
     NoPhotometricExposuresError, NoFitStarsError
         If nothing is left.
     """
-    current = replace(start, selection=flag_outliers(survey, config, start))
-    current = replace(current, selection=drop_stars(survey, _cut_colors(survey, config, current), config))
+    current = replace(start.solution, selection=choose_stars(survey, config, start.solution))
     require(survey, current.selection, cycle)
-    result = _fit(survey, photometry, config, current, replace(settings_of(survey, config), max_iterations=0))
+    settings = replace(settings_of(survey, config), max_iterations=0)
+    result = _fit(survey, start.photometry, config, current, settings)
     done = evaluate(
-        survey, photometry, config, start.parameters, current.selection, current.slopes, start.cuts, start.sed, tables=start.tables
+        survey, start.photometry, config, current.parameters, current.selection, current.slopes, current.cuts,
+        current.sed, tables=current.tables,
     )  # fmt: skip
-    return replace(done, fit=result)
+    return replace(start, solution=replace(done, fit=result))
 
 
 def _fit(
@@ -424,16 +313,3 @@ def _fit(
         on_progress,
         sed=current.sed,
     )
-
-
-def _cut_colors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Selection:
-    """Return the selection with stars flagged whose own or reference colors fail the cuts."""
-    bands = survey.data.exposures.bands
-    selection, mean = solution.selection, solution.means.magnitude
-    if config.star_color_cuts:
-        bad = bad_colors(mean, bands, config.star_color_cuts)
-        selection = selection.with_star_flag(StarFlag.BAD_COLOR, bad)
-    if config.ref_star_color_cuts:
-        bad = bad_colors(survey.data.stars.ref_mag.astype(float), bands, config.ref_star_color_cuts)
-        selection = selection.with_star_flag(StarFlag.REFSTAR_BAD_COLOR, bad)
-    return selection

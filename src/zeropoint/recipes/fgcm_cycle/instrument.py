@@ -21,9 +21,9 @@ from zeropoint.fgcm.terms.chromaticity import (
 )
 from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
 from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, superstar_flats
-from zeropoint.recipes.fgcm_cycle.fitting import Solution
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [
@@ -33,6 +33,8 @@ __all__ = [
     "first_photometry",
     "measure_errors",
     "measure_instrument",
+    "measure_superstar",
+    "sub_ccd_filters",
     "with_colors_and_errors",
 ]
 
@@ -304,10 +306,9 @@ def measure_instrument(
     parameters = solution.parameters
     e = survey.data.exposures
     sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
-    shape = instrument.superstar_shape
-    filters = sub_ccd_filters(survey, config)
-    if filters.any() or config.superStarForceZeroMean:
-        shape, parameters = _superstar(survey, config, photometry, solution, sample, filters)
+    if sub_ccd_filters(survey, config).any() or config.superStarForceZeroMean:
+        flats = measure_superstar(survey, config, photometry, instrument, solution)
+        instrument, parameters = flats.instrument, flats.parameters
     aperture = fit_aperture_corrections(
         e.aperture_variable, solution.residuals.exposure.gray, e.band, solution.selection.photometric,
         n_bins=config.aperCorrFitNBins, slope=parameters.aper_slope, pivot=parameters.aper_pivot,
@@ -316,7 +317,6 @@ def measure_instrument(
     return Measured(
         replace(
             instrument,
-            superstar_shape=shape,
             aper_slope_err=aperture.slope_err,
             mirror_chromaticity=_mirror(survey, config, instrument, solution),
             ccd_chromaticity=_detectors(survey, config, instrument, solution, sample, cycle),
@@ -325,32 +325,44 @@ def measure_instrument(
     )
 
 
-def _superstar(
+def measure_superstar(
     survey: Survey,
     config: FgcmFitCycleConfigBase,
     photometry: Photometry,
+    instrument: InstrumentState,
     solution: Solution,
-    sample: BoolArray,
-    filters: BoolArray,
-) -> tuple[FloatArray, FitParameters]:
-    """Return shapes of the superstar flats, and the parameters with the constants that belong to them."""
+) -> Measured:
+    """Return the superstar flats that a solution's residuals suggest; all else stays.
+
+    Parameters
+    ----------
+    survey, config, photometry
+        Data and settings.
+    instrument
+        Corrections that the photometry contains.
+    solution
+        Model of it.
+    """
     e, observations = survey.data.exposures, survey.data.observations
+    filters = sub_ccd_filters(survey, config)
+    sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
     flats = superstar_flats(
         solution.residuals.gray, photometry.superstar, flat_of_observations(survey),
         (e.n_epoch, e.n_filter, e.n_det), sample, observations.x, observations.y, survey.size,
         order=config.superStarSubCcdChebyshevOrder, sub_ccd=filters, triangular=config.superStarSubCcdTriangular,
     )  # fmt: skip
     shape = _no_shape(survey, config)
-    found = flats.shapes().coefficients
     use = flats.measured & filters[None, :, None]
-    shape[use] = found[use]
+    shape[use] = flats.shapes().coefficients[use]
     constants = solution.parameters.superstar + np.where(use, np.nan_to_num(flats.constants), 0.0)
     if config.superStarForceZeroMean:
         flux = np.where(flats.measured, 10.0 ** (-0.4 * constants), np.nan)
         n = flats.measured.sum(axis=2)
         mean = np.nansum(flux, axis=2) / np.maximum(n, 1)
         constants = constants + 2.5 * np.log10(np.where(n > 0, mean, 1.0))[..., None]
-    return shape, solution.parameters.replace(superstar=constants)
+    return Measured(
+        replace(instrument, superstar_shape=shape), solution.parameters.replace(superstar=constants)
+    )
 
 
 def _mirror(

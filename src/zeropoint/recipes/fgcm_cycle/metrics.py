@@ -10,9 +10,9 @@ import numpy as np
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag, ZeropointFlag
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
-from zeropoint.recipes.fgcm_cycle.fitting import Cuts, Solution
 from zeropoint.recipes.fgcm_cycle.scatter import Scatter
 from zeropoint.recipes.fgcm_cycle.selection import flag_counts
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["cycle_metrics", "measured_chi2"]

@@ -33,10 +33,10 @@ from zeropoint.fgcm.terms.zeropoints import (
     flat_terms,
     zeropoint_flags,
 )
-from zeropoint.recipes.fgcm_cycle.fitting import Solution
 from zeropoint.recipes.fgcm_cycle.instrument import detector_apertures
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import good_observations, weights
+from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [

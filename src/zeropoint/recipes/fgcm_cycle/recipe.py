@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import CalibrationFailure, InvalidInputError
@@ -124,8 +125,23 @@ class FgcmCycle:
         lsst.pex.config.FieldValidationError
             If the configuration contradicts itself.
         """
+        with threadpool_limits(limits=1, user_api="blas"):
+            # matrices are small, so that more threads would only wait for each other; nor may bits depend on them
+            return self._run(inputs, source, previous, threads or 1, facts, on_progress, on_cycle)
+
+    def _run(
+        self,
+        inputs: CycleInputs | FitData,
+        source: PassbandSource,
+        previous: CycleState | None,
+        threads: int,
+        facts: bool,
+        on_progress: OnProgress | None,
+        on_cycle: OnCycle | None,
+    ) -> tuple[CycleResult, ...]:
+        """Run the cycles."""
         config = self._checked()
-        survey = self._survey(inputs, source, threads or 1)
+        survey = self._survey(inputs, source, threads)
         first = config.cycleNumber if previous is None else previous.cycle + 1
         last = config.multipleCyclesFinalCycleNumber if config.doMultipleCycles else first
         if previous is not None:

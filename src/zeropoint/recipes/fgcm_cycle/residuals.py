@@ -170,6 +170,9 @@ def star_slopes(
     """
     terms = SedSettings.from_config(config.sedboundaryterms, config.sedterms)
     given = sed_slopes(mean, survey.data.exposures.bands, survey.model.band_lambda_std, terms)
+    catalog = survey.data.stars.catalog_slope
+    if catalog is not None:
+        given = np.where(np.isnan(given), catalog, given)
     return Slopes.of(survey, *fill_slopes(given), sed)
 
 

@@ -28,9 +28,9 @@ from zeropoint.fgcm.terms.reference_scatter import (
 from zeropoint.fgcm.terms.repeatability import Repeatability, sig_fgcm
 from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals, retrieve_integrals, retrieve_pwv
 from zeropoint.fgcm.terms.sigma_cal import SigmaCal, calibration_variance, fit_sigma_cal
-from zeropoint.recipes.fgcm_cycle.fitting import Solution
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [

@@ -16,7 +16,6 @@ from zeropoint.fgcm.model.sweep import standard_magnitudes
 from zeropoint.fgcm.terms.bright_means import bright_means, mean_exposure_gray
 from zeropoint.fgcm.terms.gray import gray_residuals
 from zeropoint.fgcm.terms.selection import initial_flags
-from zeropoint.recipes.fgcm_cycle.fitting import Cuts, Solution, evaluate, references_of
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, Slopes, star_slopes
 from zeropoint.recipes.fgcm_cycle.selection import (
     Selection,
@@ -25,6 +24,7 @@ from zeropoint.recipes.fgcm_cycle.selection import (
     good_observations,
     require,
 )
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate, references_of
 from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 
 __all__ = ["configured_cuts", "continue_from", "first_look", "start_parameters"]
