@@ -292,7 +292,7 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
     def _note(self, datasets: _CycleDatasets) -> None:
         """Keep what a cycle found, for the metadata and for plots of later cycles."""
         self._history.append(datasets.metrics)
-        self.metadata.set_dict(f"cycle{datasets.cycle}", dict(datasets.metrics))
+        self.metadata.set_dict(f"cycle{datasets.cycle}", _known(datasets.metrics))
 
     def _save(self, checkpoints: CycleCheckpoints, datasets: _CycleDatasets, result: CycleResult) -> None:
         """Keep a cycle for a run that goes on from it; without room for it, this run goes on all the same."""
@@ -304,6 +304,15 @@ class FgcmFitCycleTask(pipeBase.PipelineTask):
             self.log.warning(
                 "%s cannot be written (%s); a killed run begins anew.", checkpoints.directory, error
             )
+
+
+def _known(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that are known: the metadata of tasks have no place for others, as of bands without visits."""
+    return {
+        name: _known(value) if isinstance(value, Mapping) else value
+        for name, value in metrics.items()
+        if value is not None
+    }
 
 
 def _cycle_inputs(inputs: Mapping[str, Any]) -> CycleInputs:
