@@ -8,4 +8,5 @@ config.isolationRadius = 42.0
 # the brightest stars are limited by the sampling of their images, none by saturation
 config.sourceSelector["science"].signalToNoise.minimum = 5.0
 config.sourceSelector["science"].signalToNoise.maximum = None
-config.fgcmLoadReferenceCatalog.filterMap = {"R1": "r"}
+# no exposure is in G1: one band tells no colours, APASS does
+config.fgcmLoadReferenceCatalog.filterMap = {"R1": "r", "G1": "g"}

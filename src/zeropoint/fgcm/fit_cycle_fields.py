@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import lsst.pex.config as pexConfig
 
-from zeropoint.fgcm.sed_terms_config import SedboundarytermDict, SedtermDict
+from zeropoint.fgcm.sed_terms_config import Catalogslope, SedboundarytermDict, SedtermDict
 
 __all__ = [
     "MULTIPLE_CYCLES_MAX",
@@ -178,6 +178,17 @@ class ReferenceFields(pexConfig.Config):
     useRefStarsWithInstrument = _flag(
         "Let reference stars act on the parameters of the instrument? Otherwise on the absolute throughput only.",
         True,
+    )
+    refStarColorTermDict = _flags_of_bands(
+        "Band -> fit how reference magnitudes differ from those of the instrument with the slope of a star's spectrum? For "
+        "passbands far from those of the catalogue. Other bands: no."
+    )
+    catalogSlopes = pexConfig.ConfigDictField(
+        doc="Band -> two reference magnitudes that tell the slope of a star's spectrum where its own magnitudes do not, as in "
+        "surveys of one band.",
+        keytype=str,
+        itemtype=Catalogslope,
+        default={},
     )
     minObsPerBand = _number("Least number of good observations of a star in a band.", 2, 1)
     reserveFraction = pexConfig.RangeField[float](

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import lsst.pex.config as pexConfig
 
-__all__ = ["Sedboundaryterm", "SedboundarytermDict", "Sedterm", "SedtermDict", "sed_terms_of"]
+__all__ = ["Catalogslope", "Sedboundaryterm", "SedboundarytermDict", "Sedterm", "SedtermDict", "sed_terms_of"]
 
 #: Constants of the terms that are in use at LSST: band -> constant, where the band has neighbours on both sides.
 _INTERPOLATED = {"g": 1.5, "r": 0.9, "i": 1.1, "z": 1.0}
@@ -78,6 +78,37 @@ class SedtermDict(pexConfig.Config):
     data = pexConfig.ConfigDictField(
         doc="Band -> how its slope is computed.", keytype=str, itemtype=Sedterm, default={}
     )
+
+
+class Catalogslope(pexConfig.Config):
+    """The slope F' of the spectrum in a band, from two magnitudes of the catalogue of references, per Angstrom.
+
+    F' = -0.921 constant (first - second) / (firstWavelength - secondWavelength).
+    """
+
+    first = pexConfig.Field[str](doc="Filter of the reference magnitude that comes first in the colour.")
+    second = pexConfig.Field[str](doc="Filter of the reference magnitude that is subtracted.")
+    firstWavelength = pexConfig.RangeField[float](
+        doc="Wavelength of the first, Angstrom.", dtype=float, min=1000.0
+    )
+    secondWavelength = pexConfig.RangeField[float](
+        doc="Wavelength of the second, Angstrom.", dtype=float, min=1000.0
+    )
+    constant = pexConfig.Field[float](doc="Factor that adjusts the slope to real spectra.", default=1.0)
+
+    def validate(self) -> None:
+        """Check that the two wavelengths differ.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If not.
+        """
+        super().validate()
+        if self.firstWavelength == self.secondWavelength:
+            raise pexConfig.FieldValidationError(
+                type(self).secondWavelength, self, "must differ from firstWavelength."
+            )
 
 
 def sed_terms_of(bands: Sequence[str]) -> tuple[SedboundarytermDict, SedtermDict]:

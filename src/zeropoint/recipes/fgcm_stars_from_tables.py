@@ -149,7 +149,9 @@ class FgcmStarsFromTables:
         on_progress: OnProgress | None,
     ) -> SurveyStars:
         """Return the star list with its reference stars."""
-        filters = filters_by_wavelength(found.bands)
+        # filters without exposures come last: their reference magnitudes tell colours of stars
+        further = sorted(set(self.config.fgcmLoadReferenceCatalog.filterMap) - set(found.bands))
+        filters = [*filters_by_wavelength(found.bands), *further]
         step = loading_step(self.config, references, name, found.visits)
         matches = match_references(stars.star_ids, step, filters, self.config, on_progress=on_progress)
         stars.accounting.merge(matches.accounting)

@@ -15,6 +15,7 @@ from zeropoint.fgcm.flags import StarFlag
 from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.observations import FitStars
 from zeropoint.fgcm.model.passband_source import PassbandSource
+from zeropoint.fgcm.model.sed import MAX_SLOPE
 from zeropoint.fgcm.model.settings import FitDataSettings
 from zeropoint.fgcm.model.star_tables import StarColumns, hashed_uniform
 
@@ -82,6 +83,7 @@ def load_references(
         n_faint += int(np.count_nonzero(there & ~good))
         ref_mag[place[good], band], ref_err[place[good], band] = mag[good, column], err[good, column]
         taken |= good
+    slope = _catalog_slopes(reader, stars, exposures, settings, (mag, err), first & known, place)
     flag = stars.flag.copy()
     matched = np.flatnonzero(np.isfinite(ref_mag).any(axis=1))
     n_most = int(settings.ref_star_max_frac_use * len(stars))
@@ -98,7 +100,37 @@ def load_references(
         "fit_references", read=len(ids), kept=int(taken.sum()), rejected=rejected,
         noted={"reserved": n_excess, "magnitudes_below_refStarSnMin": n_faint},
     )  # fmt: skip
-    return replace(stars, ref_mag=ref_mag, ref_err=ref_err, flag=flag)
+    return replace(stars, ref_mag=ref_mag, ref_err=ref_err, flag=flag, catalog_slope=slope)
+
+
+def _catalog_slopes(
+    reader: StarColumns,
+    stars: FitStars,
+    exposures: FitExposures,
+    settings: FitDataSettings,
+    magnitudes: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    taken: npt.NDArray[np.bool_],
+    place: npt.NDArray[np.integer],
+) -> npt.NDArray[np.float32] | None:
+    """Return the slopes of spectra that reference magnitudes tell, (n_star, n_band); None where none are asked for."""
+    if not settings.catalog_slopes:
+        return None
+    names = [str(name) for name in reader.meta.get("FILTERNAMES", ())]
+    slopes = np.full((len(stars), exposures.n_band), np.nan, np.float32)
+    for band, each in settings.catalog_slopes.items():
+        missing = [name for name in (each.first, each.second) if name not in names]
+        if missing or band not in exposures.bands:
+            what = f"the band {band}" if not missing else f"{missing[0]} of {reader.name}"
+            raise InvalidInputError(
+                f"catalogSlopes[{band!r}] names {what}, which there is not; bands are {', '.join(exposures.bands)}, reference "
+                f"magnitudes are in {', '.join(names) or 'filters that the table does not name'}."
+            )
+        (a, b), (mag, err) = (names.index(name) for name in (each.first, each.second)), magnitudes
+        good = taken & (np.abs(mag[:, (a, b)]) < _NO_MAGNITUDE).all(axis=1) & (err[:, (a, b)] > 0).all(axis=1)
+        color = mag[good, a] - mag[good, b]
+        factor = -each.constant / (each.first_wavelength - each.second_wavelength) / _MAGNITUDE
+        slopes[place[good], exposures.bands.index(band)] = np.clip(factor * color, -MAX_SLOPE, MAX_SLOPE)
+    return slopes
 
 
 def _band_columns(

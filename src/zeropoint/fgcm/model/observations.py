@@ -144,6 +144,8 @@ class FitStars:
         `zeropoint.fgcm.flags.StarFlag`.
     n_psf_candidate : int32, shape (n_star, n_band)
         How often it was a candidate for the PSF.
+    catalog_slope : float32, shape (n_star, n_band), optional
+        Slope of the spectrum that magnitudes of the catalogue of references tell, 1/Angstrom; NaN: unknown.
     """
 
     fgcm_id: npt.NDArray[np.int64]
@@ -154,6 +156,7 @@ class FitStars:
     ref_err: Float32Array
     flag: Int32Array
     n_psf_candidate: Int32Array
+    catalog_slope: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.fgcm_id)

@@ -6,7 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FitDataSettings"]
+__all__ = ["CatalogSlope", "FitDataSettings"]
+
+
+@dataclass(frozen=True)
+class CatalogSlope:
+    """How a slope of stars' spectra follows from two magnitudes of the catalogue of references.
+
+    Parameters
+    ----------
+    first, second
+        Filters of ``fgcmReferenceStars`` (its ``FILTERNAMES``).
+    first_wavelength, second_wavelength
+        Of the magnitudes, Angstrom.
+    constant
+        Factor.
+    """
+
+    first: str
+    second: str
+    first_wavelength: float
+    second_wavelength: float
+    constant: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,8 @@ class FitDataSettings:
         Largest part of all stars whose reference magnitudes are used.
     use_psf_fwhm
         Whether aperture corrections follow the seeing (``aperCorrUsePsfFwhm``) instead of ``deltaAper``.
+    catalog_slopes
+        Band -> how the slope of a star's spectrum follows from the catalogue of references.
     """
 
     bands: tuple[str, ...]
@@ -52,6 +75,7 @@ class FitDataSettings:
     ref_star_sn_min: float = 50.0
     ref_star_max_frac_use: float = 0.5
     use_psf_fwhm: bool = False
+    catalog_slopes: Mapping[str, CatalogSlope] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Any) -> FitDataSettings:
@@ -76,6 +100,12 @@ class FitDataSettings:
             ref_star_sn_min=config.refStarSnMin,
             ref_star_max_frac_use=config.refStarMaxFracUse,
             use_psf_fwhm=config.aperCorrUsePsfFwhm,
+            catalog_slopes={
+                band: CatalogSlope(
+                    each.first, each.second, each.firstWavelength, each.secondWavelength, each.constant
+                )
+                for band, each in config.catalogSlopes.items()
+            },
         )
 
     @property
