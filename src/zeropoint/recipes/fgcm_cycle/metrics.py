@@ -60,7 +60,7 @@ def cycle_metrics(
         "n_free": None if fit is None else fit.n_free,
         "iterations": 0 if fit is None else fit.iterations,
         "evaluations": 0 if fit is None else fit.evaluations,
-        "converged": None if fit is None else fit.converged,
+        "converged": None if fit is None else bool(fit.converged),
         "at_bounds": [] if fit is None else list(fit.at_bounds),
         "exposure_flags": flag_counts(selection.exposure, ExposureFlag),
         "star_flags": flag_counts(selection.star, StarFlag),
