@@ -12,7 +12,11 @@ from zeropoint.fgcm.terms.aperture_fit import (
 )
 from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
 from zeropoint.fgcm.terms.instrument_slope import fit_instrument_slope
-from zeropoint.fgcm.terms.reference_scatter import exposure_reference_offsets, reference_scatter
+from zeropoint.fgcm.terms.reference_scatter import (
+    exposure_reference_offsets,
+    means_of_observations,
+    reference_scatter,
+)
 from zeropoint.fgcm.terms.repeatability import color_edges, color_parts, sig_fgcm
 from zeropoint.fgcm.terms.sigma_cal import calibration_variance, fit_sigma_cal
 
@@ -193,6 +197,15 @@ def test_reference_outliers_and_offsets_of_exposures() -> None:
     )
     assert offsets[:2] == pytest.approx([-0.03, -0.13], abs=1.3 * 4 * 0.01 / np.sqrt(1000))
     assert np.isnan(offsets[2:]).all()
+
+
+def test_references_are_not_compared_with_themselves() -> None:
+    own, weight = np.array([[15.0, 16.0, _NAN]]), np.array([[1e4, 4e4, 0.0]])
+    reference, ref_weight = np.array([[15.2, 0.0, 17.0]]), np.array([[1e4, 0.0, 1e4]])
+    total = weight + ref_weight
+    mean = (np.nan_to_num(own) * weight + reference * ref_weight) / total
+    found = means_of_observations(mean, 1.0 / np.sqrt(total), reference, ref_weight)
+    np.testing.assert_allclose(found, own, rtol=1e-12)
 
 
 @pytest.mark.parametrize("per_band", [False, True])

@@ -11,7 +11,12 @@ from zeropoint.fgcm.terms.groups import group_medians
 from zeropoint.fgcm.terms.histogram import fit_normal
 from zeropoint.fgcm.terms.repeatability import color_edges, color_parts
 
-__all__ = ["ReferenceScatter", "exposure_reference_offsets", "reference_scatter"]
+__all__ = [
+    "ReferenceScatter",
+    "exposure_reference_offsets",
+    "means_of_observations",
+    "reference_scatter",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -19,6 +24,8 @@ Floats = npt.NDArray[np.floating]
 
 #: Fewer reference stars than this have no outliers.
 _FEW = 50
+#: A mean of which observations are a smaller part than this is the reference's magnitude.
+_LEAST_PART = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,32 @@ class ReferenceScatter:
     n_outliers: npt.NDArray[np.int64]
 
 
+def means_of_observations(
+    mean: Floats, err: Floats, reference: Floats, reference_weight: Floats
+) -> FloatArray:
+    """Return the means of stars without the reference magnitudes in them, shape (n_star, n_band); NaN: no observation.
+
+    Parameters
+    ----------
+    mean, err : shape (n_star, n_band)
+        Means of observations and references, and their errors (sum of all weights)^-1/2; NaN: none.
+    reference, reference_weight : shape (n_star, n_band)
+        Reference magnitudes and their weights; 0 where none takes part.
+
+    Notes
+    -----
+    A mean compared with a magnitude that is part of it agrees too well, and altogether where there is nothing else.
+    """
+    total = 1.0 / np.square(np.asarray(err, np.float64))
+    weight = np.asarray(reference_weight, np.float64)
+    own = total - weight
+    known = own > _LEAST_PART * total
+    value = (np.asarray(mean, np.float64) * total - np.where(weight > 0, weight * reference, 0.0)) / np.where(
+        known, own, 1.0
+    )
+    return np.where(known, value, np.nan)
+
+
 def reference_scatter(
     mean: Floats, reference: Floats, good: BoolArray, *, n_sigma: float, color: Floats | None = None
 ) -> ReferenceScatter:
@@ -52,7 +85,7 @@ def reference_scatter(
     Parameters
     ----------
     mean, reference : shape (n_star, n_band)
-        Magnitudes; NaN: none.
+        Magnitudes, the means without reference (`means_of_observations`); NaN: none.
     good : shape (n_star,)
         Good stars, reserve stars among them, that are no reference outliers yet.
     n_sigma

@@ -23,6 +23,7 @@ from zeropoint.fgcm.terms.groups import group_sums, ratio
 from zeropoint.fgcm.terms.reference_scatter import (
     ReferenceScatter,
     exposure_reference_offsets,
+    means_of_observations,
     reference_scatter,
 )
 from zeropoint.fgcm.terms.repeatability import Repeatability, sig_fgcm
@@ -30,7 +31,7 @@ from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals, ret
 from zeropoint.fgcm.terms.sigma_cal import SigmaCal, calibration_variance, fit_sigma_cal
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
-from zeropoint.recipes.fgcm_cycle.solution import Solution
+from zeropoint.recipes.fgcm_cycle.solution import Solution, references_of
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [
@@ -158,8 +159,14 @@ def compare_references(
     if not config.doReferenceCalibration or not stars.has_references:
         return None, solution
     known = (selection.star & np.int32(StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_BAD_COLOR)) == 0
+    means, taking_part = solution.means, references_of(survey, config, selection)
+    mean = means.magnitude
+    if taking_part is not None:
+        mean = means_of_observations(
+            mean, means.err, taking_part.mag.reshape(mean.shape), taking_part.weight.reshape(mean.shape)
+        )
     found = reference_scatter(
-        solution.means.magnitude,
+        mean,
         stars.ref_mag,
         (selection.good_star | selection.reserve_star) & known,
         n_sigma=config.refStarOutlierNSig,
