@@ -16,7 +16,7 @@ class Quadratic:
     def __init__(self, hessian, center, lower=-np.inf, upper=np.inf, said=1.0):
         self.true, self.center, self.said = hessian, center, said
         self.lower, self.upper = np.full(len(center), lower), np.full(len(center), upper)
-        self.scale = np.full(len(center), 10.0)
+        self.scale, self.dof = np.full(len(center), 10.0), 10**9
 
     def evaluate(self, vector):
         gradient = self.true @ (vector - self.center)

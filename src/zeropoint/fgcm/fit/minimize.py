@@ -42,9 +42,25 @@ class Problem(Protocol):
     physical priors; infinite where the function is quadratic in it.
     """
 
-    lower: FloatArray
-    upper: FloatArray
-    scale: FloatArray
+    @property
+    def lower(self) -> FloatArray:
+        """Lower bounds, shape (n,)."""
+        ...
+
+    @property
+    def upper(self) -> FloatArray:
+        """Upper bounds, shape (n,)."""
+        ...
+
+    @property
+    def scale(self) -> FloatArray:
+        """How far each may move in one step, shape (n,)."""
+        ...
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the chi-square."""
+        ...
 
     def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
         """Return the value and its exact gradient, shape (n,)."""
@@ -122,7 +138,8 @@ def gauss_newton(
     start : float64, shape (n,)
         Where to begin; brought within the bounds.
     tolerance
-        Ends when the full step changes every parameter by less than this part of its error.
+        Ends when the full step changes every parameter by less than this part of its error, which is taken to be larger by
+        the root of chi-square per degree of freedom where that is above 1.
     max_iterations
         Most steps, rejected ones included.
     on_step
@@ -150,8 +167,10 @@ def gauss_newton(
         new_value, new_gradient = problem.evaluate(trial)
         evaluations += 1
         accepted = bool(new_value <= value + _ROUNDING * abs(value))
+        # where the model does not reach chi-square, errors are larger than those of the weights
+        inflation = np.sqrt(max(2.0 * value / max(problem.dof, 1), 1.0))
         # a step as small that does not lead down ends at the minimum to the precision of the function, too
-        converged = damping == 0.0 and largest < tolerance
+        converged = damping == 0.0 and largest < tolerance * inflation
         if accepted:
             # far from the minimum, steps tell of curvature that is not there anymore
             is_near = damping == 0.0 and largest < _NEAR

@@ -195,6 +195,12 @@ class SurveyProblem:
         """How far the parameters may move in one step: the widths of the priors that they began with."""
         return self.free.priors.sigma
 
+    @cached_property
+    def dof(self) -> int:
+        """Observations in use less their stars and bands."""
+        used = np.concatenate([[0], np.cumsum(self.weight > 0)])
+        return int(used[-1] - np.count_nonzero(np.diff(used[self.observations.start])))
+
     @property
     def flat_column(self) -> npt.NDArray[np.int64]:
         """Free parameter that is the superstar constant of an exposure and detector, -1: none; shape (n_exp, n_det)."""

@@ -22,7 +22,7 @@ class FitSettings:
         ``gauss_newton``: damped Newton steps on the reduced problem. ``lbfgsb``: scipy's L-BFGS-B on the same objective and
         gradient, for comparison.
     max_iterations
-        Most steps of one minimisation. Gauss-Newton needs about five, L-BFGS-B hundreds.
+        Most steps of one minimisation: Gauss-Newton needs about ten, L-BFGS-B hundreds. 0: only errors are computed.
     step_tolerance
         A fit has converged when the next step changes no parameter by more than this part of its error.
     robust
@@ -80,8 +80,8 @@ class FitSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool | str) or value is None:
                 continue
-            least = 0.0 if field.name in ("gray_structure", "absorption_sigma", "max_iterations") else None
-            if not np.isfinite(value) or (value < 0 if least is not None else value <= 0):
+            may_be_0 = field.name in ("gray_structure", "max_iterations")
+            if not np.isfinite(value) or (value < 0 if may_be_0 else value <= 0):
                 raise InvalidInputError(
-                    f"{field.name} of the fit must be {'0 or more' if least is not None else 'positive'}, not {value}."
+                    f"{field.name} of the fit must be {'0 or more' if may_be_0 else 'positive'}, not {value}."
                 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
@@ -88,26 +89,38 @@ def fit(
         If nothing is used, or a weight or slope is no number.
     """
     _check(observations, weight, slopes)
-    free = _free_vector(model, observations, weight, slopes, layout, settings, sed)
-    problem = SurveyProblem(
-        model, observations, np.asarray(weight, np.float32), np.asarray(slopes, np.float64).ravel(), references,
-        parameters, free, free.priors, settings.threads,
-    )  # fmt: skip
-    start = free.pack(parameters)
-    if len(free) == 0:
-        return _result(problem, Minimum(start, np.nan, (), 0, True, np.zeros(0, bool)), [], weight, 1)
+    with threadpool_limits(limits=1, user_api="blas"):
+        # matrices are small: threads would cost more than they give, and bits
+        free = _free_vector(model, observations, weight, slopes, layout, settings, sed)
+        problem = SurveyProblem(
+            model, observations, np.asarray(weight, np.float32), np.asarray(slopes, np.float64).ravel(), references,
+            parameters, free, free.priors, settings.threads,
+        )  # fmt: skip
+        return _solve(problem, free.pack(parameters), settings, on_progress)
+
+
+def _solve(
+    problem: SurveyProblem,
+    start: FloatArray,
+    settings: FitSettings,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> FitResult:
+    """Return the result of all minimisations: of gray and robust weights, too."""
+    given = problem.weight
     steps: list[Step] = []
+    if len(problem.free) == 0 or settings.max_iterations == 0:
+        return _result(problem, Minimum(start, np.nan, (), 0, True, np.zeros(len(start), bool)), [], given, 1)
+
+    def after(step: Step) -> None:
+        steps.append(step)
+        _log.debug(
+            "Step %d: half of chi2 %.2f, largest change %.3g sigma, damping %.1g%s.",
+            len(steps), step.value, step.largest, step.damping, "" if step.accepted else ", rejected",
+        )  # fmt: skip
+        if on_progress is not None:
+            on_progress("fitting", min(len(steps), settings.max_iterations), settings.max_iterations)
 
     def minimise(current: SurveyProblem, vector: FloatArray) -> Minimum:
-        def after(step: Step) -> None:
-            steps.append(step)
-            _log.debug(
-                "Step %d: half of chi2 %.2f, largest change %.3g sigma, damping %.1g%s.",
-                len(steps), step.value, step.largest, step.damping, "" if step.accepted else ", rejected",
-            )  # fmt: skip
-            if on_progress is not None:
-                on_progress("fitting", min(len(steps), settings.max_iterations), settings.max_iterations)
-
         if settings.optimizer == "lbfgsb":
             return lbfgsb(current, vector, max_iterations=settings.max_iterations, on_step=after)
         return gauss_newton(
@@ -121,9 +134,9 @@ def fit(
         minimum = minimise(problem, start)
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
-        problem = problem.reweighted(_robust(problem, minimum.vector, weight, settings), problem.priors)
+        problem = problem.reweighted(_robust(problem, minimum.vector, given, settings), problem.priors)
         minimum = minimise(problem, minimum.vector)
-    result = _result(problem, minimum, steps, weight, evaluations + problem.evaluations)
+    result = _result(problem, minimum, steps, given, evaluations + problem.evaluations)
     _log.log(
         logging.INFO if result.converged else logging.WARNING,
         "Fit %s after %d steps: chi2 %.1f of %d degrees of freedom, %d parameters, %d at bounds.",
