@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -140,6 +141,8 @@ class FitProgress:
         Files of the cycles.
     resumed_after
         Last cycle that an earlier run had done; None: none.
+    steps
+        Steps of the last fit.
     last
         Result of the last cycle that this run did.
     seconds
@@ -152,6 +155,7 @@ class FitProgress:
     history: list[Mapping[str, Any]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     resumed_after: int | None = None
+    steps: tuple[Mapping[str, float], ...] = ()
     last: CycleResult | None = None
     seconds: list[tuple[str, float, float]] = field(default_factory=list)
 
@@ -251,6 +255,7 @@ class FgcmFitFromTables:
             started[:] = now
             tables = _tables(result)
             progress.last = result
+            progress.steps = result.history or progress.steps
             progress.history.append(result.metrics)
             progress.written += _write(out, result.cycle, tables)
             if result.cycle < self.config.multipleCyclesFinalCycleNumber:
@@ -276,6 +281,8 @@ class FgcmFitFromTables:
             on_cycle=done,
         )
         checkpoints.remove()
+        with contextlib.suppress(OSError):  # there are checkpoints of other settings
+            checkpoints.directory.parent.rmdir()
 
     def _checkpoints(self, stars: StarListFiles, out: Path) -> CycleCheckpoints:
         """Return where the cycles of this run are kept, in a folder of the output whose name tells the inputs."""

@@ -64,6 +64,7 @@ def fit_report_data(
         stages=tuple((title, cpu, wall, {}) for title, cpu, wall in progress.seconds),
         versions={key: versions[key] for key in used if key in versions},
         failure=failure,
+        steps=progress.steps,
         standard=vars(source.standard) if source.fitted else {},
     )
 

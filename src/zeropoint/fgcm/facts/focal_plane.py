@@ -19,6 +19,10 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 
+#: Observations that a cell has in the mean, at least.
+_LEAST = 50
+
+
 @dataclass(frozen=True)
 class FocalPlaneFacts:
     """Mean residual (star's mean minus observation) in cells of the detectors.
@@ -87,7 +91,7 @@ def focal_plane_facts(
         Width and height of a detector, pixels.
     """
     o = data.observations
-    n_cell = _cells(o.n_det)
+    n_cell = _cells(o.n_det, int(np.count_nonzero(use)) // (o.n_band * o.n_det))
     n_exp = len(data.exposures.visit)
     rows = np.flatnonzero(use & np.isfinite(residual) & np.isfinite(o.x) & np.isfinite(o.y))
     exposure = o.exposure[rows]
@@ -107,6 +111,7 @@ def focal_plane_facts(
     return FocalPlaneFacts(detector_layout(data, size), size, mean, mean_error)
 
 
-def _cells(n_det: int) -> int:
-    """Return into how many cells along a side a detector is divided: about as many over any focal plane."""
-    return int(np.clip(round(24.0 / np.sqrt(n_det)), 2, 12))
+def _cells(n_det: int, n_observations: int) -> int:
+    """Return into how many cells along a side a detector is divided: about as many over any focal plane, none nearly empty."""
+    filled = int(np.sqrt(n_observations / _LEAST))
+    return int(np.clip(min(round(24.0 / np.sqrt(n_det)), filled), 1, 12))

@@ -57,7 +57,7 @@ def plot_gray_time(facts: CycleFacts, cuts: Mapping[str, tuple[float, float]] | 
     figure = _gray(facts, x, "exposure, in order of time", cuts or {})
     for ax in figure.axes:
         _night_lines(ax, facts.night[order])
-    title_of(figure, "Gray of the exposures in time")
+    title_of(figure, "Gray in time")
     return figure
 
 
@@ -72,7 +72,7 @@ def _night_lines(ax: Axes, night: npt.NDArray[np.integer]) -> None:
 def plot_gray_airmass(facts: CycleFacts, cuts: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Plot the gray of exposures against airmass; parameters as for `plot_gray_time`."""
     figure = _gray(facts, facts.airmass, "airmass", cuts or {})
-    title_of(figure, "Gray of the exposures by airmass")
+    title_of(figure, "Gray by airmass")
     return figure
 
 
@@ -96,7 +96,7 @@ def _gray(
             if abs(1e3 * cut) < limit:
                 ax.axhline(1e3 * cut, color=COLORS["gray"], lw=0.9, ls=":")
         ax.errorbar(
-            x[rows][used], gray[used], error[used], fmt="o", ms=3.0, lw=0.7, color=colors[band], label=f"photometric ({used.sum()})"
+            x[rows][used], gray[used], error[used], fmt="o", ms=3.0, lw=0.7, color=colors[band], label="photometric"
         )  # fmt: skip
         inside = ~used & (np.abs(gray) <= limit)
         beyond = ~used & ~inside
@@ -104,11 +104,12 @@ def _gray(
             if chosen.any():
                 y = np.clip(gray[chosen], -0.93 * limit, 0.93 * limit)
                 ax.plot(
-                    x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=COLORS["gray"], mfc="none", label=f"{text} ({chosen.sum()})"
+                    x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=COLORS["gray"], mfc="none", label=text
                 )  # fmt: skip
         scatter = np.std(gray[used]) if used.sum() > 1 else np.nan
-        finish_panel(ax, f"{band}: scatter {scatter:.1f} mmag", label, "gray (mmag)")
-        small_legend(ax)
+        counts = f"{int(used.sum())} of {len(rows)} photometric"
+        finish_panel(ax, f"{band}: scatter {scatter:.1f} mmag, {counts}", label, "gray (mmag)")
+    legend_above(figure, *axes)
     return figure
 
 
@@ -146,7 +147,7 @@ def plot_atmosphere(facts: CycleFacts, standard: Mapping[str, float] | None = No
         _limits(ax, value, error)
         finish_panel(ax, _spread(name, value, error, used, is_log), "exposure, in order of time", label)
     legend_above(figure, axes[0])
-    title_of(figure, "Atmosphere; bands are one sigma of the posterior")
+    title_of(figure, "Atmosphere with its posterior errors")
     return figure
 
 

@@ -98,9 +98,13 @@ def small_legend(ax: Axes) -> None:
         legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.8)
 
 
-def legend_above(figure: Figure, ax: Axes) -> None:
-    """Put the legend that all panels share right of the title, in place."""
-    handles, labels = ax.get_legend_handles_labels()
+def legend_above(figure: Figure, *axes: Axes) -> None:
+    """Put the legend that panels share right of the title, in place: all entries that one of them has."""
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    handles, labels = list(entries.values()), list(entries)
     if handles:
         height = figure.get_size_inches()[1]
         figure.legend(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +14,6 @@ from zeropoint.quality.fgcm.grids import (
     band_colors,
     finish_panel,
     grid,
-    no_data,
     small_legend,
     title_of,
 )
@@ -36,7 +36,9 @@ def plot_history(
     steps
         Of the last fit: ``chi2`` of each step.
     """
-    figure, axes = grid(4)
+    values = np.array([_number(step, "chi2") for step in steps])
+    has_steps = np.isfinite(values).sum() > 1
+    figure, axes = grid(4 if has_steps else 3)
     cycles = np.arange(len(history), dtype=float)
     colors = band_colors(bands)
 
@@ -56,7 +58,8 @@ def plot_history(
         small_legend(ax)
     for ax in axes[:3]:
         ax.set_xticks(cycles)
-    _steps(axes[3], steps)
+    if has_steps:
+        _steps(axes[3], values)
     title_of(figure, "How the fit went")
     return figure
 
@@ -66,15 +69,10 @@ def _number(entry: Mapping[str, Any], key: str) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
 
 
-def _steps(ax: Axes, steps: Sequence[Mapping[str, float]]) -> None:
-    """Draw how far each step of the last fit was above the best chi-square."""
-    values = np.array([_number(step, "chi2") for step in steps])
-    title = "Last fit: χ² above its least"
-    if np.isfinite(values).sum() < 2:
-        no_data(ax, title, "no steps")
-        return
+def _steps(ax: Axes, values: npt.NDArray[np.float64]) -> None:
+    """Draw how far each step of the last fit was above the least chi-square."""
     excess = values - np.nanmin(values)
     floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
     ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", color=COLORS["blue"], ms=3.5, lw=1.2)
     ax.tick_params(labelsize=STYLE["tick"])
-    finish_panel(ax, title, "step", "χ² − least χ²")
+    finish_panel(ax, "Last fit: χ² above its least", "step", "χ² − least χ²")

@@ -88,7 +88,8 @@ def _points(
         ax.plot(x[rows], np.clip(1e3 * y[rows], center - 0.97 * limit, center + 0.97 * limit), "x", ms=3.5, mew=0.8, color=COLORS["gray"], label=f"outliers ({len(rows)})")  # fmt: skip
     shown = good[:: max(len(good) // _MOST, 1)]
     color = band_colors(facts.bands)[facts.bands[b]]
-    ax.plot(x[shown], 1e3 * y[shown], ".", ms=2.6, mew=0, alpha=0.5, color=color)
+    size, alpha = (2.6, 0.5) if len(shown) > 500 else (5.0, 0.8)
+    ax.plot(x[shown], 1e3 * y[shown], ".", ms=size, mew=0, alpha=alpha, color=color)
     groups = np.array_split(good[np.argsort(x[good], kind="stable")], min(12, max(len(good) // 15, 1)))
     if len(good) >= 15:
         ax.plot([np.median(x[g]) for g in groups], [1e3 * np.median(y[g]) for g in groups], "s-", ms=3.5, lw=1.3, color=COLORS["black"], label="median")  # fmt: skip

@@ -37,6 +37,8 @@ class FgcmReportData:
         Version of each package.
     failure
         Why the calibration ended early, or None.
+    steps
+        Steps of the last fit: ``chi2`` of each.
     standard : dict
         PWV (mm), o3 (Dobson units), tau and alpha of the standard atmosphere; empty if unknown.
     """
@@ -50,6 +52,7 @@ class FgcmReportData:
     stages: tuple[tuple[str, float, float, dict[str, Any]], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     failure: Exception | None = None
+    steps: tuple[Mapping[str, float], ...] = ()
     standard: Mapping[str, float] = field(default_factory=dict)
 
     @property

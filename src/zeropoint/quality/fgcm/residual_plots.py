@@ -35,6 +35,8 @@ STAGE_NAMES = {
     "model": "fitted model",
     "zeropoints": "with gray",
 }
+#: Below so many bright observations histograms have wider bins.
+_FEW = 3000
 _STAGE_COLORS = {"nominal": COLORS["gray"], "model": COLORS["blue"], "zeropoints": COLORS["vermillion"]}
 
 
@@ -65,7 +67,9 @@ def plot_repeatability(facts: CycleFacts) -> Figure:
 
 
 def _histogram(ax: Axes, stage: ResidualFacts, b: int) -> None:
-    counts, edges = stage.histogram[b], stage.edges
+    # few observations in fewer bins
+    merge = 3 if stage.n_bright[b] < _FEW else 1
+    counts, edges = stage.histogram[b].reshape(-1, merge).sum(axis=1), stage.edges[::merge]
     density = counts / max(int(stage.n_bright[b]), 1) / np.diff(edges)
     ax.stairs(density, edges, color=_STAGE_COLORS[stage.stage], lw=1.5, label=STAGE_NAMES[stage.stage])
 
