@@ -1,4 +1,4 @@
-"""Look-up table and star list of a small simulated survey, in a repository."""
+"""Look-up table, star list, fit and products of a small simulated survey, in a repository."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from zeropoint.butler.repository import create_repository, open_repository
 from zeropoint.butler.throughputs import Throughputs, ingest_throughputs
 from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
 from zeropoint.datamodel.exposure_catalog import ExposureCatalog
+from zeropoint.datamodel.photo_calib_catalog import PhotoCalibCatalog
 from zeropoint.datamodel.visit_geometry import sky_polygon
 from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.fgcm.accounting import META_KEY, Accounting
+from zeropoint.fgcm.cycle_checkpoints import CycleCheckpoints
 from zeropoint.fgcm.source_table import SourceReader
 from zeropoint.instruments.card import load_card
 from zeropoint.simulation.fgcm_settings import small_survey
@@ -64,6 +66,17 @@ STARS = {
     "fgcmLoadReferenceCatalog.applyColorTerms": False,
     "nVisitsPerCheckpoint": 2,
 }
+#: Four exposures of one detector: the atmosphere is left to the priors.
+FIT = """
+config.bands = ["r", "i"]
+config.complete()
+config.physicalFilterMap = {"r_fgcm": "r", "i_fgcm": "i"}
+config.latitude, config.utBoundary = -30.2446, 0.3
+config.minStarPerExp, config.minExpPerNight, config.minCcdPerExp = 20, 1, 1
+config.multipleCyclesFinalCycleNumber = 2
+config.modelMagErrors = False
+config.doPlots = False
+"""
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +142,22 @@ def visit_record(survey: FgcmSurvey, visit: Any, summary: ExposureCatalog) -> di
     }
 
 
-def run(repository: Path, label: str, output: str, settings: dict[str, Any], *inputs: str) -> Any:
-    """Run one task of the shipped pipeline in this process."""
-    pipeline = f"resource://zeropoint.tasks/pipelines/fgcm.yaml#{label}"
+def run(
+    repository: Path,
+    label: str,
+    output: str,
+    settings: dict[str, Any],
+    *inputs: str,
+    legacy: bool = False,
+    options: tuple[str, ...] = (),
+) -> Any:
+    """Run one task of a shipped pipeline in this process."""
+    name = "fgcm_legacy" if legacy else "fgcm"
+    pipeline = f"resource://zeropoint.tasks/pipelines/{name}.yaml#{label}"
     overrides = [part for name, value in settings.items() for part in ("-c", f"{label}:{name}={value}")]
     arguments = [
         "--log-level", "ERROR", "run", "-b", str(repository), "-p", pipeline, "-i", ",".join(inputs), "-o", output,
-        "-d", f"instrument='{INSTRUMENT}'", "--register-dataset-types", *overrides,
+        "-d", f"instrument='{INSTRUMENT}'", "--register-dataset-types", *options, *overrides,
     ]  # fmt: skip
     return CliRunner().invoke(pipetask, arguments)
 
@@ -285,3 +307,108 @@ def test_data_ids_of_visits_make_the_same_star_list(
                 f"fgcm{name}", instrument=INSTRUMENT, collections="by_data_ids", storageClass="ArrowTable"
             )
             assert (arrow_to_table(table).as_array() == outputs[name].as_array()).all(), name
+
+
+@pytest.fixture(scope="module")
+def calibrated(
+    repository: Path, outputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What a fit leaves that was killed after its first cycle, and its products."""
+    folder = tmp_path_factory.mktemp("fit")
+    (folder / "fit.py").write_text(FIT)
+    cache = folder / "cache"
+    settings = {"checkpoint_directory": str(cache)}
+    options = ("-C", f"fgcmFitCycle:{folder / 'fit.py'}")
+    inputs = ("stars", "lut")
+    whole = CycleCheckpoints.save
+
+    def save(self: Any, saved: Any) -> None:
+        whole(self, saved)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CycleCheckpoints, "save", save)
+        killed = run(repository, "fgcmFitCycle", "killed", settings, *inputs, legacy=True, options=options)
+    assert killed.exit_code != 0
+    found: dict[str, Any] = {"left": sorted(path.name for path in cache.glob("*/*"))}
+    fitted = run(repository, "fgcmFitCycle", "fit", settings, *inputs, legacy=True, options=options)
+    assert fitted.exit_code == 0, fitted.output
+    found["cache"] = list(cache.iterdir())
+    products = run(
+        repository,
+        "fgcmOutputProducts",
+        "products",
+        {
+            "connections.cycleNumber": 2,
+            "doTractStars": False,
+            "physicalFilterMap": "{'r_fgcm': 'r', 'i_fgcm': 'i'}",
+        },
+        *inputs,
+        "fit",
+    )
+    assert products.exit_code == 0, products.output
+    with Butler.from_config(str(repository), collections=["products"]) as butler:
+        refs = butler.query_datasets("fgcmPhotoCalibCatalog", instrument=INSTRUMENT)
+        found["calibs"] = {
+            int(ref.dataId["visit"]): butler.get(ref, storageClass="ArrowTable") for ref in refs
+        }
+    with Butler.from_config(str(repository), collections=["fit"]) as butler:
+        found["names"] = {ref.datasetType.name for ref in butler.query_all_datasets(instrument=INSTRUMENT)}
+        for name in ("Cycle2_Zeropoints", "Cycle2_StandardStars", "Cycle0_OutputConfig"):
+            found[name] = butler.get(f"fgcm_{name}", instrument=INSTRUMENT)
+        found["metadata"] = butler.get("fgcmFitCycle_metadata", instrument=INSTRUMENT)["fgcmFitCycle"]
+    return found
+
+
+def test_a_fit_that_was_killed_goes_on_and_writes_the_datasets_of_all_cycles(
+    calibrated: dict[str, Any],
+) -> None:
+    assert calibrated["left"] == ["cycle-00"]
+    assert calibrated["cache"] == []
+    every = {"FitParameters", "FlaggedStars", "OutputConfig"}
+    assert {name for name in calibrated["names"] if name.startswith("fgcm_Cycle")} == {
+        *(f"fgcm_Cycle{cycle}_{name}" for cycle in range(3) for name in every),
+        *(f"fgcm_Cycle2_{name}" for name in ("Zeropoints", "AtmosphereParameters", "StandardStars")),
+    }
+    following = calibrated["Cycle0_OutputConfig"]
+    assert (following.cycleNumber, following.connections.previousCycleNumber) == (1, "0")
+    metadata = calibrated["metadata"]
+    assert [metadata[f"cycle{n}"]["n_photometric"] for n in range(3)] == [4, 4, 4]
+    assert metadata["accounting"]["fit_visits"]["read"] == 4
+
+
+def test_zeropoints_and_calibrations_give_the_standard_magnitudes(
+    calibrated: dict[str, Any], outputs: dict[str, Any]
+) -> None:
+    zeropoints, stars = calibrated["Cycle2_Zeropoints"], calibrated["Cycle2_StandardStars"]
+    assert (np.asarray(zeropoints["fgcmFlag"]) == 1).all()
+    observations = outputs["StarObservations"][np.asarray(outputs["StarIndices"]["obsIndex"])]
+    owner = np.repeat(np.asarray(outputs["StarIds"]["fgcm_id"]), outputs["StarIds"]["nObs"])
+    place = {int(number): row for row, number in enumerate(stars["id"])}
+    row = np.array([place.get(int(number), -1) for number in owner])
+    assert set(calibrated["calibs"]) == set(zeropoints["visit"])
+    for zeropoint, visit in zip(zeropoints, outputs["VisitCatalog"], strict=True):
+        assert zeropoint["visit"] == visit["visit"]
+        (calib,) = PhotoCalibCatalog.from_table(calibrated["calibs"][int(visit["visit"])])
+        # the zeropoint is that of the detector's center
+        assert -2.5 * np.log10(calib.calibration_mean) + 31.4 == pytest.approx(zeropoint["fgcmZpt"], abs=1e-3)
+        band = "ri".index(str(visit["physicalFilter"])[0])
+        mine = (np.asarray(observations["visit"]) == visit["visit"]) & (row >= 0)
+        standard = np.asarray(stars["mag_std_noabs"])[row[mine], band]
+        magnitude = np.asarray(observations["instMag"])[mine] + zeropoint["fgcmZpt"]
+        difference = (magnitude - 2.5 * np.log10(visit["exptime"]) - standard)[standard < 90]
+        assert len(difference) > 150
+        # 10 mmag of noise and flat-field structure in the mean of two, by the root of the number
+        assert abs(np.median(difference)) < 4 * 1.25 * 0.010 / len(difference) ** 0.5
+
+
+def test_references_set_the_scale(calibrated: dict[str, Any], outputs: dict[str, Any]) -> None:
+    stars, references = calibrated["Cycle2_StandardStars"], outputs["ReferenceStars"]
+    place = {int(number): row for row, number in enumerate(stars["id"])}
+    pairs = [(place[int(n)], k) for k, n in enumerate(references["fgcm_id"]) if int(n) in place]
+    rows, of_references = np.array(pairs).T
+    difference = np.asarray(stars["mag_std_noabs"])[rows] - np.asarray(references["refMag"])[of_references]
+    for band in range(2):
+        seen = np.abs(difference[:, band]) < 1.0
+        assert seen.sum() > 25
+        assert abs(np.median(difference[seen, band])) < 4 * 1.25 * 0.012 / seen.sum() ** 0.5
