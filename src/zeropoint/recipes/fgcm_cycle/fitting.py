@@ -186,7 +186,7 @@ def _roughly(
     work = _prepared(
         part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
     )
-    work = _fit_until_settled(part, limits, work, cycle, _MAX_ROUGH, settings, on_progress)
+    work = _fit_until_settled(part, limits, work, cycle, _MAX_ROUGH, settings, on_progress, keep_bright=True)
     found = work.solution
     whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
     return _prepared(
@@ -227,8 +227,10 @@ def _fit_until_settled(
     n_fits: int,
     settings: FitSettings,
     on_progress: OnProgress | None,
+    *,
+    keep_bright: bool = False,
 ) -> Work:
-    """Fit until the photometric exposures stay, or so many times."""
+    """Fit until the photometric exposures stay, or so many times; those brighter than the model are kept on request."""
     varying = bool(sub_ccd_filters(survey, config).any())
     for n in range(1, n_fits + 1):
         solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
@@ -242,7 +244,8 @@ def _fit_until_settled(
         if n == n_fits:
             break
         found = new_cuts(survey, config, solution, solution.cuts)
-        cuts = Cuts(found.low, found.high)
+        # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
+        cuts = Cuts(found.low, solution.cuts.high if keep_bright else found.high)
         chosen = choose_exposures(survey, config, solution, cuts)
         n_changed = int(np.count_nonzero(chosen.photometric != solution.selection.photometric))
         _log.info(
