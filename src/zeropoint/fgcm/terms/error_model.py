@@ -18,9 +18,9 @@ BoolArray = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 #: Observations used at most, and at least, in each band.
-_MOST, _LEAST = 30_000, 5_000
+_MOST, _LEAST = 20_000, 5_000
 #: Iterations of the weights, the residual (dex) below which weights are equal, and the change (dex) that ends them.
-_ITERATIONS, _CORE, _CONVERGED = 30, 0.003, 1e-4
+_ITERATIONS, _CORE, _CONVERGED = 30, 0.003, 5e-4
 _N_TERMS = 7
 #: A usual instrumental magnitude.
 _MIDDLE = -10.0
@@ -98,7 +98,7 @@ def fit_error_model(
     Notes
     -----
     The sum of absolute residuals is least: the model is linear in its coefficients, so that iterated weighted least squares
-    find the one minimum. Every k-th observation is taken where there are more than 30,000, which give a to g to 1e-3; bands with fewer than 5000, or
+    find the one minimum. Every k-th observation is taken where there are more than 20,000, which give errors to 0.2 %; bands with fewer than 5000, or
     fewer than 1000 below median seeing and sky each, have no model. A term without range (all skies alike) is zero.
     """
     coefficients, pivot = np.full((n_band, _N_TERMS), np.nan), np.full((n_band, 3), np.nan)

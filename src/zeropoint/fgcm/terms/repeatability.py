@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.floating]
 COLOR_PARTS = ("All", "Blue25", "Middle50", "Red25")
 #: Scatter where there is no width, and where the errors are larger than the width.
 _FAILED, _NEGATIVE = 0.05, 0.001
-#: Fewer observations have no scatter; of more than these every k-th is taken, for a width to 0.3 %.
-_LEAST, _MOST = 10, 60_000
+#: Fewer observations have no scatter; of more than these every k-th is taken, for a width to 0.5 %.
+_LEAST, _MOST = 10, 25_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def color_edges(color: Floats) -> tuple[float, float]:
     Parameters
     ----------
     color
-        Of each observation's star; of more than 240,000 every k-th is taken.
+        Of each observation's star; of more than 100,000 every k-th is taken.
     """
     known = color[:: max(len(color) // (4 * _MOST), 1)]
     known = known[np.isfinite(known)]
