@@ -83,9 +83,11 @@ class AtmosphereParameters:
         parameters
             Those of the chosen exposures.
         """
-        return AtmosphereParameters(
-            **{field.name: getattr(self, field.name)[index] for field in fields(self)}
-        )
+        # they were checked when these were made
+        chosen = object.__new__(AtmosphereParameters)
+        for field in fields(self):
+            object.__setattr__(chosen, field.name, np.ascontiguousarray(getattr(self, field.name)[index]))
+        return chosen
 
     def _check(self, name: str) -> None:
         values = getattr(self, name)

@@ -166,13 +166,15 @@ class PhotometricModel:
         # axes: exposure, detector, node, quantity
         nodes = np.full((n_exp, n_det, 2, 2), np.nan)
         slopes = {name: np.zeros(nodes.shape) for name in FITTED} if derivatives else {}
-        low = parameters.at(e, self.passbands.ranges, e.airmass_low)
-        high = parameters.at(e, self.passbands.ranges, e.airmass_high)
+        both = _join(
+            parameters.at(e, self.passbands.ranges, e.airmass_low),
+            parameters.at(e, self.passbands.ranges, e.airmass_high),
+        )
 
         def integrate(filter_index: int) -> None:
             rows = np.flatnonzero(wanted & (e.filter == filter_index))
-            both = _join(low.rows(rows), high.rows(rows))
-            integrals = self.passbands.evaluate(filter_index, both, derivatives=derivatives)
+            nodes_of = both.rows(np.concatenate([rows, rows + n_exp]))
+            integrals = self.passbands.evaluate(filter_index, nodes_of, derivatives=derivatives)
             nodes[rows, ..., _A] = _by_node(integrals.magnitude())
             nodes[rows, ..., _B] = _by_node(integrals.i10)
             for name, slope in slopes.items():

@@ -26,8 +26,8 @@ __all__ = ["ReducedPassband", "reduce_passband"]
 FloatArray = npt.NDArray[np.float64]
 
 _MAGNITUDE = 2.5 / np.log(10.0)
-#: Atmospheres from which wavelengths are chosen, and as many others on which they are tried.
-_N_SAMPLES = 192
+#: Atmospheres from which wavelengths are chosen, and others on which they are tried.
+_N_SAMPLES, _N_TRIALS = 128, 192
 #: Fewest wavelengths of a filter.
 _LEAST = 8
 
@@ -91,7 +91,8 @@ def reduce_passband(
     full = PassbandMoments.of(atmosphere.wavelength, throughput, lambda_std)
     in_band = atmosphere.at(atmosphere.wavelength[full.support])
     curves = in_band.transmission(_atmospheres(_N_SAMPLES, ranges, pmb))
-    trials = in_band.transmission(_atmospheres(2 * _N_SAMPLES, ranges, pmb).rows(slice(_N_SAMPLES, None)))
+    others = _atmospheres(_N_SAMPLES + _N_TRIALS, ranges, pmb).rows(slice(_N_SAMPLES, None))
+    trials = in_band.transmission(others)
     exact = full.integrate(trials)
     # what has no light needs no accuracy
     light = np.abs(full.matrix[:, : full.n_detectors]).max(axis=1)
