@@ -76,6 +76,7 @@ def facts_of(
         reserve=observations.reserve,
         error=observations.error,
         detector_size=survey.size,
+        star_flag=solution.selection.star,
         color_bands=tuple(config.colorSplitBands) or None,
         map_nside=config.mapNSide,
     )

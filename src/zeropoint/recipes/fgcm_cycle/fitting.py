@@ -158,17 +158,26 @@ def fit_cycle(
     is fitted first, again and again, until it is known which exposures are photometric: that costs little, and the fit of
     all stars then begins near its end.
     """
-    if config.freezeStdAtmosphere or not survey.passbands.fitted:
-        return _fit_until_settled(survey, config, start, cycle, 1, settings_of(survey, config), on_progress)
-    if len(survey.data.observations) > 2 * _ROUGH_OBSERVATIONS:
-        start = _roughly(survey, config, start, cycle, on_progress)
-    return _fit_until_settled(
-        survey, config, start, cycle, _MAX_FITS, settings_of(survey, config), on_progress
-    )
+    settings, n_fits = settings_of(survey, config), _MAX_FITS
+    part_is_enough = len(survey.data.observations) > 2 * _ROUGH_OBSERVATIONS
+    if not survey.passbands.fitted:
+        return _fit_until_settled(survey, config, start, cycle, 1, settings, on_progress)
+    n_rough = _MAX_ROUGH
+    if config.freezeStdAtmosphere:
+        n_rough = n_fits = 1
+        settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE)
+    if part_is_enough:
+        start = _roughly(survey, config, start, cycle, n_rough, on_progress)
+    return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
 
 
 def _roughly(
-    survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int, on_progress: OnProgress | None
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    start: Work,
+    cycle: int,
+    n_fits: int,
+    on_progress: OnProgress | None,
 ) -> Work:
     """Return where fits of a part of the stars end, for all of them."""
     every = len(survey.data.observations) // _ROUGH_OBSERVATIONS
@@ -186,15 +195,23 @@ def _roughly(
     work = _prepared(
         part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
     )
-    work = _fit_until_settled(part, limits, work, cycle, _MAX_ROUGH, settings, on_progress, keep_bright=True)
+    work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, keep_bright=True)
     found = work.solution
     whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
-    return _prepared(
-        survey,
-        config,
-        replace(work, photometry=start.photometry),
-        replace(start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole),
+    begun = replace(
+        start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
     )
+    work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
+    return _with_flats(survey, config, work) if n_fits > 1 else work
+
+
+def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Work:
+    """Return the work with superstar flats measured anew, where they vary within detectors."""
+    if not sub_ccd_filters(survey, config).any():
+        return work
+    measured = measure_superstar(survey, config, work.photometry, work.instrument, work.solution)
+    work = replace(work, instrument=measured.instrument)
+    return _prepared(survey, config, work, replace(work.solution, parameters=measured.parameters))
 
 
 def _prepared(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, solution: Solution) -> Work:
@@ -231,7 +248,6 @@ def _fit_until_settled(
     keep_bright: bool = False,
 ) -> Work:
     """Fit until the photometric exposures stay, or so many times; those brighter than the model are kept on request."""
-    varying = bool(sub_ccd_filters(survey, config).any())
     for n in range(1, n_fits + 1):
         solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
         require(survey, solution.selection, cycle)
@@ -253,15 +269,11 @@ def _fit_until_settled(
             cycle, n, len(survey.data.observations), result.chi2 / max(result.dof, 1), int(chosen.photometric.sum()),
             survey.n_exp, n_changed,
         )  # fmt: skip
-        if n_changed == 0 and result.converged and (n > 1 or not varying):
+        if n_changed == 0 and result.converged:
             break
-        solution = replace(work.solution, selection=chosen, cuts=cuts)
-        if varying:
-            measured = measure_superstar(survey, config, work.photometry, work.instrument, solution)
-            work = replace(work, instrument=measured.instrument)
-            work = _prepared(survey, config, work, replace(solution, parameters=measured.parameters))
-        else:
-            work = replace(work, solution=solution)
+        work = _with_flats(
+            survey, config, replace(work, solution=replace(work.solution, selection=chosen, cuts=cuts))
+        )
     return work
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag, ZeropointFlag
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
+from zeropoint.fgcm.terms.repeatability import COLOR_PARTS
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
 from zeropoint.recipes.fgcm_cycle.scatter import Scatter
 from zeropoint.recipes.fgcm_cycle.selection import flag_counts
@@ -100,6 +101,11 @@ def _of_band(
         "sigma_fgcm": scatter.stars_gray.sigma_fgcm[b, 0],
         "sigma_fgcm_before": scatter.stars.sigma_fgcm[b, 0],
         "sigma_fgcm_reserve": scatter.reserve_gray.sigma_fgcm[b, 0],
+        **{
+            f"sigma_fgcm_reserve_{part.lower()}": scatter.reserve_gray.sigma_fgcm[b, k]
+            for k, part in enumerate(COLOR_PARTS)
+            if k > 0
+        },
         "sigma_cal": scatter.sigma_cal.sigma[b],
         "chi2_dof": _over(float(chi2[0][b]), float(chi2[1][b])),
         "gray_cut": cuts.low[b],

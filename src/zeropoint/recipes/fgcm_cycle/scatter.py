@@ -88,7 +88,7 @@ def measure_scatter(
         "stars": good_observations(survey, solution.selection),
         "reserve": good_observations(survey, solution.selection, stars=solution.selection.reserve_star),
     }
-    color = survey.of_star(split_color(survey, config, solution.means.magnitude))
+    color = split_color(survey, config, solution.means.magnitude)
     limits = np.array([config.sigFgcmMaxEGrayDict[band] for band in e.bands])
     corrected = residuals.gray.gray - gray
     found = {}
@@ -97,7 +97,8 @@ def measure_scatter(
             rows = np.flatnonzero(use & np.isfinite(values))
             found[name + end] = sig_fgcm(
                 values[rows], residuals.gray.variance[rows], survey.band[rows], np.ones(len(rows), bool),
-                n_band=survey.n_band, max_egray=limits, max_err=config.sigFgcmMaxErr, color=color[rows],
+                n_band=survey.n_band, max_egray=limits, max_err=config.sigFgcmMaxErr,
+                color=color[survey.data.observations.star[rows]] if name + end == "reserve_gray" else None,
             )  # fmt: skip
     sigma = np.nan_to_num(found["stars_gray"].sigma_fgcm[:, 0])
     rows = np.flatnonzero(groups["reserve"] & np.isfinite(corrected))
