@@ -51,7 +51,7 @@ def test_plots_say_what_was_planted(data):
     numbers = [float(part.split()[0]) for part in titles[0].split(": ")[1].split("→")]
     assert numbers[0] > 20 > 5 > numbers[-1]
     gray = draw("GrayTime", data)
-    assert gray.axes[0].get_title(loc="left").endswith("11 of 12 photometric")
+    assert gray.axes[0].get_title(loc="left").endswith("11 of 12 used")
     assert "beyond the axis" in [text.get_text() for text in gray.legends[0].get_texts()]
 
 

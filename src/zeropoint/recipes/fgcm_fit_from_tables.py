@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -142,7 +142,7 @@ class FitProgress:
     resumed_after
         Last cycle that an earlier run had done; None: none.
     steps
-        Steps of the last fit.
+        Steps of the first fit.
     last
         Result of the last cycle that this run did.
     seconds
@@ -255,7 +255,7 @@ class FgcmFitFromTables:
             started[:] = now
             tables = _tables(result)
             progress.last = result
-            progress.steps = result.history or progress.steps
+            progress.steps = progress.steps or result.history
             progress.history.append(result.metrics)
             progress.written += _write(out, result.cycle, tables)
             if result.cycle < self.config.multipleCyclesFinalCycleNumber:
@@ -280,9 +280,8 @@ class FgcmFitFromTables:
             on_progress=on_progress,
             on_cycle=done,
         )
-        checkpoints.remove()
-        with contextlib.suppress(OSError):  # there are checkpoints of other settings
-            checkpoints.directory.parent.rmdir()
+        # those of other settings too: what they were kept for is done
+        shutil.rmtree(checkpoints.directory.parent, ignore_errors=True)
 
     def _checkpoints(self, stars: StarListFiles, out: Path) -> CycleCheckpoints:
         """Return where the cycles of this run are kept, in a folder of the output whose name tells the inputs."""

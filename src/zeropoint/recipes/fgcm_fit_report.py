@@ -109,6 +109,7 @@ def write_fit_report(
         "cycles": [dict(entry) for entry in data.history],
         "accounting": accounting.to_meta(),
         "notes": list(data.notes),
+        "seconds": {name: {"cpu": cpu, "wall": wall} for name, cpu, wall, _ in data.stages},
         "versions": dict(data.versions),
     }
     plain: dict[str, Any] = _plain(values)

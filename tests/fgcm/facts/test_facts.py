@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quality import fgcm_make as make
 from zeropoint.fgcm.facts.colors import grouped_slopes
 from zeropoint.fgcm.facts.layout import fit_layout, tangent_offsets
-from zeropoint.fgcm.facts.residuals import group_scatter, star_residuals
+from zeropoint.fgcm.facts.residuals import group_scatter, mixture_noise, star_residuals
 from zeropoint.fgcm.facts.sky import choose_nside, sky_facts
 
 
@@ -41,6 +41,14 @@ def test_the_scatter_of_groups_is_that_of_each_by_itself(rng):
     assert np.isnan(group_scatter(values, group, 6)[5])
 
 
+def test_the_noise_of_errors_of_many_sizes_is_the_scatter_that_they_make(rng):
+    error = rng.uniform(0.001, 0.02, 20000)
+    expected = group_scatter(rng.normal(0.0, error), np.zeros(20000, int), 1)[0]
+    # a robust scatter of 20,000 values is known to 0.8 %; four sigma
+    assert mixture_noise(error, np.zeros(20000, int), 2)[0] == pytest.approx(expected, rel=0.032)
+    assert np.isnan(mixture_noise(error, np.zeros(20000, int), 2)[1])
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.floats(-1.0, 1.0))
 def test_slopes_of_groups_are_those_of_straight_lines(seed, slope):
@@ -62,7 +70,7 @@ def test_scatter_before_and_after_the_fit_is_what_was_planted(facts):
     assert facts.of_reserve.all()
     # 50 reserve stars in 11 exposures of a band: 550 residuals, 4 % for a robust scatter; four sigma
     assert final.scatter == pytest.approx(make.NOISE, rel=0.18)
-    assert final.noise == pytest.approx(make.NOISE, rel=1e-6)
+    assert final.noise == pytest.approx(make.NOISE, rel=2e-4)
     assert (before.scatter > 5 * make.NOISE).all()
     assert final.histogram.sum(axis=1) == pytest.approx(final.n_bright, abs=1)
     assert model.mag_scatter.shape == (3, 14)
@@ -97,7 +105,9 @@ def test_nights_that_differ_show_in_the_halves():
     east = data.stars.ra[o.star] > 150.5
     odd = data.exposures.night[o.exposure] % 2 == 1
     planted = model + np.where(east & odd, 0.02, 0.0)
-    sky = sky_facts(data, planted, o.err, np.ones(len(model), bool), mean, err, map_nside=64)
+    sky = sky_facts(
+        data, planted, o.err, np.ones(len(model), bool), mean, err, np.zeros(len(mean), bool), map_nside=64
+    )
     ra = np.array([np.mean(data.stars.ra)])
     assert sky.nside <= 64
     assert sky.split == "every other night"

@@ -134,6 +134,7 @@ def cycle_facts(
     reserve: BoolArray,
     error: npt.NDArray[np.floating],
     detector_size: tuple[float, float],
+    star_flag: npt.NDArray[np.integer] | None = None,
     color_bands: tuple[str, str] | None = None,
     map_nside: int = 256,
     largest_error: float = 0.01,
@@ -156,6 +157,8 @@ def cycle_facts(
         Errors of the observations as the fit took them, mag.
     detector_size
         Width and height of a detector, pixels.
+    star_flag : int, shape (n_star,)
+        `zeropoint.fgcm.flags.StarFlag` after the cycle; None: those of the star list.
     color_bands
         The two bands of the stars' color; None, or bands that there are not: the first and the third band, or the second.
     map_nside
@@ -166,6 +169,8 @@ def cycle_facts(
     o = data.observations
     bands = tuple(data.exposures.bands)
     means, errors = np.asarray(mean, np.float64), np.asarray(mean_err, np.float64)
+    flag = data.stars.flag if star_flag is None else star_flag
+    outlier = (flag & int(StarFlag.REFSTAR_OUTLIER)) != 0
     pair = _color_bands(bands, color_bands)
     color = np.full(o.n_star, np.nan)
     if pair is not None:
@@ -198,8 +203,8 @@ def cycle_facts(
         ),
         None if pair is None else color_facts(o, residual, error, use, color, airmass, band, pair),
         focal_plane_facts(data, residual, error, use, detector_size),
-        sky_facts(data, model, error, use, means, errors, map_nside=map_nside),
-        _references(data, means, errors, color),
+        sky_facts(data, model, error, use, means, errors, outlier, map_nside=map_nside),
+        _references(data, means, errors, color, outlier),
     )
 
 
@@ -221,7 +226,7 @@ def _reserve_or_all(
 
 
 def _references(
-    data: FitData, mean: FloatArray, mean_err: FloatArray, color: FloatArray
+    data: FitData, mean: FloatArray, mean_err: FloatArray, color: FloatArray, outlier: BoolArray
 ) -> ReferenceFacts | None:
     """Return the comparison with reference magnitudes; None if no star has one."""
     stars = data.stars
@@ -230,5 +235,4 @@ def _references(
     if not len(rows):
         return None
     error = np.sqrt(np.square(mean_err[rows]) + np.square(stars.ref_err[rows], dtype=np.float64))
-    outlier = (stars.flag[rows] & int(StarFlag.REFSTAR_OUTLIER)) != 0
-    return ReferenceFacts(mean[rows], mean[rows] - stars.ref_mag[rows], error, outlier, color[rows])
+    return ReferenceFacts(mean[rows], mean[rows] - stars.ref_mag[rows], error, outlier[rows], color[rows])

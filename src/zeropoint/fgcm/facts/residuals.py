@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erf
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitObservations
 
-__all__ = ["ResidualFacts", "group_scatter", "residual_facts", "star_residuals"]
+__all__ = ["ResidualFacts", "group_scatter", "mixture_noise", "residual_facts", "star_residuals"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -22,6 +23,8 @@ _BINS, _HALF_WIDTH = 81, 8.0
 _MAG_BINS = 14
 #: Standard deviation of a Gaussian over its median absolute deviation.
 _MAD_TO_SIGMA = 1.482602218505602
+#: Halvings of the range of a noise: it is then known to 1e-4.
+_BISECTIONS = 13
 #: Observations with at least this share of their star's weight say nothing of the scatter.
 _LARGEST_SHARE = 0.9
 
@@ -42,7 +45,7 @@ class ResidualFacts:
     scatter : float64, shape (n_band,)
         Robust standard deviation of the bright observations, corrected for their share in the mean, mag.
     noise : float64, shape (n_band,)
-        Root mean square of their errors, mag.
+        What ``scatter`` would be if nothing but their errors made it, mag.
     edges : float64, shape (n_bin + 1,)
         Edges of the histogram, in units of a bright observation's noise.
     histogram : int64, shape (n_band, n_bin)
@@ -174,20 +177,40 @@ def residual_facts(
         np.bincount(band[bright], minlength=n_band),
         limit,
         group_scatter(residual[bright], band[bright], n_band),
-        _noise(own_error[bright], band[bright], n_band),
+        mixture_noise(own_error[bright], band[bright], n_band),
         edges,
         histogram,
         mag_edges,
         group_scatter(residual, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
-        _noise(own_error, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
+        mixture_noise(own_error, group, n_band * _MAG_BINS).reshape(n_band, _MAG_BINS),
     )
 
 
-def _noise(error: FloatArray, group: npt.NDArray[np.integer], n_group: int) -> FloatArray:
-    """Return the root mean square error of each group."""
+def mixture_noise(error: FloatArray, group: npt.NDArray[np.integer], n_group: int) -> FloatArray:
+    """Return the robust standard deviation of each group of Gaussians, of different widths, about one center.
+
+    Parameters
+    ----------
+    error : float64, shape (n,)
+        Widths.
+    group : int, shape (n,)
+        Group of each.
+    n_group
+        Number of groups; the result is NaN for empty ones.
+
+    Notes
+    -----
+    Half of such a mixture is within the median absolute deviation: it is found by bisection between 0 and the largest error.
+    """
     n = np.bincount(group, minlength=n_group)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.sqrt(np.bincount(group, np.square(error), n_group) / n))
+    low, high = np.zeros(n_group), np.zeros(n_group)
+    np.maximum.at(high, group, error)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        inside = np.bincount(group, erf(middle[group] / (np.sqrt(2.0) * error)), n_group)
+        more = inside < 0.5 * n
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return np.asarray(np.where(n > 0, _MAD_TO_SIGMA * high, np.nan))
 
 
 def _magnitude_bins(

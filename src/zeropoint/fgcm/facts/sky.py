@@ -78,6 +78,7 @@ def sky_facts(
     use: BoolArray,
     mean: FloatArray,
     mean_err: FloatArray,
+    outlier: BoolArray,
     *,
     map_nside: int = 256,
 ) -> SkyFacts | None:
@@ -95,6 +96,8 @@ def sky_facts(
         Which observations count.
     mean, mean_err : float64, shape (n_star, n_band)
         Mean magnitudes of the stars and their errors.
+    outlier : bool, shape (n_star,)
+        Stars whose reference magnitudes are not looked at.
     map_nside
         Largest nside.
     """
@@ -115,7 +118,7 @@ def sky_facts(
     difference, variance = _half_difference(data, rows, magnitude, error, second)
     halves = _map(0.5 * difference, 0.25 * variance, place, len(pixel))
     variance = np.square(mean_err) + np.square(stars.ref_err, dtype=np.float64)
-    references = _map(mean - stars.ref_mag, variance, place, len(pixel))
+    references = _map(mean - stars.ref_mag, variance, np.where(outlier, -1, place), len(pixel))
     return SkyFacts(nside, pixel, n_star, *halves, *references, split)
 
 

@@ -107,7 +107,7 @@ def _gray(
                     x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=COLORS["gray"], mfc="none", label=text
                 )  # fmt: skip
         scatter = np.std(gray[used]) if used.sum() > 1 else np.nan
-        counts = f"{int(used.sum())} of {len(rows)} photometric"
+        counts = f"{int(used.sum())} of {len(rows)} used"
         finish_panel(ax, f"{band}: scatter {scatter:.1f} mmag, {counts}", label, "gray (mmag)")
     legend_above(figure, *axes)
     return figure

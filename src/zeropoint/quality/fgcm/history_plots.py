@@ -25,7 +25,7 @@ __all__ = ["plot_history"]
 def plot_history(
     history: Sequence[Mapping[str, Any]], bands: Sequence[str], steps: Sequence[Mapping[str, float]] = ()
 ) -> Figure:
-    """Plot chi-square, repeatability and photometric exposures of the cycles, and the steps of the last fit.
+    """Plot chi-square, repeatability and photometric exposures of the cycles, and the steps of the first fit.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def plot_history(
     bands
         Bands.
     steps
-        Of the last fit: ``chi2`` of each step.
+        Of the first fit: ``chi2`` of each step.
     """
     values = np.array([_number(step, "chi2") for step in steps])
     has_steps = np.isfinite(values).sum() > 1
@@ -53,7 +53,7 @@ def plot_history(
         for band in bands:
             values = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
             ax.plot(cycles, values, "o-", color=colors[band], ms=3.5, lw=1.2, label=band)
-        ax.set_ylim(0.0, None)
+        ax.set_ylim(0.0, 1.15 * ax.get_ylim()[1])
         finish_panel(ax, title, "cycle", label)
         small_legend(ax)
     for ax in axes[:3]:
@@ -75,4 +75,4 @@ def _steps(ax: Axes, values: npt.NDArray[np.float64]) -> None:
     floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
     ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", color=COLORS["blue"], ms=3.5, lw=1.2)
     ax.tick_params(labelsize=STYLE["tick"])
-    finish_panel(ax, "Last fit: χ² above its least", "step", "χ² − least χ²")
+    finish_panel(ax, "First fit: χ² above its least", "step", "χ² − least χ²")

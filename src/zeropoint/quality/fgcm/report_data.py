@@ -38,7 +38,7 @@ class FgcmReportData:
     failure
         Why the calibration ended early, or None.
     steps
-        Steps of the last fit: ``chi2`` of each.
+        Steps of the first fit: ``chi2`` of each.
     standard : dict
         PWV (mm), o3 (Dobson units), tau and alpha of the standard atmosphere; empty if unknown.
     """

@@ -155,7 +155,7 @@ def plot_color_slopes(facts: CycleFacts) -> Figure:
         mean = float(np.sum(weight * slope) / weight.sum())
         excess = np.sqrt(max(np.mean(slope**2 - error**2), 0.0))
         finish_panel(
-            ax, f"{band}: mean {mean:+.2f}, beyond noise {excess:.2f}", "airmass", "slope (mmag/mag)"
+            ax, f"{band}: mean {round(mean, 2) + 0.0:+.2f}, beyond noise {excess:.2f}", "airmass", "slope (mmag/mag)"
         )  # fmt: skip
     title_of(figure, "Slope of residuals with color, by exposure")
     return figure
