@@ -37,6 +37,8 @@ from zeropoint.simulation.fgcm_tables import (
     visit_summary,
 )
 from zeropoint.tasks.fgcm_build_stars_table import FgcmBuildStarsTableTask
+from zeropoint.tasks.fgcm_fit_cycle import FgcmFitCycleTask
+from zeropoint.tasks.fgcm_output_products import FgcmOutputProductsTask
 
 N_VISITS = 6
 KILLED_AT = 1004
@@ -59,10 +61,11 @@ LOOK_UP_TABLE = {
     "parameters.pwvStd": 3.0,
     "parameters.airmassStd": 1.2,
 }
+FILTERS = "{'r_fgcm': 'r', 'i_fgcm': 'i'}"
 STARS = {
     "connections.refCat": "references",
     "primaryBands": "['r', 'i']",
-    "fgcmLoadReferenceCatalog.filterMap": "{'r_fgcm': 'r', 'i_fgcm': 'i'}",
+    "fgcmLoadReferenceCatalog.filterMap": FILTERS,
     "fgcmLoadReferenceCatalog.applyColorTerms": False,
     "nVisitsPerCheckpoint": 2,
 }
@@ -317,9 +320,9 @@ def calibrated(
     folder = tmp_path_factory.mktemp("fit")
     (folder / "fit.py").write_text(FIT)
     cache = folder / "cache"
+    fit, products = (FgcmFitCycleTask._DefaultName, FgcmOutputProductsTask._DefaultName)
     settings = {"checkpoint_directory": str(cache)}
-    options = ("-C", f"fgcmFitCycle:{folder / 'fit.py'}")
-    inputs = ("stars", "lut")
+    options = ("-C", f"{fit}:{folder / 'fit.py'}")
     whole = CycleCheckpoints.save
 
     def save(self: Any, saved: Any) -> None:
@@ -328,31 +331,22 @@ def calibrated(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CycleCheckpoints, "save", save)
-        killed = run(repository, "fgcmFitCycle", "killed", settings, *inputs, legacy=True, options=options)
+        killed = run(repository, fit, "killed", settings, "stars", "lut", legacy=True, options=options)
     assert killed.exit_code != 0
     found: dict[str, Any] = {"left": sorted(path.name for path in cache.glob("*/*"))}
-    fitted = run(repository, "fgcmFitCycle", "fit", settings, *inputs, legacy=True, options=options)
-    assert fitted.exit_code == 0, fitted.output
+    of_products = ("connections.cycleNumber=2", "doTractStars=False", f"physicalFilterMap={FILTERS}")
+    options += tuple(part for field in of_products for part in ("-c", f"{products}:{field}"))
+    done = run(
+        repository, f"{fit},{products}", "fit", {}, "stars", "lut", legacy=True,
+        options=(*options, "-c", f"{fit}:checkpoint_directory={cache}"),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
     found["cache"] = list(cache.iterdir())
-    products = run(
-        repository,
-        "fgcmOutputProducts",
-        "products",
-        {
-            "connections.cycleNumber": 2,
-            "doTractStars": False,
-            "physicalFilterMap": "{'r_fgcm': 'r', 'i_fgcm': 'i'}",
-        },
-        *inputs,
-        "fit",
-    )
-    assert products.exit_code == 0, products.output
-    with Butler.from_config(str(repository), collections=["products"]) as butler:
+    with Butler.from_config(str(repository), collections=["fit"]) as butler:
         refs = butler.query_datasets("fgcmPhotoCalibCatalog", instrument=INSTRUMENT)
         found["calibs"] = {
             int(ref.dataId["visit"]): butler.get(ref, storageClass="ArrowTable") for ref in refs
         }
-    with Butler.from_config(str(repository), collections=["fit"]) as butler:
         found["names"] = {ref.datasetType.name for ref in butler.query_all_datasets(instrument=INSTRUMENT)}
         for name in ("Cycle2_Zeropoints", "Cycle2_StandardStars", "Cycle0_OutputConfig"):
             found[name] = butler.get(f"fgcm_{name}", instrument=INSTRUMENT)
