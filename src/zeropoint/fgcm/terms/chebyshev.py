@@ -33,7 +33,7 @@ _ITERATIONS = 30
 #: Largest change of a field, in flux, after which iterations end.
 _CONVERGED = 1e-6
 #: Rows of padded least squares that are solved in one call.
-_ROWS_AT_ONCE = 200_000
+_ROWS_AT_ONCE = 60_000
 _MAGNITUDE = 2.5 / np.log(10.0)
 
 IndexArray = npt.NDArray[np.integer]
