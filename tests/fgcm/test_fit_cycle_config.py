@@ -49,9 +49,11 @@ DEFAULTS = {
 #: Not among Rubin's, beside those of the solver.
 OURS = {
     "autoPhotometricCutStep",
+    "catalogSlopes",
     "checkpoint_directory",
     "cycleNumber",
     "deltaAperFitSpatialMinStar",
+    "refStarColorTermDict",
     "useRefStarsWithInstrument",
 }
 

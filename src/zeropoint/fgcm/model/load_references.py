@@ -64,9 +64,8 @@ def load_references(
     """
     ids = reader.column("fgcm_id").astype(np.int64)
     mag, err = (np.array(reader.column(name), np.float32) for name in ("ref_mag", "ref_mag_err"))
-    columns = _band_columns(
-        reader, visits, exposures, passbands, settings, mag.shape[1] if mag.ndim == 2 else 1
-    )
+    names = [str(name) for name in reader.meta.get("FILTERNAMES", _standard_filters(exposures, passbands))]
+    columns = _band_columns(reader, visits, exposures, settings, names, mag.shape[1] if mag.ndim == 2 else 1)
     mag, err = mag.reshape(len(ids), -1), err.reshape(len(ids), -1)
     # of duplicates the most precise counts, whatever their order
     order = np.lexsort((mag[:, 0], err[:, 0], ids))
@@ -83,7 +82,7 @@ def load_references(
         n_faint += int(np.count_nonzero(there & ~good))
         ref_mag[place[good], band], ref_err[place[good], band] = mag[good, column], err[good, column]
         taken |= good
-    slope = _catalog_slopes(reader, stars, exposures, settings, (mag, err), first & known, place)
+    slope = _catalog_slopes(reader, stars, exposures, settings, names, (mag, err), first & known, place)
     flag = stars.flag.copy()
     matched = np.flatnonzero(np.isfinite(ref_mag).any(axis=1))
     n_most = int(settings.ref_star_max_frac_use * len(stars))
@@ -108,6 +107,7 @@ def _catalog_slopes(
     stars: FitStars,
     exposures: FitExposures,
     settings: FitDataSettings,
+    names: list[str],
     magnitudes: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     taken: npt.NDArray[np.bool_],
     place: npt.NDArray[np.integer],
@@ -115,7 +115,6 @@ def _catalog_slopes(
     """Return the slopes of spectra that reference magnitudes tell, (n_star, n_band); None where none are asked for."""
     if not settings.catalog_slopes:
         return None
-    names = [str(name) for name in reader.meta.get("FILTERNAMES", ())]
     slopes = np.full((len(stars), exposures.n_band), np.nan, np.float32)
     for band, each in settings.catalog_slopes.items():
         missing = [name for name in (each.first, each.second) if name not in names]
@@ -123,7 +122,7 @@ def _catalog_slopes(
             what = f"the band {band}" if not missing else f"{missing[0]} of {reader.name}"
             raise InvalidInputError(
                 f"catalogSlopes[{band!r}] names {what}, which there is not; bands are {', '.join(exposures.bands)}, reference "
-                f"magnitudes are in {', '.join(names) or 'filters that the table does not name'}."
+                f"magnitudes are in {', '.join(names)}."
             )
         (a, b), (mag, err) = (names.index(name) for name in (each.first, each.second)), magnitudes
         good = taken & (np.abs(mag[:, (a, b)]) < _NO_MAGNITUDE).all(axis=1) & (err[:, (a, b)] > 0).all(axis=1)
@@ -137,13 +136,12 @@ def _band_columns(
     reader: StarColumns,
     visits: Table,
     exposures: FitExposures,
-    passbands: PassbandSource,
     settings: FitDataSettings,
+    names: list[str],
     n_columns: int,
 ) -> dict[int, int]:
     """Return band -> column of the reference magnitudes."""
     bands: Mapping[str, str] = settings.filter_bands or visits.meta.get("BANDS", {})
-    names = [str(name) for name in reader.meta.get("FILTERNAMES", _standard_filters(exposures, passbands))]
     if len(names) != n_columns:
         raise InvalidInputError(
             f"{reader.name} has magnitudes in {n_columns} filters, but the visits' standard filters are {', '.join(names)}: is it "
