@@ -27,6 +27,8 @@ _LEAST_RADIUS = 1e-6
 _FIRST_DAMPING, _GROW = 1.0, 4.0
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
+#: Least eigenvalue of a scaled Hessian that is trusted.
+_LEAST_EIGENVALUE = 1e-13
 #: Part of the expected curvature below which a step tells nothing.
 _LEAST_CURVATURE = 0.05
 #: Largest change in errors of a step that tells of the curvature at the minimum.
@@ -277,13 +279,18 @@ def _pushed_out(x: FloatArray, gradient: FloatArray, problem: Problem) -> BoolAr
 def _with_secants(hessian: FloatArray, pairs: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     """Return the Hessian with what steps and changes of the gradient tell of it, the latest last."""
     out = hessian
+    if not pairs:
+        return hessian
     for step, change in pairs:
         along, curvature = out @ step, float(step @ change)
         expected = float(step @ along)
         if not curvature > _LEAST_CURVATURE * expected:
             continue
         out = out - np.outer(along, along) / expected + np.outer(change, change) / curvature
-    return out
+    # rounding may leave parameters that hardly any data touch without curvature
+    scale = 1.0 / np.sqrt(np.diag(hessian))
+    is_sound = np.linalg.eigvalsh(out * np.outer(scale, scale))[0] > _LEAST_EIGENVALUE
+    return out if is_sound else hessian
 
 
 def _step_within(

@@ -11,26 +11,24 @@ import numpy.typing as npt
 from scipy import sparse
 
 from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives, observation_shares
+from zeropoint.fgcm.fit.free_vector import FreeVector
 from zeropoint.fgcm.fit.priors import Priors
 from zeropoint.fgcm.fit.reduced import BandCurvature, Derivatives, Nodes, band_curvatures, parameter_hessian
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.model.sweep import standard_magnitudes, sweep
 
 if TYPE_CHECKING:
-    from zeropoint.fgcm.model.layout import ParameterLayout
     from zeropoint.fgcm.model.model import ModelTables, PhotometricModel
     from zeropoint.fgcm.model.observations import FitObservations
     from zeropoint.fgcm.model.parameters import FitParameters
     from zeropoint.fgcm.model.sweep import References, SweepResult
 
-__all__ = ["FreeVector", "SurveyProblem", "color_coefficients"]
+__all__ = ["SurveyProblem", "color_coefficients"]
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
 _MAGNITUDE = 2.5 / np.log(10.0)
-#: Bounds of the scale of slopes, and of their offset, 1/Angstrom.
-_SED_SCALE, _SED_OFFSET = (0.3, 3.0), 1e-3
 
 
 def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
@@ -48,86 +46,6 @@ def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class FreeVector:
-    """The vector that a fit changes: the free parameters of the model, then scale and offset of the slopes by band.
-
-    Parameters
-    ----------
-    layout
-        Of the model's parameters.
-    sed_bands : int64, shape (n_sed,)
-        Bands whose slopes are calibrated.
-    start
-        Calibration to begin with; other bands keep it.
-    scale_sigma, offset_sigma
-        Of the priors of scale (about 1) and offset (about 0, 1/Angstrom).
-    """
-
-    layout: ParameterLayout
-    sed_bands: npt.NDArray[np.int64]
-    start: SedCalibration
-    scale_sigma: float
-    offset_sigma: float
-
-    def __len__(self) -> int:
-        return self.layout.n_free + 2 * len(self.sed_bands)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the elements."""
-        return (
-            *self.layout.names,
-            *(f"sed_scale[{b}]" for b in self.sed_bands),
-            *(f"sed_offset[{b}]" for b in self.sed_bands),
-        )
-
-    @cached_property
-    def lower(self) -> FloatArray:
-        """Lower bounds."""
-        return self._with(self.layout.lower, _SED_SCALE[0], -_SED_OFFSET)
-
-    @cached_property
-    def upper(self) -> FloatArray:
-        """Upper bounds."""
-        return self._with(self.layout.upper, _SED_SCALE[1], _SED_OFFSET)
-
-    @cached_property
-    def priors(self) -> Priors:
-        """Priors of all."""
-        own = Priors.of(self.layout)
-        mean = self._with(own.mean, 1.0, 0.0)
-        return Priors(mean, self._with(own.sigma, self.scale_sigma, self.offset_sigma), own.groups)
-
-    def pack(self, parameters: FitParameters) -> FloatArray:
-        """Return the vector at given parameters and the calibration to begin with.
-
-        Parameters
-        ----------
-        parameters
-            Of the model.
-        """
-        b = self.sed_bands
-        return np.concatenate([self.layout.pack(parameters), self.start.scale[b], self.start.offset[b]])
-
-    def calibration(self, vector: FloatArray) -> SedCalibration:
-        """Return the calibration of slopes that a vector has.
-
-        Parameters
-        ----------
-        vector : float64, shape (n,)
-            Values.
-        """
-        scale, offset = self.start.scale.copy(), self.start.offset.copy()
-        n = self.layout.n_free
-        scale[self.sed_bands], offset[self.sed_bands] = vector[n:].reshape(2, -1)
-        return SedCalibration(scale, offset, self.start.pivot)
-
-    def _with(self, own: FloatArray, scale: float, offset: float) -> FloatArray:
-        n = len(self.sed_bands)
-        return np.concatenate([own, np.full(n, scale), np.full(n, offset)])
-
-
-@dataclass(frozen=True)
 class Point:
     """What was computed at a vector.
 
@@ -135,6 +53,8 @@ class Point:
     ----------
     parameters, calibration
         Of the vector.
+    absorption : float64, shape (n_exp,)
+        Errors of absorption of the exposures, mag.
     tables
         Of the model, the calibration of slopes left out.
     result
@@ -143,6 +63,7 @@ class Point:
 
     parameters: FitParameters
     calibration: SedCalibration
+    absorption: FloatArray
     tables: ModelTables
     result: SweepResult
 
@@ -163,6 +84,8 @@ class SurveyProblem:
         For sweeps.
     evaluations
         Sweeps so far.
+    undetermined : bool, shape (n,)
+        Elements that neither an observation nor a prior touches, as of the last Hessian.
     """
 
     model: PhotometricModel
@@ -175,6 +98,7 @@ class SurveyProblem:
     priors: Priors
     threads: int = 1
     evaluations: int = 0
+    undetermined: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     _curvatures: list[BandCurvature] | None = field(default=None, repr=False)
     _shares: FloatArray | None = field(default=None, repr=False)
     _used: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
@@ -248,14 +172,27 @@ class SurveyProblem:
         if self._last is None or self._last[0] != key:
             parameters = self.free.layout.unpack(vector[: self.free.layout.n_free], self.base)
             calibration = self.free.calibration(vector)
+            absorption = self.free.absorption(vector, len(self.model.exposures))
             tables = self.model.tables(parameters, self._used_exposures())
             result = sweep(
                 self.observations, self.weight, self.slopes, self.references,
-                _calibrated(tables, calibration, self.model.exposures.band), threads=self.threads,
+                self._completed(tables, calibration, absorption), threads=self.threads,
             )  # fmt: skip
             self.evaluations += 1
-            self._last = (key, Point(parameters, calibration, tables, result))
+            self._last = (key, Point(parameters, calibration, absorption, tables, result))
         return self._last[1]
+
+    def _completed(
+        self, tables: ModelTables, calibration: SedCalibration, absorption: FloatArray
+    ) -> ModelTables:
+        """Return tables with which uncalibrated slopes give what calibrated ones would, and with errors of absorption."""
+        scale, shift, _ = _of_rows(calibration, self.model.exposures.band, tables.n_det)
+        values, colors = tables.values.copy(), tables.relative[:, 2:]
+        values[:, 0] += np.repeat(absorption, tables.n_det)
+        values[:, :2] += (_MAGNITUDE * shift)[:, None] * colors
+        values[:, 2:] = scale[:, None] * colors
+        values[:, 2] += tables.i10_std
+        return replace(tables, values=values)
 
     def standard_magnitudes(self, vector: FloatArray) -> npt.NDArray[np.float32]:
         """Return the standard magnitudes of all observations of exposures in the fit, shape (n_obs,).
@@ -266,7 +203,7 @@ class SurveyProblem:
             Values.
         """
         point = self.at(vector)
-        tables = _calibrated(point.tables, point.calibration, self.model.exposures.band)
+        tables = self._completed(point.tables, point.calibration, point.absorption)
         return standard_magnitudes(self.observations, self.slopes, tables, threads=self.threads)[0]
 
     def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
@@ -279,7 +216,9 @@ class SurveyProblem:
         inner = given.copy()
         inner[:, 2:] = scale[:, None] * given[:, 2:] + shift[:, None] * given[:, :2]
         own = self.model.gradient(inner, point.tables, point.parameters, self.free.layout)
-        gradient = 0.5 * np.concatenate([own, *self._sed_gradient(point, given)])
+        by_exposure = given[:, 0].reshape(len(self.model.exposures), -1).sum(axis=1)
+        absorption = by_exposure[self.free.exposures]
+        gradient = 0.5 * np.concatenate([own, *self._sed_gradient(point, given), absorption])
         value = 0.5 * (point.result.chi2 + self.priors.chi2(vector))
         return value, gradient + self.priors.pull(vector)
 
@@ -347,16 +286,15 @@ class SurveyProblem:
         of_flat, pivot_of_flat, band_of_flat = self._flat_colors(by_detector - color[:, None], pivot)
         rows = _sed_columns(color, pivot, e.band, self.free.sed_bands)
         flats = _sed_columns(of_flat, pivot_of_flat, band_of_flat, self.free.sed_bands)
-        n, n_own = len(self.free), self.free.layout.n_free
-        own = sparse.eye(n_own, n, format="csr")
-        empty = sparse.csr_matrix((n - n_own, n))
+        n, n_own, last = len(self.free), self.free.layout.n_free, len(self.free.exposures)
+        absorption = sparse.csr_matrix(
+            (np.ones(last), (self.free.exposures, np.arange(last))), shape=(len(e), last)
+        )
         return Derivatives(
-            sparse.hstack([gray, rows[0]]).tocsr(),
-            sparse.hstack([chromatic, rows[1]]).tocsr(),
-            sparse.vstack(
-                [own + sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[0]]), empty]
-            ).tocsr(),
-            sparse.vstack([sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[1]]), empty]).tocsr(),
+            sparse.hstack([gray, rows[0], absorption]).tocsr(),
+            _padded(sparse.hstack([chromatic, rows[1]]), len(e), n),
+            _padded(sparse.hstack([sparse.identity(n_own), flats[0]]), n, n),
+            _padded(sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[1]]), n, n),
         )
 
     def _flat_colors(
@@ -376,7 +314,11 @@ class SurveyProblem:
 
     def hessian(self, vector: FloatArray) -> FloatArray:
         """Return the Hessian of Gauss and Newton; see `Problem.hessian`."""
-        return parameter_hessian(self.curvatures(), self.derivatives(vector), self.priors.hessian())
+        hessian = parameter_hessian(self.curvatures(), self.derivatives(vector), self.priors.hessian())
+        self.undetermined = np.diag(hessian) <= 0.0
+        # nothing depends on these: they stay where they are
+        hessian[self.undetermined, self.undetermined] = 1.0
+        return hessian
 
 
 def _sed_columns(
@@ -388,21 +330,16 @@ def _sed_columns(
     return sparse.hstack([by_scale, _MAGNITUDE * mine]), sparse.hstack([mine, sparse.csr_matrix(mine.shape)])
 
 
+def _padded(matrix: Any, n_rows: int, n_columns: int) -> Any:
+    """Return a sparse matrix with rows and columns of zeros behind its own."""
+    grown = matrix.tocsr().copy()
+    grown.resize(n_rows, n_columns)
+    return grown
+
+
 def _of_rows(
     calibration: SedCalibration, band: npt.NDArray[np.integer], n_det: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return scale, shift and pivot for each exposure and detector."""
     rows = np.repeat(np.maximum(band, 0), n_det)
     return calibration.scale[rows], calibration.shift[rows], calibration.pivot[rows]
-
-
-def _calibrated(
-    tables: ModelTables, calibration: SedCalibration, band: npt.NDArray[np.integer]
-) -> ModelTables:
-    """Return tables with which uncalibrated slopes give what calibrated ones would."""
-    scale, shift, _ = _of_rows(calibration, band, tables.n_det)
-    values, colors = tables.values.copy(), tables.relative[:, 2:]
-    values[:, :2] += (_MAGNITUDE * shift)[:, None] * colors
-    values[:, 2:] = scale[:, None] * colors
-    values[:, 2] += tables.i10_std
-    return replace(tables, values=values)

@@ -44,6 +44,8 @@ class FitResult:
         Whether the last step was small.
     at_bounds
         Names of the parameters that are held at a bound.
+    undetermined
+        Names of those that neither an observation nor a prior touches; they were left where they were.
     mean, weight_sum : float64, shape (n_star, n_band)
         Mean standard magnitude of each star, NaN where nothing was used, and the sum of its weights.
     weight : float32, shape (n_obs,)
@@ -69,6 +71,7 @@ class FitResult:
     evaluations: int
     converged: bool
     at_bounds: tuple[str, ...]
+    undetermined: tuple[str, ...]
     mean: npt.NDArray[np.float64]
     weight_sum: npt.NDArray[np.float64]
     weight: npt.NDArray[np.float32]

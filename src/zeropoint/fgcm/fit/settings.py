@@ -48,6 +48,10 @@ class FitSettings:
         Whether scale and offset of the slopes of spectra are fitted for each band.
     sed_scale_sigma, sed_offset_sigma
         Widths of their priors: parts, 1/Angstrom.
+    absorption_sigma
+        How well the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the residual per
+        airmass say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior knows of.
+        0: none. Surveys of more than 2500 exposures in the fit have none.
     threads
         For sweeps.
 
@@ -71,6 +75,7 @@ class FitSettings:
     calibrate_sed: bool = True
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 5e-5
+    absorption_sigma: float = 3e-4
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -80,7 +85,7 @@ class FitSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool | str) or value is None:
                 continue
-            may_be_0 = field.name in ("gray_structure", "max_iterations")
+            may_be_0 = field.name in ("gray_structure", "max_iterations", "absorption_sigma")
             if not np.isfinite(value) or (value < 0 if may_be_0 else value <= 0):
                 raise InvalidInputError(
                     f"{field.name} of the fit must be {'0 or more' if may_be_0 else 'positive'}, not {value}."

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.fit.free_vector import FreeVector
 from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
 from zeropoint.fgcm.fit.posterior import Posterior
-from zeropoint.fgcm.fit.problem import FreeVector, SurveyProblem
+from zeropoint.fgcm.fit.priors import NIGHTLY
+from zeropoint.fgcm.fit.problem import SurveyProblem
 from zeropoint.fgcm.fit.result import FitResult
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration, typical_slopes
 from zeropoint.fgcm.fit.settings import FitSettings
@@ -34,6 +36,17 @@ SingleArray = npt.NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
+#: Classes of parameters of which one must be free for anything to be learned of the atmosphere.
+_ATMOSPHERE = (
+    *NIGHTLY,
+    "ln_tau_slope",
+    "ln_pwv_slope",
+    "retrieved_scale",
+    "retrieved_offset",
+    "retrieved_night_offset",
+)
+#: Most exposures whose absorption may be wrong each by itself: beyond, the matrices are too large.
+_MOST_ABSORPTIONS = 2500
 #: Widths of the gray's prior, from where clouds and atmosphere are told apart roughly to the one asked for: factor of each.
 _ANNEALING = 0.3
 _FIRST_GRAY_SIGMA = 0.1
@@ -155,21 +168,27 @@ def _free_vector(
     settings: FitSettings,
     sed: SedCalibration | None,
 ) -> FreeVector:
-    """Return what is free: of bands where stars of different slopes are seen through different passbands, the slopes' scale."""
-    n_band = observations.n_band
+    """Return what is free besides the layout's parameters: of an atmosphere that is fitted, what may be wrong about it."""
+    n_band, used = observations.n_band, np.flatnonzero(weight > 0)
     start = SedCalibration.none(n_band) if sed is None else sed
-    bands = np.zeros(0, np.int64)
-    if settings.calibrate_sed and model.passbands.fitted:
-        segment_weight = np.add.reduceat(
-            np.append(np.asarray(weight, np.float64), 0.0), np.minimum(observations.start[:-1], len(weight))
-        )
-        segment_weight[np.diff(observations.start) == 0] = 0.0
-        by_band = segment_weight.reshape(-1, n_band)
-        pivot = typical_slopes(np.asarray(slopes, np.float64), model.band_i10_std, by_band)
-        start = replace(start, pivot=pivot)
-        several = np.ptp(np.where(by_band > 0, slopes.reshape(-1, n_band), pivot), axis=0) > 0
-        bands = np.flatnonzero(several & (by_band.sum(axis=0) > 0))
-    return FreeVector(layout, bands, start, settings.sed_scale_sigma, settings.sed_offset_sigma)
+    bands, exposures = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if any((layout.indices[name] >= 0).any() for name in _ATMOSPHERE):
+        by_band = np.bincount(
+            observations.segment[used], weight[used], minlength=observations.n_segment
+        ).reshape(-1, n_band)
+        if settings.calibrate_sed:
+            start = replace(
+                start, pivot=typical_slopes(np.asarray(slopes, float), model.band_i10_std, by_band)
+            )
+            several = np.ptp(np.where(by_band > 0, slopes.reshape(-1, n_band), start.pivot), axis=0) > 0
+            bands = np.flatnonzero(several & (by_band.sum(axis=0) > 0))
+        fitted = np.unique(observations.ec[used] // np.int32(observations.n_det)).astype(np.int64)
+        grays = (layout.indices["exposure_gray"] >= 0).any()
+        if settings.absorption_sigma > 0 and not grays and len(fitted) <= _MOST_ABSORPTIONS:
+            exposures = fitted
+    return FreeVector(
+        layout, bands, start, settings.sed_scale_sigma, settings.sed_offset_sigma, exposures, settings.absorption_sigma
+    )  # fmt: skip
 
 
 def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArray) -> None:
@@ -245,6 +264,8 @@ def _result(
     n_reference = problem.reference_weight.reshape(swept.mean.shape)
     used = np.isfinite(swept.mean)
     names = np.array(problem.free.names, dtype=object)
+    posterior = _posterior(problem, minimum) if len(problem.free) else None
+    undetermined = problem.undetermined if posterior else np.zeros(0, bool)
     return FitResult(
         parameters=point.parameters,
         sed=point.calibration,
@@ -254,17 +275,18 @@ def _result(
         n_used=int(swept.n_used),
         n_reference=int(np.count_nonzero(used & (n_reference > 0))),
         n_means=int(np.count_nonzero(used)),
-        n_free=len(problem.free) - int(minimum.held.sum()),
+        n_free=len(problem.free) - int((minimum.held | undetermined).sum()),
         iterations=len(steps),
         evaluations=evaluations,
         converged=minimum.converged,
         at_bounds=tuple(names[minimum.held].tolist()),
+        undetermined=tuple(names[undetermined].tolist()),
         mean=swept.mean,
         weight_sum=swept.weight_sum,
         weight=problem.weight,
         n_downweighted=int(np.count_nonzero(problem.weight < 0.5 * given)),
         steps=tuple(steps),
-        posterior=_posterior(problem, minimum) if len(problem.free) else None,
+        posterior=posterior,
     )
 
 
@@ -273,7 +295,8 @@ def _posterior(problem: SurveyProblem, minimum: Minimum) -> Posterior:
     # of exposures that are not in the fit, too: their zeropoints have errors as well
     tables = problem.model.tables(problem.at(minimum.vector).parameters)
     derivatives = problem.derivatives(minimum.vector, tables)
-    root = inverse_root(problem.hessian(minimum.vector), ~minimum.held)
+    hessian = problem.hessian(minimum.vector)
+    root = inverse_root(hessian, ~minimum.held & ~problem.undetermined)
     return Posterior(
         layout=problem.free.layout,
         names=problem.free.names,
