@@ -32,7 +32,7 @@ STARS_PER_PARAMETER = 10
 _ITERATIONS = 30
 #: Largest change of a field, in flux, after which iterations end.
 _CONVERGED = 1e-6
-#: Rows of padded least squares that are solved in one call.
+#: Rows of padded least squares that are solved in one call, and stars whose fields are computed in one.
 _ROWS_AT_ONCE = 60_000
 _MAGNITUDE = 2.5 / np.log(10.0)
 
@@ -108,14 +108,22 @@ def flux_field_magnitudes(
     size
         Width and height of the detectors in pixels.
     """
-    tx, ty = _basis(x, y, size, coefficients.shape[1] - 1)
-    flux = np.zeros(len(group))
-    for j in range(coefficients.shape[1]):
-        for i in range(coefficients.shape[2]):
-            table = np.ascontiguousarray(coefficients[:, j, i])
-            if table.any():
-                flux += table[group] * (ty[j] * tx[i])
-    return to_magnitude(flux)
+    tables = {
+        (j, i): np.ascontiguousarray(coefficients[:, j, i])
+        for j in range(coefficients.shape[1])
+        for i in range(coefficients.shape[2])
+        if coefficients[:, j, i].any()
+    }
+    out = np.empty(len(group))
+    # a piece at a time stays in the processor's cache
+    for start in range(0, len(group), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        tx, ty = _basis(x[part], y[part], size, coefficients.shape[1] - 1)
+        flux = np.zeros(len(tx[0]))
+        for (j, i), table in tables.items():
+            flux += table[group[part]] * (ty[j] * tx[i])
+        out[part] = to_magnitude(flux)
+    return out
 
 
 def fit_flux_fields(
