@@ -15,10 +15,10 @@ from lsst.pipe.base import LabelSpecifier, Pipeline
 from zeropoint.association.config import IsolatedStarAssociationConfig
 from zeropoint.butler.fgcm_settings import fgcm_lines
 from zeropoint.butler.instruments import check_instrument_name, class_name
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.errors import InvalidInputError
 from zeropoint.instruments.card import CALIBRATE_IMAGE, CameraCard
 from zeropoint.recipes.calibrate import CalibrateConfig
-from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.characterize_image import CharacterizeImageConfig
 from zeropoint.recipes.config_files import reason
 from zeropoint.recipes.legacy_names import CALIBRATE, CHARACTERIZE, legacy_fields

@@ -75,6 +75,11 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Go on after the last cycle that a killed run had done.",
 )
+@click.option(
+    "--name",
+    metavar="TEXT",
+    help="Name of the survey in the report.  [default: the folder that holds the star list]",
+)
 @click.option("--no-plots", is_flag=True, help="No plots, in files and in the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="warning", show_default=True)
@@ -90,6 +95,7 @@ def fit(
     cycles: int,
     threads: int | None,
     resume: bool,
+    name: str | None,
     no_plots: bool,
     as_json: bool,
     log_level: str,
@@ -130,8 +136,8 @@ def fit(
     notes = [] if failure is not None else _products(progress, passbands, lut, out)
     from zeropoint.recipes.fgcm_fit_report import fit_report_data, write_fit_report
 
-    name = folder.absolute().name
-    data = fit_report_data(name, config, passbands, progress, failure=failure, notes=notes)
+    title = name or folder.absolute().parent.name or folder.name
+    data = fit_report_data(title, config, passbands, progress, failure=failure, notes=notes)
     verdict, metrics = write_fit_report(data, config, out, plots=not no_plots)
     _echo(verdict, metrics, out, progress, failure, as_json)
     sys.exit(verdict.exit_code)

@@ -137,9 +137,11 @@ def library_term_text(metrics: Mapping[str, Any]) -> str:
 
 
 def _value(value: float, unit: str) -> str:
-    """Return a number with four decimals if it is a magnitude, else with three significant figures."""
+    """Return a number with four decimals if it is a magnitude, two for thousandths, else with three significant figures."""
     if value != value:
         return "not known"
+    if unit.startswith("mmag"):
+        return f"{value:.2f}".replace("-", "−")
     if 0 < abs(value) < 1e-4:
         return "< 0.0001" if value > 0 else "> −0.0001"
     text = f"{value:.4f}" if unit == "mag" else format_value(value)

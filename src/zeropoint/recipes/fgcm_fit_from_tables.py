@@ -16,6 +16,7 @@ from astropy.table import Table
 
 from zeropoint import __version__
 from zeropoint.datamodel.arrow import arrow_to_table, table_to_arrow
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.cycle_checkpoints import CycleCheckpoints, SavedCycle
@@ -29,7 +30,6 @@ from zeropoint.fgcm.passband_choice import ChosenPassbands
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.star_list_camera import star_list_camera
 from zeropoint.fgcm.visit_geometry import stored_focal_plane
-from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.fgcm_cycle import CycleInputs, FgcmCycle
 
 __all__ = ["FgcmFitFromTables", "FitProgress", "StarListFiles"]

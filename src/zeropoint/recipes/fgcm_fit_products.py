@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.atmosphere import Atmosphere
@@ -20,7 +21,6 @@ from zeropoint.fgcm.outputs.atmospheres import look_up_table_atmosphere
 from zeropoint.fgcm.outputs.config import FgcmOutputProductsConfigBase
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_geometry import is_area_applied
-from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.fgcm_output_products import FgcmOutputProducts, FgcmProducts
 
 __all__ = ["STANDARD_STARS", "atmosphere_of_fit", "make_products", "write_products"]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from zeropoint.catalogs.reference_raw import RawTable
 from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY
 from zeropoint.fgcm.column_map import SurveyColumns
@@ -23,7 +24,6 @@ from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.references import loading_step, match_references
 from zeropoint.fgcm.stars import band_codes, match_stars
 from zeropoint.fgcm.survey_tables import StarsFromTablesConfig, SurveyTables, read_survey_tables
-from zeropoint.recipes.calibrate_image.products import atomic_path
 from zeropoint.recipes.fgcm_build_stars import SurveyStars
 
 __all__ = ["ACCOUNTING_FILE", "FgcmStarsFromTables", "filters_by_wavelength", "write_star_list"]

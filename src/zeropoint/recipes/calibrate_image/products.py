@@ -6,9 +6,8 @@ a file behind.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from astropy.table import Table
 from lsst.images import BackgroundMap, MaskedImage, VisitImage
 
 from zeropoint.datamodel.arrow import table_to_arrow
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.datamodel.background_fields import background_map
 from zeropoint.datamodel.header_cards import add_ordinary_cards
 from zeropoint.datamodel.visit_image import masked_image, visit_image
@@ -28,7 +28,6 @@ from zeropoint.recipes.record import ImageRecord
 
 __all__ = [
     "PRODUCTS",
-    "atomic_path",
     "check_output_directory",
     "is_established",
     "pixel_unit",
@@ -50,17 +49,6 @@ PRODUCTS = (
     "metrics.json",
     "report.html",
 )
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there if the block succeeds, else remove it."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_output_directory(directory: Path) -> None:
