@@ -18,8 +18,14 @@ from zeropoint.butler.execution.graph import ConfigOverride, RunRequest, build_g
 from zeropoint.butler.pipelines import write_pipeline
 from zeropoint.butler.repository import open_repository
 from zeropoint.cli.gen2.arguments import parse
-from zeropoint.cli.gen2.commands import BUILD_STARS_TABLE, MAKE_LUT, run_old_command
-from zeropoint.cli.gen2.translate import find_repository, translate
+from zeropoint.cli.gen2.commands import (
+    BUILD_STARS_TABLE,
+    FIT_CYCLE,
+    MAKE_LUT,
+    OUTPUT_PRODUCTS,
+    run_old_command,
+)
+from zeropoint.cli.gen2.translate import OldTask, find_repository, translate
 from zeropoint.errors import InvalidInputError, OptionError
 
 VISITS = (1228, 1230, 1231, 1232, 1234)
@@ -233,3 +239,22 @@ def test_the_look_up_table_is_of_the_whole_camera(survey: Butler, repo: Path) ->
 def test_a_repository_may_be_named_with_an_output_of_old() -> None:
     assert find_repository("/data/hsc/rerun/me/lut/") == ("/data/hsc", "me/lut")
     assert find_repository("/data/hsc") == ("/data/hsc", "")
+
+
+def test_old_command_lines_of_the_fit_run_one_cycle(survey: Butler, repo: Path) -> None:
+    def overrides(task: OldTask, line: str) -> list[str]:
+        command = parse(task.program, f"{repo} --rerun tables:u/x {line}".split(), "")
+        found = translate(survey, str(repo), command, task).request.overrides
+        return [override.text.partition(":")[2] for override in found]
+
+    assert overrides(FIT_CYCLE, "-c cycleNumber=2 minStarPerExp=50") == [
+        "doMultipleCycles=False",
+        "connections.cycleNumber=2",
+        "connections.previousCycleNumber=1",
+        "cycleNumber=2",
+        "minStarPerExp=50",
+    ]
+    assert overrides(FIT_CYCLE, "-c doMultipleCycles=True") == ["doMultipleCycles=True"]
+    assert overrides(OUTPUT_PRODUCTS, "-c cycleNumber=3") == ["connections.cycleNumber=3"]
+    with pytest.raises(OptionError, match="detectors cannot be chosen"):
+        overrides(FIT_CYCLE, "--id ccd=1")

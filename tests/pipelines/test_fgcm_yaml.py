@@ -171,6 +171,7 @@ def test_the_look_up_table_cannot_be_made_in_the_same_run(folder: Path) -> None:
     [
         ("transmission_optics", "ingest-throughputs"),
         ("fgcmLookUpTable", "run fgcmMakeLut by itself first"),
+        ("fgcm_Cycle1_FitParameters", "run that cycle of fgcmFitCycle first"),
         ("x", ""),
     ],
 )

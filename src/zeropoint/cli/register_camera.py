@@ -60,5 +60,6 @@ def echo_pipeline(repo: str, card: CameraCard) -> None:
         click.echo(f"  as far as the visit summary: {path.with_name('recalibrate.yaml')}")
         click.echo(f"  of the older pair of tasks: {path.with_name('legacy.yaml')}")
         click.echo(f"  of the global calibration: {path.with_name('fgcm.yaml')}")
+        click.echo(f"  of both in one: {path.with_name('global.yaml')}")
     else:
         click.echo(f"  pipeline, to be saved as a file:\n{pipeline_text(card)}")

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 #: Prerequisites that a command or a run of their own makes.
-_OF_OTHER_COMMANDS = ("transmission_", "fgcmLookUpTable")
+_OF_OTHER_COMMANDS = ("transmission_", "fgcmLookUpTable", "fgcm_Cycle")
 #: Most tracts that a message lists.
 _MAX_TRACTS = 8
 #: Most dataset types, collections and sky maps that a message lists.
@@ -164,6 +164,8 @@ def _how_to_get(name: str) -> str:
         return "bring curves into the repository with `zeropoint ingest-throughputs`, or add the collection to -i"
     if name == "fgcmLookUpTable":
         return "run fgcmMakeLut by itself first, and add its output collection to -i"
+    if name.startswith("fgcm_Cycle"):
+        return "run that cycle of fgcmFitCycle first, and add its output collection to -i"
     if name == SKYMAP_DATASET:
         return "make one with `zeropoint make-skymap`, or add skymaps to -i"
     if name == POST_ISR_DATASET:
