@@ -59,7 +59,7 @@ validate: setup ## Full-size truth tests and real data; minutes
 	$(BIN)/python benchmarks/atmosphere.py
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/repositories.py
-	$(BIN)/python benchmarks/hatp32_survey.py
+	$(BIN)/python benchmarks/fgcm_real.py
 	$(BIN)/python benchmarks/night.py --compare
 	$(BIN)/python benchmarks/survey.py
 	$(BIN)/python benchmarks/fgcm_survey.py

@@ -7,11 +7,15 @@ config.jointGray = True
 config.jointGraySigma = 0.5
 config.expGrayInitialCut = -2.0
 config.brightObsGrayMax = 2.0
+config.expGrayPhotometricCutDict = {"r": -2.0}
+config.expGrayHighCutDict = {"r": 2.0}
 # magnitudes of APASS are good to 0.05, and the detector's red is far from r
 config.refStarSnMin = 10.0
 config.refStarMaxFracUse = 1.0
 config.refStarColorTermDict = {"r": True}
-config.catalogSlopes["r"] = Catalogslope(first="G1", second="R1", firstWavelength=4770.0, secondWavelength=6231.0)
+config.catalogSlopes["r"] = Catalogslope(
+    first="G1", second="R1", firstWavelength=4770.0, secondWavelength=6231.0
+)
 # a flat of second order; observations scatter by 0.04 to 0.13
 config.superStarSubCcdDict = {"r": True}
 config.superStarSubCcdChebyshevOrder = 2

@@ -6,6 +6,8 @@ config.jointGray = True
 config.jointGraySigma = 0.5
 config.expGrayInitialCut = -2.0
 config.brightObsGrayMax = 2.0
+config.expGrayPhotometricCutDict = {"VT": -2.0}
+config.expGrayHighCutDict = {"VT": 2.0}
 # the drift of 270 pixels tells the flat's curvature
 config.superStarSubCcdDict = {"VT": True}
 config.superStarSubCcdChebyshevOrder = 3
