@@ -30,7 +30,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     with_colors_and_errors,
 )
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
-from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, new_cuts
+from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
     atmospheres,
@@ -143,7 +143,7 @@ def _begin(
     if complete is not photometry:
         start = evaluate(
             survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, start.sed,
-            tables=start.tables,
+            tables=None if start.parameters.exposure_gray.any() else start.tables,
         )  # fmt: skip
     return Work(complete, instrument, errors, start)
 
@@ -159,6 +159,10 @@ def _finish(
     """Return the result of a cycle from its solution."""
     photometry, instrument, errors = work.photometry, work.instrument, work.errors
     references, solution = compare_references(survey, config, work.solution)
+    if config.jointGray:
+        # what was fitted under clouds is not photometric for it
+        flags = exposure_flags_of(survey, config, solution, solution.cuts)
+        solution = replace(solution, selection=replace(solution.selection, exposure=flags))
     gray = shaped_gray(survey, config, photometry, solution)
     chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
     by_detector = chosen.gray.astype(np.float32)

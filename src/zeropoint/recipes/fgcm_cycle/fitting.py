@@ -99,7 +99,7 @@ def layout_of(
         abs_offset=has_references,
         aper_slope=config.aperCorrFitNBins > 0,
         airmass_residual=atmosphere and config.airmassResidualSigma > 0,
-        exposure_gray=config.jointGray,
+        exposure_gray=has_joint_gray(survey, config),
         priors=priors,
     )
     used = survey.in_fit_band & selection.photometric
@@ -107,6 +107,18 @@ def layout_of(
     return ParameterLayout.build(
         survey.data.exposures, used, parameters, source.ranges, source.standard, source.std_physical_filters, settings
     )  # fmt: skip
+
+
+def has_joint_gray(survey: Survey, config: FgcmFitCycleConfigBase) -> bool:
+    """Tell whether the gray of exposures is fitted: with the atmosphere, if there is one, which it would stand for otherwise.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    """
+    frozen = bool(survey.passbands.fitted) and config.freezeStdAtmosphere
+    return bool(config.jointGray and not frozen)
 
 
 def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
@@ -121,7 +133,7 @@ def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
         optimizer=config.optimizer,
         max_iterations=config.maxIterBeforeFinalCycle,
         robust=config.robustWeights,
-        joint_gray=config.jointGray,
+        joint_gray=has_joint_gray(survey, config),
         gray_sigma=config.jointGraySigma,
         threads=survey.threads,
     )
@@ -166,6 +178,8 @@ def fit_cycle(
     if config.freezeStdAtmosphere:
         n_rough = n_fits = 1
         settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE)
+    if config.jointGray:
+        n_rough = 1  # no exposure is left out for its gray
     if part_is_enough:
         start = _roughly(survey, config, start, cycle, n_rough, on_progress)
     return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
@@ -202,7 +216,7 @@ def _roughly(
         start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
     )
     work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
-    return _with_flats(survey, config, work) if n_fits > 1 else work
+    return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
 
 
 def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Work:
@@ -300,7 +314,7 @@ def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cy
     result = _fit(survey, start.photometry, config, current, settings)
     done = evaluate(
         survey, start.photometry, config, current.parameters, current.selection, current.slopes, current.cuts,
-        current.sed, tables=current.tables,
+        current.sed, tables=None if current.parameters.exposure_gray.any() else current.tables,
     )  # fmt: skip
     return replace(start, solution=replace(done, fit=result))
 

@@ -23,7 +23,7 @@ from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_mode
 from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, superstar_flats
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
-from zeropoint.recipes.fgcm_cycle.solution import Solution
+from zeropoint.recipes.fgcm_cycle.solution import Solution, fitted_residuals
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [
@@ -347,7 +347,7 @@ def measure_superstar(
     filters = sub_ccd_filters(survey, config)
     sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
     flats = superstar_flats(
-        solution.residuals.gray, photometry.superstar, flat_of_observations(survey),
+        fitted_residuals(survey, solution), photometry.superstar, flat_of_observations(survey),
         (e.n_epoch, e.n_filter, e.n_det), sample, observations.x, observations.y, survey.size,
         order=config.superStarSubCcdChebyshevOrder, sub_ccd=filters, triangular=config.superStarSubCcdTriangular,
     )  # fmt: skip
@@ -402,7 +402,7 @@ def _detectors(
     if cycle < 1 or not wanted.any():
         return instrument.ccd_chromaticity
     known = np.where(solution.slopes.known, solution.slopes.value, np.nan)
-    gray = solution.residuals.gray
+    gray = fitted_residuals(survey, solution)
     return fit_detector_chromaticity(
         gray.gray, gray.variance, survey.of_segment(known),
         ec=survey.data.observations.ec, n_det=e.n_det, filter_of_exposure=e.filter, sample=sample,

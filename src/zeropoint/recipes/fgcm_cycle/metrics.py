@@ -13,7 +13,7 @@ from zeropoint.fgcm.terms.repeatability import COLOR_PARTS
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
 from zeropoint.recipes.fgcm_cycle.scatter import Scatter
 from zeropoint.recipes.fgcm_cycle.selection import flag_counts
-from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, fitted_residuals
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["cycle_metrics", "measured_chi2"]
@@ -133,7 +133,7 @@ def measured_chi2(survey: Survey, solution: Solution) -> tuple[np.ndarray, np.nd
         Data and model. The means are those with the weights of the fit; the errors are those stated, with the floor only.
     """
     member = solution.means.member & survey.of_star(solution.selection.good_star)
-    residual = solution.residuals.gray.gray
+    residual = fitted_residuals(survey, solution).gray
     pull = np.where(member, residual / survey.data.observations.err, np.float32(0.0))
     chi2 = np.bincount(survey.band, weights=np.square(pull, dtype=np.float64), minlength=survey.n_band)
     counts = survey.per_segment(member)

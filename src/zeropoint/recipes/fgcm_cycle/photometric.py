@@ -17,16 +17,17 @@ from zeropoint.fgcm.terms.selection import (
 )
 from zeropoint.fgcm.terms.superstar import flat_index
 from zeropoint.recipes.fgcm_cycle.selection import (
+    FlagArray,
     Selection,
     bad_colors,
     drop_nights,
     drop_stars,
     good_observations,
 )
-from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution
+from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, fitted_residuals
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
-__all__ = ["choose_exposures", "choose_stars", "flag_outliers", "new_cuts"]
+__all__ = ["choose_exposures", "choose_stars", "exposure_flags_of", "flag_outliers", "new_cuts"]
 
 
 def limits_of(survey: Survey, config: FgcmFitCycleConfigBase, cuts: Cuts) -> SelectionLimits:
@@ -49,6 +50,24 @@ def limits_of(survey: Survey, config: FgcmFitCycleConfigBase, cuts: Cuts) -> Sel
     )
 
 
+def exposure_flags_of(
+    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
+) -> FlagArray:
+    """Return the flags of exposures by their gray, joint or not.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    solution
+        With the gray of all exposures.
+    cuts
+        By which to choose.
+    """
+    e = survey.data.exposures
+    return exposure_flags(solution.residuals.exposure, e.band, e.psf_fwhm, limits_of(survey, config, cuts))
+
+
 def choose_exposures(
     survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
 ) -> Selection:
@@ -63,8 +82,7 @@ def choose_exposures(
     cuts
         By which to choose.
     """
-    e = survey.data.exposures
-    flags = exposure_flags(solution.residuals.exposure, e.band, e.psf_fwhm, limits_of(survey, config, cuts))
+    flags = exposure_flags_of(survey, config, solution, cuts)
     if config.jointGray:
         # clouds are part of the likelihood
         flags &= ~np.int32(
@@ -112,7 +130,7 @@ def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solu
     good = good_observations(survey, clean, reserve=True)
     flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[survey.data.observations.ec]
     n_flats = e.n_epoch * e.n_filter * e.n_det
-    residuals = solution.residuals.gray
+    residuals = fitted_residuals(survey, solution)
     outlier = superstar_outliers(residuals, flat, n_flats, good, sigma_clip=config.superStarSigmaClip)
     clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, outlier)
     good = good_observations(survey, clean, reserve=True, all_exposures=True)

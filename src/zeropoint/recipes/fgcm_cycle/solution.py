@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import StarFlag
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.sweep import References
+from zeropoint.fgcm.terms.gray import GrayResiduals
 from zeropoint.recipes.fgcm_cycle.residuals import (
     Means,
     Photometry,
@@ -28,7 +29,7 @@ from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["Cuts", "Solution", "evaluate", "references_of"]
+__all__ = ["Cuts", "Solution", "evaluate", "fitted_residuals", "references_of"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Solution:
     Parameters
     ----------
     parameters, tables
-        The model.
+        The model; the tables without the gray of exposures that a joint fit has.
     selection
         What takes part.
     slopes, means, residuals
@@ -115,7 +116,7 @@ def evaluate(
     parameters, selection, slopes, cuts, sed
         The model, and with what it is to be evaluated; the slopes are those that a first mean is made with.
     tables
-        Of the parameters, where they are known.
+        Of the parameters, gray of exposures included, where they are known.
     """
     if tables is None:
         tables = survey.model.tables(parameters, derivatives=False)
@@ -123,5 +124,23 @@ def evaluate(
     means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
     slopes = star_slopes(survey, config, means.magnitude, sed)
     means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
+    if parameters.exposure_gray.any():
+        # means are of what gray was taken off, which residuals then show
+        without = parameters.replace(exposure_gray=np.zeros_like(parameters.exposure_gray))
+        tables = survey.model.tables(without, derivatives=False)
     residuals = measure_residuals(survey, photometry, selection, config, slopes.value, tables, means)
     return Solution(parameters, tables, selection, slopes, means, residuals, cuts, sed)
+
+
+def fitted_residuals(survey: Survey, solution: Solution) -> GrayResiduals:
+    """Return the gray of the observations without what a joint fit took as the gray of their exposures.
+
+    Parameters
+    ----------
+    survey, solution
+        Data and model.
+    """
+    gray, of_exposure = solution.residuals.gray, solution.parameters.exposure_gray
+    if not of_exposure.any():
+        return gray
+    return replace(gray, gray=gray.gray - survey.of_exposure(of_exposure.astype(np.float32)))
