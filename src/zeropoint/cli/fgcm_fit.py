@@ -132,7 +132,7 @@ def fit(
     progress = _prepared(recipe, stars)
     for note in progress.notes:
         click.echo(f"  {note}", err=True)
-    failure = _run(recipe, stars, progress, out, resume=resume, threads=threads, facts=not no_plots)
+    failure = _run(recipe, stars, progress, out, resume=resume, threads=threads)
     notes = [] if failure is not None else _products(progress, passbands, lut, out)
     from zeropoint.recipes.fgcm_fit_report import fit_report_data, write_fit_report
 

@@ -213,7 +213,6 @@ class FgcmFitFromTables:
         *,
         resume: bool = True,
         threads: int | None = None,
-        facts: bool = True,
         on_progress: OnProgress | None = None,
         on_cycle: Callable[[int, Mapping[str, Any]], None] | None = None,
     ) -> None:
@@ -231,8 +230,6 @@ class FgcmFitFromTables:
             Go on after the last cycle that a run with the same inputs and settings had done there.
         threads
             Of the sweeps over the observations; no bit depends on it.
-        facts
-            Whether to gather what plots are made of.
         on_progress, on_cycle
             Told how far a stage is; the number and the metrics of a cycle that is done.
 
@@ -276,7 +273,7 @@ class FgcmFitFromTables:
             self.passbands.source,
             previous=previous,
             threads=threads,
-            facts=facts,
+            facts=True,
             on_progress=on_progress,
             on_cycle=done,
         )
