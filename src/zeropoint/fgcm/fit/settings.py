@@ -52,6 +52,8 @@ class FitSettings:
         How well the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the residual per
         airmass say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior knows of.
         0: none. Surveys of more than 2500 exposures in the fit have none.
+    preliminary
+        Whether the fit is one from which another goes on: that it has not converged is then no warning.
     threads
         For sweeps.
 
@@ -76,6 +78,7 @@ class FitSettings:
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 5e-5
     absorption_sigma: float = 3e-4
+    preliminary: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.errors import InvalidInputError
-from zeropoint.fgcm.fit.free_vector import FreeVector
+from zeropoint.fgcm.fit.free_vector import NIGHT_CLASSES, FreeVector
 from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
 from zeropoint.fgcm.fit.posterior import Posterior
-from zeropoint.fgcm.fit.priors import NIGHTLY
 from zeropoint.fgcm.fit.problem import SurveyProblem
 from zeropoint.fgcm.fit.result import FitResult
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration, typical_slopes
@@ -37,14 +36,7 @@ SingleArray = npt.NDArray[np.float32]
 _log = logging.getLogger(__name__)
 
 #: Classes of parameters of which one must be free for anything to be learned of the atmosphere.
-_ATMOSPHERE = (
-    *NIGHTLY,
-    "ln_tau_slope",
-    "ln_pwv_slope",
-    "retrieved_scale",
-    "retrieved_offset",
-    "retrieved_night_offset",
-)
+_ATMOSPHERE = (*NIGHT_CLASSES, "retrieved_scale", "retrieved_offset", "retrieved_night_offset")
 #: Most exposures whose absorption may be wrong each by itself: beyond, the matrices are too large.
 _MOST_ABSORPTIONS = 2500
 #: Widths of the gray's prior, from where clouds and atmosphere are told apart roughly to the one asked for: factor of each.
@@ -140,6 +132,7 @@ def _solve(
             current, vector, tolerance=settings.step_tolerance, max_iterations=settings.max_iterations, on_step=after
         )  # fmt: skip
 
+    start = problem.free.released(start)
     evaluations = 0
     if settings.joint_gray:
         problem, minimum, evaluations = _with_gray(problem, start, settings, minimise)
@@ -151,7 +144,7 @@ def _solve(
         minimum = minimise(problem, minimum.vector)
     result = _result(problem, minimum, steps, given, evaluations + problem.evaluations)
     _log.log(
-        logging.INFO if result.converged else logging.WARNING,
+        logging.INFO if result.converged or settings.preliminary else logging.WARNING,
         "Fit %s after %d steps: chi2 %.1f of %d degrees of freedom, %d parameters, %d at bounds.",
         "converged" if result.converged else "has not converged", result.iterations, result.chi2, result.dof,
         result.n_free, len(result.at_bounds),

@@ -118,9 +118,16 @@ def run_cycle(
     if config.isFinalCycle:
         work = posterior_at(survey, config, work, cycle)
     else:
-        work = fit_cycle(survey, config, work, cycle, on_progress)
+        work = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
     result = _finish(survey, config, cycle, work, previous, wanted)
     return result if terms is None else replace(result, metrics=with_color_terms(result.metrics, terms))
+
+
+def _of_cycle(on_progress: OnProgress | None, cycle: int) -> OnProgress | None:
+    """Return how to tell progress so that the title has the number of the cycle."""
+    if on_progress is None:
+        return None
+    return lambda title, done, total: on_progress(f"cycle {cycle}, {title}", done, total)
 
 
 def _begin(

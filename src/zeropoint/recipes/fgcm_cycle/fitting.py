@@ -170,17 +170,17 @@ def fit_cycle(
     is fitted first, again and again, until it is known which exposures are photometric: that costs little, and the fit of
     all stars then begins near its end.
     """
-    settings, n_fits = settings_of(survey, config), _MAX_FITS
-    part_is_enough = len(survey.data.observations) > 2 * _ROUGH_OBSERVATIONS
-    if not survey.passbands.fitted:
-        return _fit_until_settled(survey, config, start, cycle, 1, settings, on_progress)
-    n_rough = _MAX_ROUGH
-    if config.freezeStdAtmosphere:
+    settings, n_fits, n_rough = settings_of(survey, config), _MAX_FITS, _MAX_ROUGH
+    if config.freezeStdAtmosphere or not survey.passbands.fitted:
         n_rough = n_fits = 1
-        settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE)
-    if config.jointGray:
-        n_rough = 1  # no exposure is left out for its gray
-    if part_is_enough:
+    if config.freezeStdAtmosphere and survey.passbands.fitted:
+        # the next cycle goes on from it
+        settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE, preliminary=True)
+    if has_joint_gray(survey, config):
+        # no exposure is left out for its gray; the priors' widths are decided anew again and again
+        n_rough = 1
+        settings = replace(settings, max_iterations=min(settings.max_iterations, _ROUGH_STEPS))
+    if survey.passbands.fitted:
         start = _roughly(survey, config, start, cycle, n_rough, on_progress)
     return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
 
@@ -194,7 +194,7 @@ def _roughly(
     on_progress: OnProgress | None,
 ) -> Work:
     """Return where fits of a part of the stars end, for all of them."""
-    every = len(survey.data.observations) // _ROUGH_OBSERVATIONS
+    every = max(len(survey.data.observations) // _ROUGH_OBSERVATIONS, 1)
     some = survey.of_star(np.arange(survey.n_star) % every == 0)
     part = replace(survey, data=replace(survey.data, observations=survey.data.observations.select(some)))
     limits: FgcmFitCycleConfigBase = config.copy()
@@ -204,6 +204,7 @@ def _roughly(
         settings_of(survey, config),
         max_iterations=min(_ROUGH_STEPS, config.maxIterBeforeFinalCycle),
         step_tolerance=_ROUGH_TOLERANCE,
+        preliminary=True,
     )
     selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
     work = _prepared(
@@ -271,7 +272,7 @@ def _fit_until_settled(
             result.sed,
         )  # fmt: skip
         work = replace(work, solution=replace(solution, fit=result, n_fits=n))
-        if n == n_fits:
+        if n == n_fits or result.n_free == 0:
             break
         found = new_cuts(survey, config, solution, solution.cuts)
         # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
