@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.fit.priors import Priors
+from zeropoint.fgcm.fit.priors import NIGHTLY, Priors
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["FreeVector"]
+__all__ = ["NIGHT_CLASSES", "FreeVector"]
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Classes of parameters that each night has.
+NIGHT_CLASSES = (*NIGHTLY, "ln_tau_slope", "ln_pwv_slope", "ln_pwv_quadratic")
 #: Bounds of the scale of slopes, and of their offset, 1/Angstrom.
 _SED_SCALE, _SED_OFFSET = (0.3, 3.0), 1e-3
 #: Largest error of absorption, mag.
@@ -106,6 +108,30 @@ class FreeVector:
                 np.zeros(len(self.exposures)),
             ]
         )
+
+    def released(self, vector: FloatArray) -> FloatArray:
+        """Return a start in which nights with a parameter at a bound begin anew, from the middle of the other nights.
+
+        Such a night was fitted with exposures that were not photometric, and would not come back by itself: beyond its
+        bounds the atmosphere does not change.
+
+        Parameters
+        ----------
+        vector : float64, shape (n,)
+            Values.
+        """
+        nightly = [self.layout.indices[name] for name in NIGHT_CLASSES]
+        stuck = np.zeros(len(nightly[0]), bool)
+        at_bound = (vector <= self.lower) | (vector >= self.upper)
+        for index in nightly:
+            stuck |= (index >= 0) & at_bound[np.maximum(index, 0)]
+        out = vector.copy()
+        for index in nightly:
+            free = index >= 0
+            others = vector[index[free & ~stuck]]
+            again = index[free & stuck]
+            out[again] = np.median(others) if len(others) else self.priors.mean[again]
+        return out
 
     def calibration(self, vector: FloatArray) -> SedCalibration:
         """Return the calibration of slopes that a vector has.

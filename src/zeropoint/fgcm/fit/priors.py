@@ -29,12 +29,12 @@ class Priors:
     mean, sigma : float64, shape (n,)
         Of each by itself; an infinite sigma: none.
     groups
-        Indices of parameters that share a deviation from their means; its error is their sigma, so that the mean of many
-        nights is not held nearer to the standard atmosphere than each night is.
+        Indices of parameters that deviate from their means together by their sigma, and each by itself by 0.7 of it: so the
+        mean of many nights is not held nearer to the standard atmosphere than each night is.
 
     Notes
     -----
-    The covariance of a group is ``sigma^2 (1 + 1 1')``, so its inverse is ``sigma^-2 (1 - 1 1' / (N + 1))``.
+    The covariance of a group is ``sigma^2 (1 1' + 1/2)``, so its inverse is ``2 sigma^-2 (1 - 1 1' / (N + 1/2))``.
     """
 
     mean: FloatArray
@@ -82,8 +82,8 @@ class Priors:
         """
         weighted = (vector - self.mean) * self.sigma**-2.0
         for columns in self.groups:
-            shared = np.sum(vector[columns] - self.mean[columns]) / (len(columns) + 1)
-            weighted[columns] -= shared * self.sigma[columns] ** -2.0
+            shared = np.sum(vector[columns] - self.mean[columns]) / (len(columns) + 0.5)
+            weighted[columns] = 2.0 * (weighted[columns] - shared * self.sigma[columns] ** -2.0)
         return np.asarray(weighted)
 
     def chi2(self, vector: FloatArray) -> float:
@@ -100,5 +100,6 @@ class Priors:
         """Return the inverse of the covariance, shape (n, n)."""
         out = np.diag(self.sigma**-2.0)
         for columns in self.groups:
-            out[np.ix_(columns, columns)] -= self.sigma[columns] ** -2.0 / (len(columns) + 1)
+            block = np.ix_(columns, columns)
+            out[block] = 2.0 * (out[block] - self.sigma[columns] ** -2.0 / (len(columns) + 0.5))
         return out
