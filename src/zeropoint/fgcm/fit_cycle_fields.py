@@ -393,8 +393,6 @@ class SolverFields(pexConfig.Config):
             "lbfgsb": "L-BFGS-B on the same objective and gradient, for comparison.",
         },
     )
-    fitGradientTolerance = _least("Largest gradient at the end of L-BFGS-B, per degree of freedom.", 1e-5)
-    maxcor = _number("Number of corrections that L-BFGS-B keeps.", 20, 1)
     robustWeights = _flag(
         "Give observations that are far from the mean of their star less weight, beside the clips? Errors then are a "
         "little too small.",
