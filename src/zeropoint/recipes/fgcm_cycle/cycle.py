@@ -57,6 +57,7 @@ from zeropoint.recipes.fgcm_cycle.selection import good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate
 from zeropoint.recipes.fgcm_cycle.start import continue_from, first_look
 from zeropoint.recipes.fgcm_cycle.survey import FloatArray, SingleArray, Survey
+from zeropoint.recipes.fgcm_cycle.wash_check import wash_slopes
 
 __all__ = ["Wanted", "run_cycle"]
 
@@ -211,6 +212,9 @@ def _finish(
     metrics = {"cycle": cycle, "is_final": bool(config.isFinalCycle)} | cycle_metrics(
         survey, solution, scatter, cuts, references, measured_chi2(survey, solution), found
     )
+    if config.writes_zeropoints:
+        for band, numbers in wash_slopes(survey, config, photometry, solution).items():
+            metrics["bands"][band] |= numbers
     accounting = _accounting(survey, solution)
     for table in tables:
         if table is not None:
