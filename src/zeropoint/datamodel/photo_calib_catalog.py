@@ -86,8 +86,17 @@ class PhotoCalibRecord:
     @cached_property
     def calibration_mean(self) -> float:
         """The calibration at the middle of ``bbox``, nJy per electron."""
-        height, width = self.bbox.y.size, self.bbox.x.size
-        return float(self._field()(x=0.5 * (width - 1), y=0.5 * (height - 1)))
+        domain = self.bbox if self.domain is None else self.domain
+        u, v = (
+            (2.0 * (own.start - spanned.start) + own.size) / spanned.size - 1.0
+            for own, spanned in ((self.bbox.x, domain.x), (self.bbox.y, domain.y))
+        )
+        mean = 1.0
+        for factor in FACTORS:
+            if getattr(self, factor) is not None:
+                matrix = self.coefficients(factor)
+                mean *= float(_terms(v, matrix.shape[0]) @ matrix @ _terms(u, matrix.shape[1]))
+        return mean
 
     def getPhotoCalib(self) -> PhotoCalib:
         """Return the calibration with pixel positions that count from the first pixel of ``bbox``.
@@ -316,6 +325,14 @@ def _box(columns: Mapping[str, np.ndarray], name: str, i: int, about: str) -> Bo
 def _corners(box: Box) -> tuple[int, int, int, int]:
     """Return a box as its first and last pixels, in the order of the columns."""
     return box.x.start, box.y.start, box.x.stop - 1, box.y.stop - 1
+
+
+def _terms(u: float, n: int) -> _Coefficients:
+    """Return the first ``n`` Chebyshev polynomials at a position."""
+    terms = [1.0, u]
+    for _ in range(2, n):
+        terms.append(2.0 * u * terms[-1] - terms[-2])
+    return np.array(terms[:n])
 
 
 def _moved(field: ChebyshevPolynomial, domain: Box, bbox: Box) -> ChebyshevPolynomial:

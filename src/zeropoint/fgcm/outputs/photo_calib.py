@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,36 +100,35 @@ class VisitPhotoCalibs:
         rows = range(*np.searchsorted(column, [visit, visit + 1]).tolist())
         return PhotoCalibCatalog.from_records((self._record(row) for row in rows), self.metadata)
 
+    @cached_property
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: np.asarray(self.zeropoints[name]) for name in _COLUMNS}
+
     def _record(self, row: int) -> PhotoCalibRecord:
-        values = self.zeropoints[row]
+        values = {name: column[row] for name, column in self._columns.items()}
         width, height = (round(float(size)) for size in values["fgcmfZptChebXyMax"])
         domain = Box.factory[0:height, 0:width]
-        detector = int(values["detector"])
+        detector, visit = int(values["detector"]), int(values["visit"])
         geometry = None if self.focal_plane is None else self.focal_plane[detector]
         area = None if geometry is None else area_over(geometry, width, height)
         superstar = square(values["fgcmfZptSstarCheb"])
-        gray = square(values["fgcmfZptCheb"]) * AB_FLUX_NJY * self.factor[row]
-        bbox = domain if geometry is None else detector_box(geometry)
-        x, y = bbox.x.start + 0.5 * (bbox.x.size - 1), bbox.y.start + 0.5 * (bbox.y.size - 1)
-        factors = (gray, superstar) if area is None else (gray, superstar, area)
-        mean = float(np.prod([ChebyshevPolynomial(width, height, each)(x=x, y=y) for each in factors]))
-        visit = int(values["visit"])
+        record = PhotoCalibRecord(
+            detector,
+            visit,
+            domain if geometry is None else detector_box(geometry),
+            square(values["fgcmfZptCheb"]) * AB_FLUX_NJY * self.factor[row],
+            pixel_area=area,
+            superstar=None if superstar.size == 1 and superstar[0, 0] == 1.0 else superstar,
+            wcs_jacobian_applied=area is not None,
+            domain=domain,
+        )
+        mean = record.calibration_mean
         if not mean > 0:
             raise InvalidInputError(
                 f"Visit {visit}, detector {detector}: the calibration in the middle of the detector is {mean:g} nJy/electron; "
                 "its Chebyshev coefficients or the area of its pixels are wrong."
             )
-        return PhotoCalibRecord(
-            detector,
-            visit,
-            bbox,
-            gray,
-            pixel_area=area,
-            superstar=None if superstar.size == 1 and superstar[0, 0] == 1.0 else superstar,
-            calibration_err=mean * float(values["fgcmZptErr"]) / MAG_PER_LN,
-            wcs_jacobian_applied=area is not None,
-            domain=domain,
-        )
+        return replace(record, calibration_err=mean * float(values["fgcmZptErr"]) / MAG_PER_LN)
 
 
 def photo_calibs(
