@@ -96,7 +96,8 @@ def full_layout(problem: Problem, *, retrieved: bool = False, per_band: bool = T
     )
 
 
-def thinned(data: FitData, n_star: int) -> FitData:
-    """The observations of the first stars alone."""
-    o = data.observations
-    return replace(data, observations=o.select(o.star < n_star))
+def thinned(problem: Problem, n_star: int, n_exp: int) -> tuple[FitData, npt.NDArray[np.float32]]:
+    """The observations of the first stars in the first exposures alone, and their weights."""
+    o = problem.data.observations
+    kept = (o.star < n_star) & (o.exposure < n_exp)
+    return replace(problem.data, observations=o.select(kept)), problem.weight[kept]
