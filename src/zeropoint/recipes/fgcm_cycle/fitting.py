@@ -41,11 +41,15 @@ __all__ = ["Work", "fit_cycle", "posterior_at"]
 _log = logging.getLogger(__name__)
 
 #: Most fits of a cycle, between which exposures are chosen anew: of a part of the stars, and of all.
-_MAX_ROUGH, _MAX_FITS = 8, 3
+_MAX_ROUGH, _MAX_FITS = 10, 3
 #: A part of the stars with about as many observations tells which exposures are photometric.
 _ROUGH_OBSERVATIONS = 120_000
 #: Steps of such a fit, and its last step in errors: the next fit goes on from it.
 _ROUGH_STEPS, _ROUGH_TOLERANCE = 10, 0.3
+
+
+#: Where such a fit leaves more scatter than clear sky does, exposures this many sigma too faint are left out of the next.
+_ROUGH_N_SIGMA = 1.5
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def _roughly(
     work = _prepared(
         part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
     )
-    work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, keep_bright=True)
+    work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
     found = work.solution
     whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
     begun = replace(
@@ -260,9 +264,9 @@ def _fit_until_settled(
     settings: FitSettings,
     on_progress: OnProgress | None,
     *,
-    keep_bright: bool = False,
+    rough: bool = False,
 ) -> Work:
-    """Fit until the photometric exposures stay, or so many times; those brighter than the model are kept on request."""
+    """Fit until the photometric exposures stay, or so many times; a rough fit is to find clouds."""
     for n in range(1, n_fits + 1):
         solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
         require(survey, solution.selection, cycle)
@@ -274,9 +278,13 @@ def _fit_until_settled(
         work = replace(work, solution=replace(solution, fit=result, n_fits=n))
         if n == n_fits or result.n_free == 0:
             break
-        found = new_cuts(survey, config, solution, solution.cuts)
-        # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
-        cuts = Cuts(found.low, solution.cuts.high if keep_bright else found.high)
+        if rough:
+            # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
+            low = new_cuts(survey, config, solution, solution.cuts, n_sigma_low=_ROUGH_N_SIGMA).low
+            cuts = Cuts(low, solution.cuts.high)
+        else:
+            found = new_cuts(survey, config, solution, solution.cuts)
+            cuts = Cuts(found.low, found.high)
         chosen = choose_exposures(survey, config, solution, cuts)
         n_changed = int(np.count_nonzero(chosen.photometric != solution.selection.photometric))
         _log.info(

@@ -93,7 +93,12 @@ def choose_exposures(
 
 
 def new_cuts(
-    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    solution: Solution,
+    cuts: Cuts,
+    *,
+    n_sigma_low: float | None = None,
 ) -> PhotometricCuts:
     """Return the cuts that the gray of the photometric exposures suggests.
 
@@ -105,12 +110,14 @@ def new_cuts(
         With the gray of all exposures.
     cuts
         Those before.
+    n_sigma_low
+        Instead of ``autoPhotometricCutNSig``.
     """
     gray = solution.residuals.exposure
     photometric = solution.selection.photometric & (gray.n_stars > config.minStarPerExp)
     return photometric_cuts(
         gray.gray, photometric, survey.data.exposures.band, cuts.low, cuts.high,
-        n_sigma=(config.autoPhotometricCutNSig, config.autoHighCutNSig), step=config.autoPhotometricCutStep,
+        n_sigma=(n_sigma_low or config.autoPhotometricCutNSig, config.autoHighCutNSig), step=config.autoPhotometricCutStep,
     )  # fmt: skip
 
 
