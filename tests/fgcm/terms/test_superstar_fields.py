@@ -97,6 +97,21 @@ def test_few_stars_have_a_constant_and_fewer_have_nothing(rng: np.random.Generat
     assert np.isnan(fields.coefficients[1:]).all()
 
 
+def test_stars_on_a_line_and_fields_with_a_hole_have_a_constant(rng: np.random.Generator) -> None:
+    x, y = positions(rng, 600)
+    group = np.repeat([0, 1, 2], 200)
+    y[group == 0] = x[group == 0]
+    mild = np.where(group == 1, 0.2 * (x / SIZE[0]), 0.0)
+    fields = fit_flux_fields(mild, np.full(600, 1e-4), group, 3, x, y, SIZE, order=1)
+    assert fields.has_shape.tolist() == [False, True, True]
+    # 6 mag across the detector: no plane in flux
+    steep = np.where(group == 1, 6.0 * (x / SIZE[0]), 0.0)
+    fields = fit_flux_fields(steep, np.full(600, 1e-4), group, 3, x, y, SIZE, order=1)
+    assert not fields.has_shape[1]
+    assert fields.coefficients[1, 0, 0] == pytest.approx(10 ** (-0.4 * steep[group == 1].mean()), rel=1e-6)
+    assert (fields.coefficients[1].ravel()[1:] == 0).all()
+
+
 def test_superstar_flats_are_whole_and_not_changes(rng: np.random.Generator) -> None:
     shape = (2, 2, 3)
     n = 12 * 500

@@ -6,7 +6,6 @@ A field is ``F(x, y) = sum_mn c[m, n] T_m(y') T_n(x')`` with ``x' = (x + 0.5 - w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
 from zeropoint.datamodel.fields import chebyshev_means, chebyshev_terms
+from zeropoint.fgcm.terms._kernels import field_sums
 from zeropoint.fgcm.terms.groups import FloatArray, group_sums, ratio
 
 __all__ = [
@@ -29,12 +29,13 @@ __all__ = [
 MIN_FLUX = 0.1
 #: Stars that a field needs for each of its parameters.
 STARS_PER_PARAMETER = 10
-_ITERATIONS = 30
-#: Largest change of a field, in flux, after which iterations end.
-_CONVERGED = 1e-6
-#: Rows of padded least squares that are solved in one call, and stars whose fields are computed in one.
-_ROWS_AT_ONCE = 60_000
-_MAGNITUDE = 2.5 / np.log(10.0)
+_ITERATIONS = 50
+#: Largest change of a field, as a part, after which iterations end: what is left is a fraction of it.
+_CONVERGED = 3e-6
+#: Least eigenvalue of a normal matrix with ones on its diagonal: stars in a corner or on a line do not make a field.
+_SINGULAR = 1e-9
+#: Stars whose fields are computed in one piece.
+_STARS_AT_ONCE = 60_000
 
 IndexArray = npt.NDArray[np.integer]
 
@@ -116,8 +117,8 @@ def flux_field_magnitudes(
     }
     out = np.empty(len(group))
     # a piece at a time stays in the processor's cache
-    for start in range(0, len(group), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, len(group), _STARS_AT_ONCE):
+        part = slice(start, start + _STARS_AT_ONCE)
         tx, ty = _basis(x[part], y[part], size, coefficients.shape[1] - 1)
         flux = np.zeros(len(tx[0]))
         for (j, i), table in tables.items():
@@ -172,9 +173,9 @@ def fit_flux_fields(
     Notes
     -----
     The weighted residuals, in magnitudes, are orthogonal to every polynomial: so constants and fields have the same mean, which
-    a fit to the fluxes, skewed by noise, has not. Solved by steps from the constant with one QR factorisation of the design's
-    rows, multiplied by the roots of the weights, of many groups at once (rows of zeros fill up the smaller ones): memory grows
-    as the number of stars.
+    a fit to the fluxes, skewed by noise, has not. Steps from the constant, all with the normal matrix of the weights: the
+    polynomials are nearly orthogonal over a detector, and each step begins from the residuals themselves, so no digits are lost.
+    Stars are read in passes and nothing is stored for them.
     """
     weight = 1.0 / np.asarray(variance, np.float64)
     count = np.bincount(group, minlength=n_groups)
@@ -188,47 +189,75 @@ def fit_flux_fields(
         fit &= shaped
     if order == 0 or not fit.any():
         return fields
-    # one sort of 64-bit integers orders by group and then by row, ten times quicker than a stable argsort
-    key = (np.asarray(group, np.uint64) << np.uint64(32)) | np.arange(len(group), dtype=np.uint64)
-    key.sort()
-    by_group = (key & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    first = np.cumsum(count) - count
+    chosen = np.flatnonzero(fit)
+    number = np.full(n_groups, -1, np.int32)
+    number[chosen] = np.arange(len(chosen), dtype=np.int32)
+    stars = _Stars(
+        number[group],
+        np.ascontiguousarray(x, np.float32),
+        np.ascontiguousarray(y, np.float32),
+        np.array(size, np.float64),
+        np.ascontiguousarray(magnitudes, np.float32),
+        np.ascontiguousarray(variance, np.float32),
+    )
+    found, solved = _solve(stars, constants[chosen], terms, order)
     grid = _corner_basis(order)
-    for chosen in _batches(np.flatnonzero(fit), count):
-        rows, filled = _padded_rows(by_group, first, count, chosen)
-        tx, ty = _basis(x[rows].ravel(), y[rows].ravel(), size, order)
-        design = np.stack([ty[j] * tx[i] for j, i in terms], axis=-1).reshape(*rows.shape, len(terms))
-        root = np.where(filled, np.sqrt(weight[rows]), 0.0)
-        solution = _solve(design, root, np.asarray(magnitudes[rows], np.float64), constants[chosen])
-        found = np.zeros((len(chosen), order + 1, order + 1))
-        for k, (j, i) in enumerate(terms):
-            found[:, j, i] = solution[:, k]
-        flux = np.einsum("gij,ai,bj->gab", found, grid, grid)
-        good = np.isfinite(flux).all(axis=(1, 2)) & (
-            flux > MIN_FLUX * fields.coefficients[chosen, :1, :1]
-        ).all(axis=(1, 2))
-        fields.coefficients[chosen[good]] = found[good]
-        fields.has_shape[chosen[good]] = True
+    flux = np.einsum("gij,ai,bj->gab", found, grid, grid)
+    least = MIN_FLUX * fields.coefficients[chosen, :1, :1]
+    good = solved & np.isfinite(flux).all(axis=(1, 2)) & (flux > least).all(axis=(1, 2))
+    fields.coefficients[chosen[good]] = found[good]
+    fields.has_shape[chosen[good]] = True
     return fields
 
 
-def _solve(design: FloatArray, root: FloatArray, magnitudes: FloatArray, constants: FloatArray) -> FloatArray:
-    """Solve a batch: design (g, n, k), roots of weights and magnitudes (g, n), start (g,) in magnitudes -> (g, k)."""
-    # the field divided by the constant is solved for, so that all groups are alike
-    solution = np.zeros((design.shape[0], design.shape[2]))
-    solution[:, 0] = 1.0
-    target = (magnitudes - constants[:, None]) / _MAGNITUDE
-    r = np.linalg.qr(design * root[:, :, None], mode="r")
-    weighted = design * np.square(root)[:, :, None]
+@dataclass(frozen=True)
+class _Stars:
+    """What `field_sums` takes of the stars, in its order."""
+
+    group: npt.NDArray[np.int32]
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    size: FloatArray
+    magnitude: npt.NDArray[np.float32]
+    variance: npt.NDArray[np.float32]
+
+
+def _solve(
+    stars: _Stars, constants: FloatArray, terms: list[tuple[int, int]], order: int
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the fields (n, order + 1, order + 1) of groups with known constants, and whether stars determine each."""
+    n, orders = len(constants), np.array(terms, np.int64)
+    solution = np.zeros((n, len(terms)))
+    constant = 10.0 ** (-0.4 * constants)
+    solution[:, 0] = constant
+    normal = np.zeros((n, len(terms), len(terms)))
+    given = (stars.group, stars.x, stars.y, stars.size, stars.magnitude, stars.variance)
+    inverse = None
     for _ in range(_ITERATIONS):
-        flux = np.maximum((design @ solution[:, :, None])[:, :, 0], MIN_FLUX)
-        left = target + np.log(flux)
-        side = left[:, None, :] @ weighted
-        step = np.linalg.solve(r, np.linalg.solve(r.transpose(0, 2, 1), side.transpose(0, 2, 1)))[:, :, 0]
+        side = np.zeros_like(solution)
+        field_sums(*given, solution, orders, side, normal if inverse is None else normal[:0])
+        if inverse is None:
+            inverse, solved = _inverses(normal)
+        # the derivative of a logarithm is one over the flux, which is near the constant's
+        step = constant[:, None] * (inverse @ side[:, :, None])[:, :, 0]
         solution -= step
-        if np.max(np.abs(step)) < _CONVERGED:
+        if np.max(np.abs(step) / constant[:, None]) < _CONVERGED:
             break
-    return np.asarray(solution * 10.0 ** (-0.4 * constants[:, None]))
+    found = np.zeros((n, order + 1, order + 1))
+    for k, (j, i) in enumerate(terms):
+        found[:, j, i] = solution[:, k]
+    return found, solved
+
+
+def _inverses(lower: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the inverses of normal matrices given below the diagonal (zeros if singular), and which are regular."""
+    normal = lower + np.tril(lower, -1).transpose(0, 2, 1)
+    scale = 1.0 / np.sqrt(np.einsum("gii->gi", normal))
+    scaled = normal * scale[:, :, None] * scale[:, None, :]
+    solved = np.linalg.eigvalsh(scaled)[:, 0] > _SINGULAR
+    inverse = np.zeros_like(normal)
+    inverse[solved] = np.linalg.inv(scaled[solved])
+    return inverse * scale[:, :, None] * scale[:, None, :], solved
 
 
 def _basis(
@@ -248,30 +277,3 @@ def _basis(
 def _corner_basis(order: int) -> FloatArray:
     """Return the polynomials at points from edge to edge, at which a field has to be positive: (n, order + 1)."""
     return np.asarray(chebyshev.chebvander(np.linspace(-1.0, 1.0, 4 * order + 1), order))
-
-
-def _batches(groups: IndexArray, count: IndexArray) -> Iterator[IndexArray]:
-    """Return groups of similar size together, so that little is filled up with zeros."""
-    ordered = groups[np.argsort(count[groups], kind="stable")]
-    start = 0
-    while start < len(ordered):
-        smallest = count[ordered[start]]
-        end = start + 1
-        while (
-            end < len(ordered)
-            and count[ordered[end]] <= 1.3 * smallest
-            and (end + 1 - start) * count[ordered[end]] <= _ROWS_AT_ONCE
-        ):
-            end += 1
-        yield ordered[start:end]
-        start = end
-
-
-def _padded_rows(
-    by_group: IndexArray, first: IndexArray, count: IndexArray, chosen: IndexArray
-) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
-    """Return the rows of each group, (n_chosen, longest), and which are not filled up (with the group's last row)."""
-    place = np.arange(count[chosen].max())
-    filled = place < count[chosen][:, None]
-    rows = by_group[first[chosen][:, None] + np.minimum(place, count[chosen][:, None] - 1)]
-    return rows, filled
