@@ -41,6 +41,8 @@ _FORMS = (
     ("fgcmStarObservations", "fgcmStarIds", "fgcmStarIndices", "fgcmReferenceStars"),
     ("fgcm_star_observations", "fgcm_star_ids", None, "fgcm_reference_stars"),
 )
+#: What the recipe calls its cycles where it tells how far it is.
+_CYCLES = "calibration cycles"
 _SUFFIXES = (".parquet", ".parq")
 
 
@@ -246,7 +248,10 @@ class FgcmFitFromTables:
         previous = self._previous(checkpoints, progress, out)
         started = [time.process_time(), time.monotonic()]
 
+        shown = _Filled(on_progress)
+
         def done(result: CycleResult) -> None:
+            shown.fill()
             now = [time.process_time(), time.monotonic()]
             progress.seconds.append((f"cycle {result.cycle}", now[0] - started[0], now[1] - started[1]))
             started[:] = now
@@ -274,7 +279,7 @@ class FgcmFitFromTables:
             previous=previous,
             threads=threads,
             facts=True,
-            on_progress=on_progress,
+            on_progress=shown,
             on_cycle=done,
         )
         # those of other settings too: what they were kept for is done
@@ -301,6 +306,27 @@ class FgcmFitFromTables:
         progress.resumed_after = saved[-1].cycle
         _log.info("Goes on after cycle %d, which an earlier run had done.", saved[-1].cycle)
         return state_from_tables(saved[-1].tables["FitParameters"], saved[-1].tables["FlaggedStars"])
+
+
+class _Filled:
+    """Pass on how far stages are; those of a cycle that is done are told as whole, as fits end before their last step."""
+
+    def __init__(self, report: OnProgress | None) -> None:
+        self._report = report
+        self._totals: dict[str, int] = {}
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        if self._report is not None:
+            if title != _CYCLES:
+                self._totals[title] = total
+            self._report(title, done, total)
+
+    def fill(self) -> None:
+        """Tell the stages so far as whole."""
+        for title, total in self._totals.items():
+            assert self._report is not None
+            self._report(title, total, total)
+        self._totals.clear()
 
 
 def _described(passbands: ChosenPassbands) -> dict[str, Any]:
