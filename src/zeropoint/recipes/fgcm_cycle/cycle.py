@@ -29,7 +29,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     measure_instrument,
     with_colors_and_errors,
 )
-from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2, with_slope_check
+from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
@@ -47,7 +47,6 @@ from zeropoint.recipes.fgcm_cycle.scatter import (
     Apertures,
     Scatter,
     background_offsets,
-    check_instrument_slope,
     compare_references,
     look_at_apertures,
     measure_scatter,
@@ -216,10 +215,6 @@ def _finish(
     if config.writes_zeropoints:
         for band, numbers in wash_slopes(survey, config, photometry, solution).items():
             metrics["bands"][band] |= numbers
-    if config.isFinalCycle:
-        metrics = with_slope_check(
-            metrics, solution, check_instrument_slope(survey, config, photometry, solution)
-        )
     accounting = _accounting(survey, solution)
     for table in tables:
         if table is not None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag, ZeropointFlag
-from zeropoint.fgcm.terms.instrument_slope import InstrumentSlope
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
 from zeropoint.fgcm.terms.repeatability import COLOR_PARTS
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
@@ -17,7 +16,7 @@ from zeropoint.recipes.fgcm_cycle.selection import flag_counts
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, fitted_residuals
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
-__all__ = ["cycle_metrics", "measured_chi2", "with_slope_check"]
+__all__ = ["cycle_metrics", "measured_chi2"]
 
 
 def cycle_metrics(
@@ -123,29 +122,6 @@ def _of_band(
             "n_ref_outliers": int(references.n_outliers[b]),
         }
     return {name: _plain(value) for name, value in numbers.items()}
-
-
-def with_slope_check(metrics: dict[str, Any], solution: Solution, check: InstrumentSlope) -> dict[str, Any]:
-    """Return the metrics with the loss of the optics by wash interval: that of the fit, and that of stars by themselves.
-
-    Parameters
-    ----------
-    metrics
-        From `cycle_metrics`.
-    solution
-        Model.
-    check
-        What stars tell.
-    """
-    bands = {}
-    for b, (band, numbers) in enumerate(metrics["bands"].items()):
-        own = {
-            "qe_slope": solution.parameters.qe_slope[b],
-            "qe_slope_check": check.measured[b],
-            "qe_slope_check_err": check.err[b],
-        }
-        bands[band] = numbers | {name: [_plain(each) for each in values] for name, values in own.items()}
-    return metrics | {"bands": bands}
 
 
 def measured_chi2(survey: Survey, solution: Solution) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,6 @@ from zeropoint.fgcm.terms.delta_aper import (
 )
 from zeropoint.fgcm.terms.detector_integrals import detector_integrals, with_airmass
 from zeropoint.fgcm.terms.groups import group_sums, ratio
-from zeropoint.fgcm.terms.instrument_slope import InstrumentSlope, fit_instrument_slope
 from zeropoint.fgcm.terms.reference_scatter import (
     ReferenceScatter,
     exposure_reference_offsets,
@@ -39,7 +38,6 @@ __all__ = [
     "Apertures",
     "Scatter",
     "background_offsets",
-    "check_instrument_slope",
     "compare_references",
     "look_at_apertures",
     "measure_scatter",
@@ -114,26 +112,6 @@ def measure_scatter(
         limits=tuple(config.sigmaCalRange), percentile=tuple(config.sigmaCalFitPercentile),
     )  # fmt: skip
     return Scatter(**found, sigma_cal=cal)
-
-
-def check_instrument_slope(
-    survey: Survey, config: FgcmFitCycleConfigBase, photometry: Photometry, solution: Solution
-) -> InstrumentSlope:
-    """Return how stars fade from wash to wash, by themselves: what the fit's slope has to agree with.
-
-    Parameters
-    ----------
-    survey, config, photometry, solution
-        Data, settings and model.
-    """
-    e, observations = survey.data.exposures, survey.data.observations
-    return fit_instrument_slope(
-        solution.residuals.standard, photometry.error, observations.segment, survey.exposure,
-        good_observations(survey, solution.selection), n_segment=observations.n_segment, n_band=survey.n_band,
-        wash=e.wash, wash_time=e.wash_time, applied=solution.parameters.qe_slope,
-        per_band=config.instrumentParsPerBand, fit_bands=survey.fit_band,
-        min_delta_t=config.instrumentSlopeMinDeltaT, max_err=config.ccdGrayMaxStarErr,
-    )  # fmt: skip
 
 
 def background_offsets(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> FloatArray:
