@@ -25,6 +25,8 @@ _FIRST_RADIUS, _MOST_RADIUS = 1.0, 4.0
 _LEAST_RADIUS = 1e-6
 #: Damping that a step beyond the radius starts with, in squares of one over the scale, and by which it grows.
 _FIRST_DAMPING, _GROW = 1.0, 4.0
+#: So many steps that together lower the function by less than the second end a minimisation.
+_STALL, _FLAT = 5, 0.02
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
 #: Least eigenvalue of a scaled Hessian that is trusted.
@@ -141,7 +143,7 @@ def gauss_newton(
         Where to begin; brought within the bounds.
     tolerance
         Ends when the full step changes every parameter by less than this part of its error, which is taken to be larger by
-        the root of chi-square per degree of freedom where that is above 1.
+        the root of chi-square per degree of freedom where that is above 1; or when five steps lead nowhere.
     max_iterations
         Most steps, rejected ones included.
     on_step
@@ -162,7 +164,7 @@ def gauss_newton(
     hessian = problem.hessian(x)
     pairs: list[tuple[FloatArray, FloatArray]] = []
     steps: list[Step] = []
-    radius, converged, evaluations = _FIRST_RADIUS, False, 1
+    radius, converged, evaluations, values = _FIRST_RADIUS, False, 1, [value]
     while len(steps) < max_iterations and not converged and radius > _LEAST_RADIUS:
         step, largest, damping = _step_within(problem, x, gradient, hessian, radius)
         trial = x + step
@@ -183,10 +185,13 @@ def gauss_newton(
                 hessian = _with_secants(problem.hessian(x), pairs)
         else:
             radius = 0.25 * float(np.max(np.abs(step) / problem.scale, initial=0.0))
+        values.append(value)
+        # with kinks in the function, as tables of a look-up table have, steps never become small
+        converged = converged or (len(values) > _STALL and values[-1 - _STALL] - value < _FLAT * inflation**2)
         steps.append(Step(value, largest, damping, accepted))
         if on_step is not None:
             on_step(steps[-1])
-    return Minimum(x, value, tuple(steps), evaluations, converged, _pushed_out(x, gradient, problem))
+    return Minimum(x, value, tuple(steps), evaluations, bool(converged), _pushed_out(x, gradient, problem))
 
 
 def lbfgsb(

@@ -27,6 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 type Matrix = FloatArray | Any
+#: Numbers of a matrix up to which it is quicker to multiply with its zeros.
+_DENSE = 200_000
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ class NodeDerivatives:
 
     Parameters
     ----------
-    gray : sparse, shape (nodes, n_free)
+    gray : dense or sparse, shape (nodes, n_free)
         Of A: the same for all stars.
-    chromatic : sparse, shape (nodes, n_free)
+    chromatic : dense or sparse, shape (nodes, n_free)
         Of I10, Angstrom: times the color coefficient of a star it is in magnitudes.
     """
 
@@ -143,7 +145,8 @@ class NodeDerivatives:
         """
         d = derivatives
         parts = ((d.gray, d.flat_gray), (d.chromatic, d.flat_chromatic))
-        return cls(*(sparse.vstack([e[nodes.exposures], f[nodes.flats]]).tocsr() for e, f in parts))
+        both = [sparse.vstack([e[nodes.exposures], f[nodes.flats]]).tocsr() for e, f in parts]
+        return cls(*(each.toarray() if np.prod(each.shape) <= _DENSE else each for each in both))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ _ATMOSPHERE = (*NIGHT_CLASSES, "retrieved_scale", "retrieved_offset", "retrieved
 _MOST_ABSORPTIONS = 2500
 #: Widths of the gray's prior, from where clouds and atmosphere are told apart roughly to the one asked for: factor of each.
 _ANNEALING = 0.3
-_FIRST_GRAY_SIGMA = 0.1
+#: Most steps of fits whose widths are not final.
+_ROUGH = 4
+#: Half of a normal distribution is nearer to the middle than this part of sigma.
+_MEDIAN_DEVIATION = 0.6745
 #: The widths of the priors are settled when none changes by more than this part.
 _SETTLED = 0.05
 
@@ -125,12 +128,12 @@ def _solve(
         if on_progress is not None:
             on_progress("fitting", min(len(steps), settings.max_iterations), settings.max_iterations)
 
-    def minimise(current: SurveyProblem, vector: FloatArray) -> Minimum:
+    def minimise(current: SurveyProblem, vector: FloatArray, most: int = settings.max_iterations) -> Minimum:
         if settings.optimizer == "lbfgsb":
-            return lbfgsb(current, vector, max_iterations=settings.max_iterations, on_step=after)
+            return lbfgsb(current, vector, max_iterations=most, on_step=after)
         return gauss_newton(
-            current, vector, tolerance=settings.step_tolerance, max_iterations=settings.max_iterations, on_step=after
-        )  # fmt: skip
+            current, vector, tolerance=settings.step_tolerance, max_iterations=most, on_step=after
+        )
 
     start = problem.free.released(start)
     evaluations = 0
@@ -201,40 +204,52 @@ def _with_gray(
     problem: SurveyProblem,
     start: FloatArray,
     settings: FitSettings,
-    minimise: Callable[[SurveyProblem, FloatArray], Minimum],
+    minimise: Callable[[SurveyProblem, FloatArray, int], Minimum],
 ) -> tuple[SurveyProblem, Minimum, int]:
     """Fit with the gray of the exposures among the parameters; the last two are the minimum and evaluations so far.
 
-    The prior of heavy tail is a normal one whose widths are decided anew from each minimum. It begins wide, so that no
-    exposure is taken for clear or cloudy before its neighbors are understood.
+    The prior of heavy tail is a normal one whose widths are decided anew from each minimum. It begins as wide as the gray at
+    the start scatters, so that no exposure is taken for clear or cloudy before its neighbors are understood.
     """
     columns = problem.free.layout.indices["exposure_gray"]
     free = columns >= 0
     if not free.any():
         raise InvalidInputError("Joint gray was asked for, but no exposure's gray is free in the layout.")
-    given, vector = problem.weight, start
-    width = max(_FIRST_GRAY_SIGMA, settings.gray_sigma)
-    evaluations, last = 0, np.full(int(free.sum()), width)
-    priors = problem.priors
-    problem = problem.reweighted(given, priors.with_sigma(columns[free], last))
-    minimum = minimise(problem, vector)
-    settled = 0
-    while settled < settings.gray_rounds:
+    given, priors, vector = problem.weight, problem.priors, start.copy()
+    own = columns[free]
+    if not vector[own].any():
+        vector[own] = _measured_gray(problem, vector)[free]
+    evaluations, last = problem.evaluations, np.full(len(own), np.inf)
+    scatter = float(np.median(np.abs(vector[own]))) / _MEDIAN_DEVIATION
+    width, settled = max(scatter, settings.gray_sigma), 0
+    while True:
         at_target = width <= settings.gray_sigma
         settled += at_target
-        width = max(width * _ANNEALING, settings.gray_sigma)
-        gray = minimum.vector[columns[free]]
-        widths = gray_prior_sigma(gray, width, settings.gray_tail)
-        if at_target and np.all(np.abs(widths / last - 1.0) < _SETTLED):
-            break
-        last = widths
-        all_gray = np.zeros(columns.shape)
-        all_gray[free] = gray
+        gray = np.zeros(columns.shape)
+        gray[free] = vector[own]
+        widths = gray_prior_sigma(gray[free], width, settings.gray_tail)
+        weight = structure_weight(given, problem.observations, gray, settings.gray_structure)
+        problem = problem.reweighted(weight, priors.with_sigma(own, widths))
+        # what is not settled need not be exact
+        is_last = at_target and (
+            settled > settings.gray_rounds or np.all(np.abs(widths / last - 1.0) < _SETTLED)
+        )
+        minimum = minimise(problem, vector, settings.max_iterations if is_last else _ROUGH)
+        if is_last:
+            return problem, minimum, evaluations
         evaluations += problem.evaluations
-        weight = structure_weight(given, problem.observations, all_gray, settings.gray_structure)
-        problem = replace(problem.reweighted(weight, priors.with_sigma(columns[free], widths)), evaluations=0)
-        minimum = minimise(problem, minimum.vector)
-    return problem, minimum, evaluations
+        vector, last = minimum.vector, widths
+        width = max(width * _ANNEALING, settings.gray_sigma)
+
+
+def _measured_gray(problem: SurveyProblem, vector: FloatArray) -> FloatArray:
+    """Return the gray that takes the mean residual of each exposure away, mag, shape (n_exp,)."""
+    gradient = problem.at(vector).result.gradient
+    assert gradient is not None
+    n_exp = len(problem.model.exposures)
+    total = np.bincount(problem.observations.ec, problem.weight, minlength=len(gradient))
+    pull, total = (each.reshape(n_exp, -1).sum(axis=1) for each in (gradient[:, 0], total))
+    return np.asarray(-0.5 * pull / np.where(total > 0, total, 1.0))
 
 
 def _robust(
