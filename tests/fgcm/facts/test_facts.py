@@ -119,6 +119,15 @@ def test_nights_that_differ_show_in_the_halves():
     assert step == pytest.approx(0.01, abs=0.002)
 
 
+def test_of_many_observations_some_stars_are_looked_at(monkeypatch, facts):
+    monkeypatch.setattr("zeropoint.fgcm.facts.cycle_facts._MOST", 4500)  # of 9000
+    thin = make.facts()
+    assert (facts.thinned, thin.thinned) == (1, 2)
+    assert thin.focal_plane.residual_err.shape[-1] <= facts.focal_plane.residual_err.shape[-1]
+    assert thin.sky.n_star.sum() == facts.sky.n_star.sum() / 2
+    assert thin.residuals[-1].scatter == pytest.approx(make.NOISE, rel=0.26)
+
+
 def test_pixels_hold_twenty_stars(rng):
     ra, dec = rng.uniform(10, 12, 4000), rng.uniform(0, 2, 4000)
     # a thousand stars per square degree: 52 in a pixel of nside 256, 13 in one of 512

@@ -82,7 +82,7 @@ def grouped_slopes(
 
 def color_facts(
     observations: FitObservations,
-    residual: FloatArray,
+    residual: npt.NDArray[np.floating],
     error: npt.NDArray[np.floating],
     use: BoolArray,
     color: FloatArray,

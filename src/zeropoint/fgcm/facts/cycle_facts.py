@@ -23,6 +23,8 @@ __all__ = ["STAGES", "CycleFacts", "ExposureFacts", "ReferenceFacts", "cycle_fac
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+#: Observations that are looked at; of more, some stars are, which tell as much.
+_MOST = 4_000_000
 #: Stages at which residuals are looked at, in order.
 STAGES = ("nominal", "model", "zeropoints")
 #: Fewer observations of reserve stars than this in a band say little: then all stars are looked at.
@@ -102,6 +104,8 @@ class CycleFacts:
         Whether ``residuals`` are of reserve stars; else of all stars of the fit, for want of them.
     residuals
         By stage.
+    thinned
+        One star in so many is behind residuals, color, focal plane and the halves on the sky.
     color, focal_plane, sky, references
         See there; None where nothing is known: color in data of one band, references where there are none.
     """
@@ -117,6 +121,7 @@ class CycleFacts:
     exposures: ExposureFacts
     of_reserve: BoolArray
     residuals: tuple[ResidualFacts, ...]
+    thinned: int
     color: ColorFacts | None
     focal_plane: FocalPlaneFacts
     sky: SkyFacts | None
@@ -175,11 +180,15 @@ def cycle_facts(
     color = np.full(o.n_star, np.nan)
     if pair is not None:
         color = means[:, bands.index(pair[0])] - means[:, bands.index(pair[1])]
+    thinned = -(-len(o) // _MOST)
+    if thinned > 1:
+        kept = np.arange(o.n_star)[o.star] % thinned == 0
+        good, reserve = good & kept, reserve & kept
     looked_at, of_reserve = _reserve_or_all(good, reserve, o.band, len(bands))
     use = good | reserve
 
     model = stages["model"]
-    residual = np.full(len(o.ec), np.nan)
+    residual = np.full(len(o), np.nan, np.float32)
     rows = np.flatnonzero(use & np.isfinite(model))
     residual[rows] = star_residuals(
         o.segment[rows], model[rows].astype(np.float64), error[rows].astype(np.float64), o.n_star * o.n_band
@@ -201,6 +210,7 @@ def cycle_facts(
             for name in STAGES
             if name in stages
         ),
+        thinned,
         None if pair is None else color_facts(o, residual, error, use, color, airmass, band, pair),
         focal_plane_facts(data, residual, error, use, detector_size),
         sky_facts(data, model, error, use, means, errors, outlier, map_nside=map_nside),

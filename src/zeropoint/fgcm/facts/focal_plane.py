@@ -70,7 +70,7 @@ class FocalPlaneFacts:
 
 def focal_plane_facts(
     data: FitData,
-    residual: FloatArray,
+    residual: npt.NDArray[np.floating],
     error: npt.NDArray[np.floating],
     use: BoolArray,
     size: tuple[float, float],

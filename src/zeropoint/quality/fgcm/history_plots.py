@@ -51,8 +51,8 @@ def plot_history(
         (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
     ):
         for band in bands:
-            values = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
-            ax.plot(cycles, values, "o-", color=colors[band], ms=3.5, lw=1.2, label=band)
+            scatter = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
+            ax.plot(cycles, scatter, "o-", color=colors[band], ms=3.5, lw=1.2, label=band)
         ax.set_ylim(0.0, 1.15 * ax.get_ylim()[1])
         finish_panel(ax, title, "cycle", label)
         small_legend(ax)

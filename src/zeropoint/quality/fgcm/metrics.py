@@ -133,7 +133,9 @@ def _of_zeropoints(facts: CycleFacts, result: CycleResult | None, b: int) -> dic
     own = band == b
     good = own & ((np.asarray(table["fgcmFlag"]) & int(ZeropointFlag.CANNOT_COMPUTE_ZEROPOINT)) == 0)
     error = 1e3 * np.asarray(table["fgcmZptErr"], np.float64)[good]
+    common = table.meta.get(f"COMMON_MODE_{facts.bands[b]}")
     return {
+        "zeropoint_common_mode_mmag": _NAN if common is None else 1e3 * float(common),
         "n_zeropoints": int(good.sum()),
         "zeropoint_fraction": float(good.sum() / own.sum()) if own.any() else _NAN,
         "zeropoint_err_mmag": float(np.median(error)) if len(error) else _NAN,
