@@ -70,7 +70,7 @@ def survey(seed=4, bands=BANDS, references=True, pattern=0.0):
     )
 
 
-def facts(**options):
+def facts(fitted_atmosphere=True, joint_gray=False, **options):
     """Return the facts of a cycle."""
     data, before, model, mean, mean_err = survey(**options)
     photometric = np.arange(N_EXP) >= CLOUDY
@@ -78,7 +78,10 @@ def facts(**options):
     values = {
         name: np.full(N_EXP, v) for name, v in {"pwv": 3.0, "o3": 263.0, "tau": 0.03, "alpha": 1.0}.items()
     }
-    errors = {f"{name}_err": np.full(N_EXP, 0.02) for name in ("ln_pwv", "o3", "ln_tau", "alpha")}
+    errors = {
+        f"{name}_err": np.full(N_EXP, 0.02 if fitted_atmosphere else np.nan)
+        for name in ("ln_pwv", "o3", "ln_tau", "alpha")
+    }
     exposures = ExposureFacts(
         photometric, np.zeros(N_EXP, int), gray, np.full(N_EXP, 5e-4), np.full(N_EXP, 1e-3), np.full(N_EXP, N_STAR),
         **values, **errors,
@@ -89,6 +92,7 @@ def facts(**options):
     return cycle_facts(
         data, exposures, stages, mean, mean_err, good=used & ~reserved, reserve=used & reserved,
         error=data.observations.err, detector_size=SIZE, color_bands=("g", "i"), map_nside=256,
+        joint_gray=joint_gray,
     )  # fmt: skip
 
 

@@ -46,6 +46,11 @@ def test_every_plot_is_drawn_and_none_that_has_nothing_to_show(data):
     }
 
 
+def test_an_atmosphere_that_was_not_fitted_has_no_plot():
+    data = make.report_data(bands=("r",), fitted_atmosphere=False)
+    assert "Atmosphere" not in {panel.name for panel in PANELS if panel.available(data)}
+
+
 def test_plots_say_what_was_planted(data):
     titles = [ax.get_title(loc="left") for ax in draw("Repeatability", data).axes]
     numbers = [float(part.split()[0]) for part in titles[0].split(": ")[1].split("→")]

@@ -140,6 +140,7 @@ def cycle_facts(
     error: npt.NDArray[np.floating],
     detector_size: tuple[float, float],
     star_flag: npt.NDArray[np.integer] | None = None,
+    joint_gray: bool = False,
     color_bands: tuple[str, str] | None = None,
     map_nside: int = 256,
     largest_error: float = 0.01,
@@ -164,6 +165,8 @@ def cycle_facts(
         Width and height of a detector, pixels.
     star_flag : int, shape (n_star,)
         `zeropoint.fgcm.flags.StarFlag` after the cycle; None: those of the star list.
+    joint_gray
+        Whether the fit had a gray term of each exposure: then it is part of the model for the halves on the sky too.
     color_bands
         The two bands of the stars' color; None, or bands that there are not: the first and the third band, or the second.
     map_nside
@@ -188,10 +191,15 @@ def cycle_facts(
     use = good | reserve
 
     model = stages["model"]
+    # with the exposures' gray: what is left varies within exposures
+    level = model + np.nan_to_num(exposures.gray).astype(np.float32)[o.exposure]
     residual = np.full(len(o), np.nan, np.float32)
-    rows = np.flatnonzero(use & np.isfinite(model))
+    rows = np.flatnonzero(use & np.isfinite(level))
     residual[rows] = star_residuals(
-        o.segment[rows], model[rows].astype(np.float64), error[rows].astype(np.float64), o.n_star * o.n_band
+        o.segment[rows],
+        level[rows].astype(np.float64),
+        error[rows].astype(np.float64),
+        o.n_star * o.n_band,
     )[0]
     airmass, band = data.exposures.airmass, data.exposures.band
     return CycleFacts(
@@ -213,7 +221,9 @@ def cycle_facts(
         thinned,
         None if pair is None else color_facts(o, residual, error, use, color, airmass, band, pair),
         focal_plane_facts(data, residual, error, use, detector_size),
-        sky_facts(data, model, error, use, means, errors, outlier, map_nside=map_nside),
+        sky_facts(
+            data, level if joint_gray else model, error, use, means, errors, outlier, map_nside=map_nside
+        ),
         _references(data, means, errors, color, outlier),
     )
 

@@ -89,7 +89,7 @@ def sky_facts(
     data
         Exposures, observations and stars.
     magnitude : float, shape (n_obs,)
-        Standard magnitudes of the model, without gray terms, which would tie exposures to the means that they make.
+        Standard magnitudes of the model, without gray measured afterwards, which would tie exposures to the means that they make.
     error : float, shape (n_obs,)
         Errors of the observations.
     use : bool, shape (n_obs,)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zeropoint.quality.fgcm.report_data import FgcmReportData
 
 if TYPE_CHECKING:
@@ -55,6 +57,21 @@ def _references(data: FgcmReportData) -> bool:
 
 def _reference_color(data: FgcmReportData) -> bool:
     return _references(data) and _many_bands(data)
+
+
+def _atmosphere(data: FgcmReportData) -> bool:
+    if data.facts is None:
+        return False
+    e = data.facts.exposures
+    return any(
+        bool(np.isfinite(error).any()) or float(np.ptp(values)) > 0
+        for values, error in (
+            (e.pwv, e.ln_pwv_err),
+            (e.tau, e.ln_tau_err),
+            (e.alpha, e.alpha_err),
+            (e.o3, e.o3_err),
+        )
+    )
 
 
 def _sky(data: FgcmReportData) -> bool:
@@ -113,7 +130,7 @@ PANELS: tuple[FgcmPanel, ...] = (
         "Atmosphere", "atmosphere", "exposures",
         "Smooth within a night. A parameter that sticks to the end of its range in many nights is not measured, or the model "
         "lacks something.",
-        _facts,
+        _atmosphere,
     ),
     FgcmPanel(
         "ZeropointTime", "zeropoints in time", "zeropoints",

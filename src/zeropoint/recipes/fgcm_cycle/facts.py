@@ -77,6 +77,7 @@ def facts_of(
         error=observations.error,
         detector_size=survey.size,
         star_flag=solution.selection.star,
+        joint_gray=bool(solution.parameters.exposure_gray.any()),
         color_bands=tuple(config.colorSplitBands) or None,
         map_nside=config.mapNSide,
     )
