@@ -41,6 +41,14 @@ _LATER_TASKS = {
     ),
     "fgcmFitCycle": ("zeropoint.tasks.fgcm_fit_cycle", "FgcmFitCycleConfig"),
     "fgcmOutputProducts": ("zeropoint.tasks.fgcm_output_products", "FgcmOutputProductsConfig"),
+    "fgcmOutputIlluminationCorrection": (
+        "zeropoint.tasks.fgcm_output_illumination_correction",
+        "FgcmOutputIlluminationCorrectionConfig",
+    ),
+    "fgcmCalibrateTractTable": (
+        "zeropoint.tasks.fgcm_calibrate_tract_table",
+        "FgcmCalibrateTractTableConfig",
+    ),
 }
 _TASK = click.option(
     "--task",
