@@ -75,8 +75,8 @@ class CycleFields(pexConfig.Config):
         True,
     )
     multipleCyclesFinalCycleNumber = pexConfig.RangeField[int](
-        doc="Number of the last cycle with doMultipleCycles. Cycle 0 fits with the standard atmosphere, later ones fit "
-        "everything; the last fits nothing, and writes the products. So there is one cycle more than this number.",
+        doc="Number of the last cycle with doMultipleCycles, which fits nothing and writes the products. As the first is 0, "
+        "there is one cycle more than this number.",
         default=5,
         min=2,
         max=MULTIPLE_CYCLES_MAX,
@@ -209,8 +209,7 @@ class ModelFields(pexConfig.Config):
     """Atmosphere and instrument."""
 
     freezeStdAtmosphere = _flag(
-        "Keep the standard atmosphere? doMultipleCycles does so in its first cycle, whatever this says.",
-        False,
+        "Keep the standard atmosphere in this cycle? With doMultipleCycles, in the first one.", False
     )
     useQuadraticPwv = _flag("Let water vapor vary quadratically during a night, not only linearly?", False)
     useRetrievedPwv = _flag(
