@@ -32,7 +32,7 @@ def residuals_of(gray: np.ndarray, err: float = ERR) -> GrayResiduals:
 
 def test_fields_have_the_convention_of_images(rng: np.random.Generator) -> None:
     coefficients = rng.normal(0, 0.02, (3, 3, 3)) + np.eye(3)[0][:, None] * np.eye(3)[0]
-    x, y = positions(rng, 50)
+    x, y = (p.astype(np.float32) for p in positions(rng, 50))
     group = rng.integers(0, 3, 50)
     found = flux_field_magnitudes(coefficients, group, x, y, SIZE)
     expected = [ChebyshevPolynomial(*SIZE, coefficients[g])(x=a, y=b) for g, a, b in zip(group, x, y)]

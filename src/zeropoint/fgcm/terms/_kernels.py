@@ -9,7 +9,7 @@ import numpy as np
 
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["field_sums", "median_and_mad", "weighted_sums"]
+__all__ = ["field_sums", "field_values", "median_and_mad", "residuals", "weighted_sums"]
 
 
 #: ln of the factor in flux that a magnitude is.
@@ -182,3 +182,64 @@ def field_sums(group, x, y, size, magnitude, variance, fields, terms, side, norm
                 wb = w * b[k]
                 for m in range(k + 1):
                     normal[g, k, m] += wb * b[m]
+
+
+@kernel
+def field_values(group, x, y, size, fields, least, out):  # type: ignore[no-untyped-def]
+    """Compute what fields in flux add to magnitudes.
+
+    Parameters
+    ----------
+    group : int32, shape (n,)
+        Field of each star.
+    x, y : float32, shape (n,)
+        Pixel positions.
+    size : float64, shape (2,)
+        Width and height of the detectors in pixels.
+    fields : float64, shape (n_groups, order + 1, order + 1)
+        Coefficients ``[y, x]``.
+    least
+        The least flux, float64.
+    out : float64, shape (n,)
+        Gets the magnitudes.
+    """
+    n_terms = fields.shape[1]
+    tx, ty = np.ones(n_terms + 1), np.ones(n_terms + 1)
+    for i in range(group.shape[0]):
+        g = group[i]
+        tx[1] = (2.0 * x[i] + 1.0 - size[0]) / size[0]
+        ty[1] = (2.0 * y[i] + 1.0 - size[1]) / size[1]
+        for k in range(2, n_terms):
+            tx[k] = 2.0 * tx[1] * tx[k - 1] - tx[k - 2]
+            ty[k] = 2.0 * ty[1] * ty[k - 1] - ty[k - 2]
+        flux = 0.0
+        for j in range(n_terms):
+            row = 0.0
+            for k in range(n_terms):
+                row += fields[g, j, k] * tx[k]
+            flux += row * ty[j]
+        out[i] = -np.log(max(flux, least)) / _LN
+
+
+@kernel
+def residuals(mstd, err, segment, mean, mean_variance, member, gray, variance):  # type: ignore[no-untyped-def]
+    """Compare observations with the means of their stars.
+
+    Parameters
+    ----------
+    mstd, err : float32, shape (n,)
+        Magnitudes and errors.
+    segment : int32, shape (n,)
+        Star-band of each.
+    mean, mean_variance : float64, shape (n_segments,)
+        Means and their variances; NaN: none.
+    member : bool, shape (n,)
+        Whether an observation is part of its mean.
+    gray, variance : float32, shape (n,)
+        Get mean minus magnitude, and ``err^2 - mean_variance`` of members, ``err^2 + mean_variance`` of others.
+    """
+    for i in range(mstd.shape[0]):
+        s = segment[i]
+        gray[i] = mean[s] - mstd[i]
+        own = np.float64(err[i]) * err[i]
+        variance[i] = own - mean_variance[s] if member[i] else own + mean_variance[s]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
 from zeropoint.datamodel.fields import chebyshev_means, chebyshev_terms
-from zeropoint.fgcm.terms._kernels import field_sums
+from zeropoint.fgcm.terms._kernels import field_sums, field_values
 from zeropoint.fgcm.terms.groups import FloatArray, group_sums, ratio
 
 __all__ = [
@@ -30,12 +30,10 @@ MIN_FLUX = 0.1
 #: Stars that a field needs for each of its parameters.
 STARS_PER_PARAMETER = 10
 _ITERATIONS = 50
-#: Largest change of a field, as a part, after which iterations end: what is left is a fraction of it.
-_CONVERGED = 3e-6
+#: Largest change of a field still to come, as a part, after which iterations end.
+_CONVERGED = 1e-6
 #: Least eigenvalue of a normal matrix with ones on its diagonal: stars in a corner or on a line do not make a field.
 _SINGULAR = 1e-9
-#: Stars whose fields are computed in one piece.
-_STARS_AT_ONCE = 60_000
 
 IndexArray = npt.NDArray[np.integer]
 
@@ -103,27 +101,22 @@ def flux_field_magnitudes(
     coefficients : float64, shape (n_groups, order + 1, order + 1)
         Fields.
     group : int, shape (n,)
-        Field of each star.
+        Field of each star; -1: the last.
     x, y : float, shape (n,)
         Pixel positions.
     size
         Width and height of the detectors in pixels.
     """
-    tables = {
-        (j, i): np.ascontiguousarray(coefficients[:, j, i])
-        for j in range(coefficients.shape[1])
-        for i in range(coefficients.shape[2])
-        if coefficients[:, j, i].any()
-    }
     out = np.empty(len(group))
-    # a piece at a time stays in the processor's cache
-    for start in range(0, len(group), _STARS_AT_ONCE):
-        part = slice(start, start + _STARS_AT_ONCE)
-        tx, ty = _basis(x[part], y[part], size, coefficients.shape[1] - 1)
-        flux = np.zeros(len(tx[0]))
-        for (j, i), table in tables.items():
-            flux += table[group[part]] * (ty[j] * tx[i])
-        out[part] = to_magnitude(flux)
+    field_values(
+        np.where(group < 0, group + len(coefficients), group).astype(np.int32),
+        np.ascontiguousarray(x, np.float32),
+        np.ascontiguousarray(y, np.float32),
+        np.array(size, np.float64),
+        np.ascontiguousarray(coefficients, np.float64),
+        MIN_FLUX,
+        out,
+    )
     return out
 
 
@@ -232,7 +225,7 @@ def _solve(
     solution[:, 0] = constant
     normal = np.zeros((n, len(terms), len(terms)))
     given = (stars.group, stars.x, stars.y, stars.size, stars.magnitude, stars.variance)
-    inverse = None
+    inverse, before = None, np.inf
     for _ in range(_ITERATIONS):
         side = np.zeros_like(solution)
         field_sums(*given, solution, orders, side, normal if inverse is None else normal[:0])
@@ -241,8 +234,11 @@ def _solve(
         # the derivative of a logarithm is one over the flux, which is near the constant's
         step = constant[:, None] * (inverse @ side[:, :, None])[:, :, 0]
         solution -= step
-        if np.max(np.abs(step) / constant[:, None]) < _CONVERGED:
+        size = float(np.max(np.abs(step) / constant[:, None]))
+        # each step is shorter than the one before by a factor, and so is what is left
+        if size * min(size / before, 1.0) < _CONVERGED and before < np.inf:
             break
+        before = size
     found = np.zeros((n, order + 1, order + 1))
     for k, (j, i) in enumerate(terms):
         found[:, j, i] = solution[:, k]
@@ -258,20 +254,6 @@ def _inverses(lower: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     inverse = np.zeros_like(normal)
     inverse[solved] = np.linalg.inv(scaled[solved])
     return inverse * scale[:, :, None] * scale[:, None, :], solved
-
-
-def _basis(
-    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], size: tuple[int, int], order: int
-) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Return ``T_n(x')`` and ``T_n(y')`` for n from 0 to ``order``."""
-    both = []
-    for values, width in zip((x, y), size):
-        u = (2.0 * np.asarray(values, np.float64) + 1.0 - width) / width
-        terms = [np.ones_like(u), u]
-        for _ in range(order - 1):
-            terms.append(2.0 * u * terms[-1] - terms[-2])
-        both.append(terms[: order + 1])
-    return both[0], both[1]
 
 
 def _corner_basis(order: int) -> FloatArray:

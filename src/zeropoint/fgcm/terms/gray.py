@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms._kernels import weighted_sums
+from zeropoint.fgcm.terms import _kernels
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, ratio
 
 __all__ = [
@@ -77,9 +77,17 @@ def gray_residuals(
     The variance is ``err^2 - mean_err^2`` for members, whose own error pulls the mean along, and ``err^2 + mean_err^2`` for
     others.
     """
-    mean_variance = np.square(mean_err.ravel(), dtype=np.float32)[segment]
-    gray = (mean.ravel()[segment] - mstd).astype(np.float32)
-    variance = np.square(err) + np.where(member, -mean_variance, mean_variance)
+    gray, variance = np.empty(len(mstd), np.float32), np.empty(len(mstd), np.float32)
+    _kernels.residuals(
+        np.ascontiguousarray(mstd, np.float32),
+        np.ascontiguousarray(err, np.float32),
+        segment.astype(np.int32, copy=False),
+        np.asarray(mean, np.float64).ravel(),
+        np.square(np.asarray(mean_err, np.float64)).ravel(),
+        member,
+        gray,
+        variance,
+    )
     return GrayResiduals(gray, variance)
 
 
@@ -186,7 +194,9 @@ def _sums(
     """Average by group; group -1 is left out."""
     out = np.zeros((n_groups, 7))
     given = [np.asarray(v, np.float32) if v is not None else residuals.gray for v in (delta_std, n_good)]
-    weighted_sums(group.astype(np.int32, copy=False), residuals.gray, residuals.variance, *given, out)
+    _kernels.weighted_sums(
+        group.astype(np.int32, copy=False), residuals.gray, residuals.variance, *given, out
+    )
     n, origin, total, first, square, delta, tilings = out.T
     offset = ratio(first, total)
     unknown = np.full(n_groups, np.nan)
