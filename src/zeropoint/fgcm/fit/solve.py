@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 _ATMOSPHERE = (*NIGHT_CLASSES, "retrieved_scale", "retrieved_offset", "retrieved_night_offset")
 #: Most exposures whose absorption may be wrong each by itself: beyond, the matrices are too large.
 _MOST_ABSORPTIONS = 2500
+#: Least width of the prior of those while photometric exposures are being found, mag.
+_PRELIMINARY_ABSORPTION = 5e-3
 #: Widths of the gray's prior, from where clouds and atmosphere are told apart roughly to the one asked for: factor of each.
 _ANNEALING = 0.3
 #: Most steps of fits whose widths are not final.
@@ -182,9 +184,13 @@ def _free_vector(
         grays = (layout.indices["exposure_gray"] >= 0).any()
         if settings.absorption_sigma > 0 and not grays and len(fitted) <= _MOST_ABSORPTIONS:
             exposures = fitted
+    sigma = settings.absorption_sigma
+    if settings.preliminary:
+        # clouds may be among the exposures yet: no night must bend its atmosphere to explain one
+        sigma = max(sigma, _PRELIMINARY_ABSORPTION)
     return FreeVector(
-        layout, bands, start, settings.sed_scale_sigma, settings.sed_offset_sigma, exposures, settings.absorption_sigma
-    )  # fmt: skip
+        layout, bands, start, settings.sed_scale_sigma, settings.sed_offset_sigma, exposures, sigma
+    )
 
 
 def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArray) -> None:
