@@ -180,9 +180,11 @@ class FgcmOutputProductsTask(pipeBase.PipelineTask):
                 what,
                 ", ".join(map(str, beside[:8])) + (", ..." if len(beside) > 8 else ""),
             )
-        for key in keys:
-            if key in refs:
+        wanted = [key for key in keys if key in refs]
+        with step_progress(self.log.name) as on_progress:
+            for done, key in enumerate(wanted, 1):
                 butlerQC.put(stored(pipeBase.Struct(product=make(key))).product, refs[key])
+                on_progress(f"products of {what}s", done, len(wanted))
 
     @timeMethod
     def run(
