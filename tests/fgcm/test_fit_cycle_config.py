@@ -54,7 +54,6 @@ OURS = {
     "cycleNumber",
     "deltaAperFitSpatialMinStar",
     "refStarColorTermDict",
-    "useRefStarsWithInstrument",
 }
 
 

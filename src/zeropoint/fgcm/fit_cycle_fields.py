@@ -26,6 +26,7 @@ __all__ = [
 MULTIPLE_CYCLES_MAX = 10
 
 _PER_BAND = "Must have an entry for every band."
+_OTHER_PLOTS = "Has no effect here, as the plots are others; it is for override files that set it."
 _NO_CHUNKS = "Has no effect here, as observations are streamed; it is for override files that set it."
 
 
@@ -117,9 +118,7 @@ class CycleFields(pexConfig.Config):
         "Area of the mirror, m2. It enters a constant of all zeropoints only. None: that constant has an area of 1 m2."
     )
     cameraGain = _optional("Gain, electrons per ADU. It enters a constant of all zeropoints only. None: 1.")
-    defaultCameraOrientation = _optional(
-        "Rotation of the camera in plots of the focal plane, degrees; None: 0."
-    )
+    defaultCameraOrientation = _optional(_OTHER_PLOTS)
     outfileBase = pexConfig.Field[str](
         doc="Start of the titles of plots; plots are datasets, and not files of their own.",
         default=None,
@@ -137,7 +136,7 @@ class CycleFields(pexConfig.Config):
     )
     outputStandardsBeforeFinalCycle = _flag("Write standard stars in every cycle?", False)
     outputZeropointsBeforeFinalCycle = _flag("Write zeropoints and atmospheres in every cycle?", False)
-    mapLongitudeRef = _value("Longitude at the center of maps of the sky, degrees.", 0.0)
+    mapLongitudeRef = _value(_OTHER_PLOTS, 0.0)
     mapNSide = _number("HEALPix nside of maps of the sky.", 256, 1)
     checkpoint_directory = pexConfig.Field[str](
         default=None,
@@ -174,10 +173,6 @@ class ReferenceFields(pexConfig.Config):
     useExposureReferenceOffset = _flag(
         "Add each exposure's offset from the reference stars to its zeropoints? For surveys whose fields do not overlap.",
         False,
-    )
-    useRefStarsWithInstrument = _flag(
-        "Let reference stars act on the parameters of the instrument? Otherwise on the absolute throughput only.",
-        True,
     )
     refStarColorTermDict = _flags_of_bands(
         "Band -> fit how reference magnitudes differ from those of the instrument with the slope of a star's spectrum? For "
@@ -301,7 +296,7 @@ class GrayFields(pexConfig.Config):
     superStarSubCcdChebyshevOrder = _number("Order of the superstar flat's polynomials within detectors.", 1)
     superStarSubCcdTriangular = _flag("Leave out their terms whose orders in x and y add up to more?", False)
     superStarSigmaClip = _least("Observations farther from a superstar flat are left out, sigma.", 5.0)
-    superStarPlotCcdResiduals = _flag("Plot the residuals of each detector?", False)
+    superStarPlotCcdResiduals = _flag(_OTHER_PLOTS, False)
     superStarForceZeroMean = _flag(
         "Make the mean of the superstar flat over the focal plane zero? For illumination corrections by themselves.",
         False,
@@ -374,11 +369,7 @@ class ErrorFields(pexConfig.Config):
         default=(0.05, 0.15),
         length=2,
     )
-    sigmaCalPlotPercentile = pexConfig.ListField[float](
-        doc="Range of brightness in the plot of the floor, as fractions from the bright end.",
-        default=(0.05, 0.95),
-        length=2,
-    )
+    sigmaCalPlotPercentile = pexConfig.ListField[float](doc=_OTHER_PLOTS, default=(0.05, 0.95), length=2)
 
 
 class SolverFields(pexConfig.Config):
