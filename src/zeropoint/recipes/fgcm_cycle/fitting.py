@@ -12,8 +12,10 @@ import numpy as np
 from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS, LayoutSettings, ParameterLayout
 from zeropoint.fgcm.progress import OnProgress
+from zeropoint.recipes.fgcm_cycle.consensus import night_consensus
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
     first_photometry,
@@ -25,6 +27,7 @@ from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_st
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import (
     Selection,
+    drop_nights,
     drop_stars,
     good_observations,
     require,
@@ -50,6 +53,10 @@ _ROUGH_STEPS, _ROUGH_TOLERANCE = 10, 0.3
 
 #: Where such a fit leaves more scatter than clear sky does, exposures this many sigma too faint are left out of the next.
 _ROUGH_N_SIGMA = 1.5
+
+
+#: After as many of these fits, the exposures of each night are looked at by themselves.
+_CONSENSUS_FITS = 2
 
 
 @dataclass(frozen=True)
@@ -224,10 +231,10 @@ def _roughly(
     return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
 
 
-def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Work:
+def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, *, renew: bool = False) -> Work:
     """Return the work with superstar flats measured anew, where they vary within detectors."""
     if not sub_ccd_filters(survey, config).any():
-        return work
+        return _prepared(survey, config, work, work.solution) if renew else work
     measured = measure_superstar(survey, config, work.photometry, work.instrument, work.solution)
     work = replace(work, instrument=measured.instrument)
     return _prepared(survey, config, work, replace(work.solution, parameters=measured.parameters))
@@ -278,13 +285,11 @@ def _fit_until_settled(
         work = replace(work, solution=replace(solution, fit=result, n_fits=n))
         if n == n_fits or result.n_free == 0:
             break
-        if rough:
-            # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
-            low = new_cuts(survey, config, solution, solution.cuts, n_sigma_low=_ROUGH_N_SIGMA).low
-            cuts = Cuts(low, solution.cuts.high)
-        else:
-            found = new_cuts(survey, config, solution, solution.cuts)
-            cuts = Cuts(found.low, found.high)
+        found = new_cuts(
+            survey, config, solution, solution.cuts, n_sigma_low=_ROUGH_N_SIGMA if rough else None
+        )
+        # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
+        cuts = Cuts(found.low, solution.cuts.high if rough else found.high)
         chosen = choose_exposures(survey, config, solution, cuts)
         n_changed = int(np.count_nonzero(chosen.photometric != solution.selection.photometric))
         _log.info(
@@ -294,10 +299,27 @@ def _fit_until_settled(
         )  # fmt: skip
         if n_changed == 0 and result.converged:
             break
-        work = _with_flats(
-            survey, config, replace(work, solution=replace(work.solution, selection=chosen, cuts=cuts))
-        )
+        solution = replace(work.solution, selection=chosen, cuts=cuts)
+        if rough and n <= _CONSENSUS_FITS:
+            solution = _agreed(survey, config, solution)
+        work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work
+
+
+def _agreed(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Solution:
+    """Return a solution in which each night has the atmosphere that most of its exposures agree on."""
+    found = night_consensus(survey, config, solution)
+    e = survey.data.exposures
+    sky = ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE
+    flags = solution.selection.exposure & ~np.int32(sky)
+    hopeless = solution.residuals.exposure.gray < config.expGrayInitialCut
+    flags = flags | np.where(
+        found.cloudy | hopeless, np.int32(ExposureFlag.EXP_GRAY_TOO_NEGATIVE), np.int32(0)
+    )
+    selection = drop_nights(survey, replace(solution.selection, exposure=flags), config)
+    if not all((selection.photometric & (e.band == b)).any() for b in np.flatnonzero(survey.fit_band)):
+        return solution
+    return replace(solution, selection=drop_stars(survey, selection, config), parameters=found.parameters)
 
 
 def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int) -> Work:

@@ -1,0 +1,146 @@
+"""Which exposures of a night agree on one atmosphere: what is clear, and what is behind clouds, while both bend the model.
+
+A fit that takes a thin cloud for clear sky bends the night's atmosphere until other exposures look wrong.  Here a night is
+looked at by itself: to first order the gray of its exposures follows from a change of six parameters, and the change is
+sought with which most exposures have none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.flags import ExposureFlag
+from zeropoint.fgcm.model.layout import DEFAULT_PRIORS
+from zeropoint.fgcm.model.parameters import FitParameters
+from zeropoint.recipes.fgcm_cycle.solution import Solution
+from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, Survey
+
+__all__ = ["Consensus", "night_consensus"]
+
+#: Parameters of a night: class, quantity of the atmosphere, and whether it is the change with time.
+_CLASSES = (
+    ("o3", "o3", False),
+    ("alpha", "alpha", False),
+    ("ln_tau_intercept", "ln_tau", False),
+    ("ln_tau_slope", "ln_tau", True),
+    ("ln_pwv_intercept", "ln_pwv", False),
+    ("ln_pwv_slope", "ln_pwv", True),
+)
+#: Error of the gray of an exposure under a clear sky, mag, and beyond how many of these it is no clear sky.
+_SIGMA, _LIMIT = 0.002, 3.0
+#: What an exposure costs at most that is too faint, and one that is too bright, for which there is no cause.
+_FAINT, _BRIGHT = 9.0, 36.0
+#: Samples of exposures, how many each has, and how often the best are fitted to all that agree with them.
+_SAMPLES, _SIZE, _BEST, _ROUNDS = 256, 6, 16, 4
+#: Flags that say nothing of the sky.
+_SKY = (
+    ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE | ExposureFlag.VAR_GRAY_TOO_LARGE
+    | ExposureFlag.TOO_FEW_EXP_ON_NIGHT | ExposureFlag.TEMPORARY_BAD_EXPOSURE
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What the exposures of each night agree on.
+
+    Parameters
+    ----------
+    parameters
+        With the changes of the nights.
+    cloudy
+        Exposures that are too faint for it, shape (n_exp,).
+    """
+
+    parameters: FitParameters
+    cloudy: BoolArray
+
+
+def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Consensus:
+    """Seek the atmosphere of each night that most of its exposures agree on.
+
+    Parameters
+    ----------
+    survey, config
+        Data and settings.
+    solution
+        Model to begin with, and the gray of all exposures.
+    """
+    e, parameters = survey.data.exposures, solution.parameters
+    gray = solution.residuals.exposure.gray
+    usable = survey.in_fit_band & np.isfinite(gray) & (gray > config.expGrayInitialCut)
+    usable &= (solution.selection.exposure & ~np.int32(_SKY)) == 0
+    rows = _responses(survey, solution)
+    values = np.stack([getattr(parameters, name) for name, _, _ in _CLASSES], axis=1)
+    typical = np.median(values, axis=0)
+    weight = np.array([DEFAULT_PRIORS[name] for name, _, _ in _CLASSES]) ** -2.0
+    cloudy = np.zeros(len(e), bool)
+    changed = values.copy()
+    for night in range(e.n_nights):
+        index = np.flatnonzero(usable & (e.night == night))
+        if len(index) <= _SIZE:
+            continue
+        rng = np.random.default_rng([config.seed, int(e.night_numbers[night]) & 0xFFFFFFFF])
+        step, residual = _agree(rows[index], gray[index], typical - values[night], weight, rng)
+        changed[night] += step
+        cloudy[index] = residual < -_LIMIT * _SIGMA
+    new = {name: changed[:, k] for k, (name, _, _) in enumerate(_CLASSES)}
+    return Consensus(parameters.replace(**new), cloudy)
+
+
+def _responses(survey: Survey, solution: Solution) -> FloatArray:
+    """Return how the magnitude of a typical star changes with its night's parameters, shape (n_exp, 6)."""
+    e = survey.data.exposures
+    tables = survey.model.tables(solution.parameters)
+    color = 2.5 / np.log(10.0) * solution.slopes.median_value[np.maximum(e.band, 0)]
+    columns = []
+    for _, quantity, with_time in _CLASSES:
+        mean = tables.derivatives[quantity].mean(axis=(1, 2))
+        column = mean[:, 0] + color * mean[:, 1]
+        columns.append(column * e.night_time if with_time else column)
+    return np.stack(columns, axis=1)
+
+
+def _agree(
+    rows: FloatArray, gray: FloatArray, prior: FloatArray, weight: FloatArray, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Return the change of the parameters that most exposures agree on, and the gray that it leaves."""
+    n = len(gray)
+    order = np.argsort(rng.random((_SAMPLES, n)), axis=1)
+    used = np.zeros((_SAMPLES + 1, n), bool)
+    np.put_along_axis(used[:-1], order[:, :_SIZE], True, axis=1)
+    used[-1] = True
+    steps = _solve(used, rows, gray, prior, weight)
+    cost = _cost(steps, rows, gray, prior, weight)
+    best = np.argsort(cost, kind="stable")[:_BEST]
+    steps, cost = steps[best], cost[best]
+    for _ in range(_ROUNDS):
+        residual = gray - steps @ rows.T
+        trial = _solve(np.abs(residual) < _LIMIT * _SIGMA, rows, gray, prior, weight)
+        new = _cost(trial, rows, gray, prior, weight)
+        better = new < cost
+        steps[better], cost[better] = trial[better], new[better]
+    chosen = steps[np.argmin(cost)]
+    return chosen, gray - rows @ chosen
+
+
+def _solve(
+    used: npt.NDArray[np.bool_], rows: FloatArray, gray: FloatArray, prior: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Return least-squares changes from some of the exposures and the prior, shape (n_samples, 6)."""
+    w = used / _SIGMA**2
+    hessian = np.einsum("sn,ni,nj->sij", w, rows, rows) + np.diag(weight)
+    target = np.einsum("sn,ni,n->si", w, rows, gray) + weight * prior
+    return np.linalg.solve(hessian, target[..., None])[..., 0]
+
+
+def _cost(
+    steps: FloatArray, rows: FloatArray, gray: FloatArray, prior: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Return what each change costs."""
+    pull = (gray - steps @ rows.T) / _SIGMA
+    most = np.where(pull < 0, _FAINT, _BRIGHT)
+    return np.asarray(np.minimum(pull**2, most).sum(axis=1) + ((steps - prior) ** 2 * weight).sum(axis=1))
