@@ -98,14 +98,16 @@ def _gray(
         ax.errorbar(
             x[rows][used], gray[used], error[used], fmt="o", ms=3.0, lw=0.7, color=colors[band], label="photometric"
         )  # fmt: skip
-        inside = ~used & (np.abs(gray) <= limit)
-        beyond = ~used & ~inside
-        for chosen, marker, text in ((inside, "x", "not photometric"), (beyond, "v", "beyond the axis")):
+        inside = np.abs(gray) <= limit
+        shown = (
+            (~used & inside, "x", COLORS["gray"], "not photometric"),
+            (~used & ~inside, "v", COLORS["gray"], "beyond the axis"),
+            (used & ~inside, "v", colors[band], "beyond the axis"),
+        )
+        for chosen, marker, color, text in shown:
             if chosen.any():
                 y = np.clip(gray[chosen], -0.93 * limit, 0.93 * limit)
-                ax.plot(
-                    x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=COLORS["gray"], mfc="none", label=text
-                )  # fmt: skip
+                ax.plot(x[rows][chosen], y, marker, ms=4.0, mew=0.9, color=color, mfc="none", label=text)
         scatter = np.std(gray[used]) if used.sum() > 1 else np.nan
         counts = f"{int(used.sum())} of {len(rows)} used"
         finish_panel(ax, f"{band}: scatter {scatter:.1f} mmag, {counts}", label, "gray (mmag)")

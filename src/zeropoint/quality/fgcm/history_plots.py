@@ -45,6 +45,10 @@ def plot_history(
     chi2 = np.array([_number(entry, "chi2_dof_measured") for entry in history])
     axes[0].plot(cycles, chi2, "o-", color=COLORS["blue"], ms=4, lw=1.4)
     axes[0].axhline(1.0, color=COLORS["gray"], lw=0.9, ls="--")
+    low, high = np.nanmin([1.0, *chi2]), np.nanmax([1.0, *chi2])
+    margin = max(0.1 * (high - low), 0.01)
+    axes[0].set_ylim(low - margin, high + margin)
+    axes[0].ticklabel_format(useOffset=False)
     finish_panel(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
     for ax, key, scale, title, label in (
         (axes[1], "repeatability_after", 1e3, "Repeatability of bright stars", "scatter (mmag)"),

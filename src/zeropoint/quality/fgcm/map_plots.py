@@ -128,8 +128,9 @@ def _sky(
     label: str,
 ) -> Figure:
     """Draw a map of the sky for each band."""
-    figure, axes = grid(len(facts.bands), columns=2, height=3.1, bar=True)
     sky = facts.sky
+    height = 3.1 if sky is None else _row_height(sky.nside, sky.pixel)
+    figure, axes = grid(len(facts.bands), columns=2, height=height, bar=True)
     for b, (band, ax) in enumerate(zip(facts.bands, axes, strict=True)):
         known = np.zeros(0, bool) if values is None else np.isfinite(values[b])
         if sky is None or values is None or errors is None or not known.any():
@@ -151,6 +152,14 @@ def _sky(
         )
         bar_right(ax, shown, label)
     return figure
+
+
+def _row_height(nside: int, pixel: npt.NDArray[np.integer]) -> float:
+    """Return how high a row of maps is, inches: as the survey is high for its width."""
+    corners, center = _outlines(nside, pixel)
+    width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
+    # maps are 2.3 inches wide, and have 0.9 inches of titles and labels
+    return float(np.clip(2.3 * height / width + 0.9, 1.8, 3.4))
 
 
 def _outlines(nside: int, pixel: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.float64], float]:
