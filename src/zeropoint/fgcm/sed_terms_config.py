@@ -15,7 +15,10 @@ __all__ = ["Catalogslope", "Sedboundaryterm", "SedboundarytermDict", "Sedterm", 
 #: Constants of the terms that are in use at LSST: band -> constant, where the band has neighbours on both sides.
 _INTERPOLATED = {"g": 1.5, "r": 0.9, "i": 1.1, "z": 1.0}
 #: And where it is the first or the last.
-_EXTRAPOLATED = {"u": 0.5, "g": 0.5, "z": 1.0, "y": 1.0}
+_EXTRAPOLATED = {"u": 0.5, "z": 1.0, "y": 1.0}
+#: Bands that as the first one have the slope between them and the next times this, as in use at the Subaru telescope: what is
+#: extrapolated to g from the red misses the break at 4000 Angstrom.
+_FIRST = {"g": 1.6}
 
 
 class Sedboundaryterm(pexConfig.Config):
@@ -136,6 +139,8 @@ def sed_terms_of(bands: Sequence[str]) -> tuple[SedboundarytermDict, SedtermDict
             continue
         if len(bands) == 2:
             terms.data[band] = Sedterm(primaryTerm=names[0])
+        elif place == 0 and band in _FIRST:
+            terms.data[band] = Sedterm(primaryTerm=names[0], constant=_FIRST[band])
         elif 0 < place < last:
             constant = _INTERPOLATED.get(band, 1.0)
             terms.data[band] = Sedterm(

@@ -31,9 +31,6 @@ __all__ = ["configured_cuts", "continue_from", "first_look", "start_parameters"]
 
 _log = logging.getLogger(__name__)
 
-#: Part of the exposures between which the seeing variable lies.
-_SEEING_RANGE = (0.02, 0.98)
-
 
 def configured_cuts(survey: Survey, config: FgcmFitCycleConfigBase) -> Cuts:
     """Return the cuts of exposures that the configuration says.
@@ -65,7 +62,7 @@ def start_parameters(survey: Survey, config: FgcmFitCycleConfigBase) -> FitParam
     for band in range(e.n_band):
         seeing = e.aperture_variable[(e.band == band) & np.isfinite(e.aperture_variable)]
         if len(seeing):
-            limits[band] = np.quantile(seeing, _SEEING_RANGE)
+            limits[band] = seeing.min(), seeing.max()
             pivot[band] = np.floor(1000.0 * np.median(seeing)) / 1000.0
     slope = np.array([config.aperCorrInputSlopeDict.get(band, 0.0) for band in e.bands], float)
     return parameters.replace(aper_pivot=pivot, aper_range=limits, aper_slope=slope)
