@@ -113,7 +113,7 @@ def test_a_table_without_throughputs_is_refused(tmp_path):
 
     lut, curves = tmp_path / "lut.parq", tmp_path / "curves.parq"
     small = [f"-cparameters.{axis}Steps=2" for axis in ("pwv", "o3", "tau", "alpha", "zenith")]
-    hats = ["--band", "g=4000:5500", "--detectors", "0,3"]
+    hats = ["--band", "g=4000:5500", "--detectors", "0,3", "-cparameters.lambdaStep=2.0"]
     CliRunner().invoke(
         main, ["fgcm", "lut", str(lut), "--elevation", "2200", *hats, *small, "--passbands", str(curves)]
     )
