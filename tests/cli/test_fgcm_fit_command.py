@@ -105,6 +105,7 @@ def test_the_metrics_are_json(run: Any, stars: Path, tmp_path: Path) -> None:
     assert band["n_photometric"] == 9
     # 150 stars in nine exposures: their scatter is known to 3 %; four sigma
     assert band["scatter_mmag"] == pytest.approx(1e3 * NOISE, rel=0.12)
+    assert metrics["not_photometric"] == [4]
     assert metrics["verdict"] in ("good", "usable")
     assert len(metrics["cycles"]) == 3
 
@@ -124,7 +125,7 @@ def test_data_that_cannot_be_calibrated_get_a_report(run: Any, stars: Path, tmp_
         (("--band", "R1=5500:7000"), 2, "does not say where the site is"),
         (("--band", "Z9=5500:7000", "--elevation", "2200"), 1, "visits are in R1, passbands are of Z9"),
         (("--throughputs", "curves.parq"), 2, "give --lut too"),
-        (("--lut", "no.parq"), 1, "no.parq"),
+        (("--lut", "no.parq"), 1, "no.parq: there is no such file"),
         (("--lut", "no.parq", "--no-atmosphere"), 2, "--lut holds site and passbands"),
         (("--no-atmosphere", "--elevation", "10"), 2, "--no-atmosphere needs no site"),
         (("--no-atmosphere", "-c", "fitBand=['r']"), 2, "fitBand"),

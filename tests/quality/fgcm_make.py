@@ -83,7 +83,7 @@ def facts(fitted_atmosphere=True, joint_gray=False, **options):
         for name in ("ln_pwv", "o3", "ln_tau", "alpha")
     }
     exposures = ExposureFacts(
-        photometric, np.zeros(N_EXP, int), gray, np.full(N_EXP, 5e-4), np.full(N_EXP, 1e-3), np.full(N_EXP, N_STAR),
+        photometric, np.where(photometric, 0, 2), gray, np.full(N_EXP, 5e-4), np.full(N_EXP, 1e-3), np.full(N_EXP, N_STAR),
         **values, **errors,
     )  # fmt: skip
     reserved = (data.stars.flag[data.observations.star] & 16) != 0
@@ -122,7 +122,7 @@ def report_data(failure=None, **options):
     )  # fmt: skip
     result = SimpleNamespace(
         facts=found, state=state, zeropoints=zeropoints, accounting=accounting, parameters=SimpleNamespace(superstar=superstar),
-        history=tuple({"chi2": 1000.0 + 10.0 ** (2 - k)} for k in range(5)),
+        cycle=2, history=tuple({"chi2": 1000.0 + 10.0 ** (2 - k)} for k in range(5)),
     )  # fmt: skip
     bands = {b: {"repeatability_after": 0.004, "n_photometric": 11, "n_exposures": 12} for b in found.bands}
     history = tuple(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from quality import fgcm_make as make
 from zeropoint.errors import CalibrationFailure
+from zeropoint.quality.fgcm.exposures import exposure_table
 from zeropoint.quality.fgcm.figures import PANELS, PLOT_NAMES, draw, figures
 from zeropoint.quality.fgcm.metrics import fgcm_metrics
 from zeropoint.quality.fgcm.report import draw_figures, render_fgcm_report
@@ -101,6 +102,23 @@ def test_a_calibration_that_broke_off_is_bad_and_says_why():
     assert verdict.exit_code == 4
     assert "No exposure in g is photometric." in html
     assert "n exposures" in html
+
+
+def test_exposures_that_are_left_out_are_listed_with_reasons(data):
+    html, _ = _render(data)
+    assert "Exposures that are not photometric (3)" in html
+    assert "−200</td><td>too faint" in html
+    table = exposure_table(data.facts)
+    assert table["flags"][:4].tolist() == ["EXP_GRAY_TOO_NEGATIVE"] * 3 + [""]
+    assert table["photometric"].sum() == 33
+
+
+def test_a_fit_that_did_not_converge_says_what_to_do(data):
+    metrics = fgcm_metrics(data) | {"converged": 0.0}
+    (reason,) = judge_calibration(metrics).reasons
+    assert "maxIterBeforeFinalCycle" in reason
+    (fit,) = [table for table in band_tables(metrics) if table.group == "fit"]
+    assert [row[3][0].value for row in fit.rows if row[0] == "The last fit converged"] == ["no"]
 
 
 def test_metrics_count_what_is_there(data):

@@ -61,7 +61,7 @@ COMMANDS = {
         "run",
         "Run a pipeline on a repository, in several processes, only what is missing.",
     ),
-    "fgcm": ("zeropoint.cli.fgcm", "fgcm", "Global calibration from tables: look-up table, star list."),
+    "fgcm": ("zeropoint.cli.fgcm", "fgcm", "Global calibration from tables: look-up table, star list, fit."),
     "doctor": (
         "zeropoint.cli.doctor",
         "doctor",

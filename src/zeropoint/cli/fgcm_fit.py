@@ -169,12 +169,18 @@ def _passbands(
     camera: dict[str, Any],
 ) -> ChosenPassbands:
     """Return the passbands that the options name."""
+    from zeropoint.errors import InvalidInputError
     from zeropoint.fgcm.fit_passbands import passbands_of_files
 
     named = [name for name, value in camera.items() if value not in (None, (), False)]
     if lut is not None:
         if no_atmosphere or named:
             raise click.UsageError("--lut holds site and passbands; give it alone, or with --throughputs.")
+        for path, command in ((lut, "lut FILE"), (throughputs, "lut FILE --passbands")):
+            if path is not None and not path.is_file():
+                raise InvalidInputError(
+                    f"{path}: there is no such file; `zeropoint fgcm {command}` makes one."
+                )
         return passbands_of_files(lut, throughputs, config.passbandIntegrals)
     if throughputs is not None:
         raise click.UsageError("--throughputs belongs to a look-up table: give --lut too.")
@@ -317,7 +323,7 @@ def _echo(
     as_json: bool,
 ) -> None:
     """Say what came of it."""
-    from zeropoint.recipes.fgcm_fit_report import METRICS, REPORT
+    from zeropoint.recipes.fgcm_fit_report import EXPOSURES, METRICS, REPORT
 
     if failure is not None:
         click.echo(f"error: {failure}", err=True)
@@ -331,7 +337,10 @@ def _echo(
         click.echo(f"  {reason}")
     for band, numbers in metrics["bands"].items():
         click.echo(f"  {_band_line(band, numbers)}")
-    for path in [*progress.written, out / METRICS, out / REPORT]:
+    for path in [
+        *progress.written,
+        *(out / name for name in (EXPOSURES, METRICS, REPORT) if (out / name).exists()),
+    ]:
         click.echo(path)
 
 

@@ -144,7 +144,7 @@ class FitProgress:
     resumed_after
         Last cycle that an earlier run had done; None: none.
     steps
-        Steps of the first fit.
+        Cycle -> steps of its last fit.
     last
         Result of the last cycle that this run did.
     seconds
@@ -157,7 +157,7 @@ class FitProgress:
     history: list[Mapping[str, Any]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     resumed_after: int | None = None
-    steps: tuple[Mapping[str, float], ...] = ()
+    steps: dict[int, tuple[Mapping[str, float], ...]] = field(default_factory=dict)
     last: CycleResult | None = None
     seconds: list[tuple[str, float, float]] = field(default_factory=list)
 
@@ -257,7 +257,7 @@ class FgcmFitFromTables:
             started[:] = now
             tables = _tables(result)
             progress.last = result
-            progress.steps = progress.steps or result.history
+            progress.steps[result.cycle] = result.history
             progress.history.append(result.metrics)
             progress.written += _write(out, result.cycle, tables)
             if result.cycle < self.config.multipleCyclesFinalCycleNumber:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zeropoint.datamodel.atomic_files import atomic_path
 from zeropoint.errors import CalibrationFailure
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.passband_choice import ChosenPassbands
+from zeropoint.quality.fgcm.exposures import exposure_table, left_out
 from zeropoint.quality.fgcm.metrics import fgcm_metrics
 from zeropoint.quality.fgcm.report import draw_figures, write_fgcm_report
 from zeropoint.quality.fgcm.report_data import FgcmReportData
@@ -22,10 +24,10 @@ from zeropoint.recipes.fgcm_fit_from_tables import FitProgress
 from zeropoint.recipes.overrides import changed_fields
 from zeropoint.recipes.report_data import package_versions
 
-__all__ = ["METRICS", "PLOTS", "REPORT", "fit_report_data", "write_fit_report"]
+__all__ = ["EXPOSURES", "METRICS", "PLOTS", "REPORT", "fit_report_data", "write_fit_report"]
 
 #: Files and folder of a fit.
-METRICS, REPORT, PLOTS = "metrics.json", "report.html", "plots"
+METRICS, REPORT, EXPOSURES, PLOTS = "metrics.json", "report.html", "exposures.csv", "plots"
 
 
 def fit_report_data(
@@ -101,6 +103,10 @@ def write_fit_report(
     for name, png in pictures.items():
         (folder / f"{name}.png").write_bytes(png)
     write_fgcm_report(out / REPORT, data, metrics, verdict, pictures)
+    facts = data.facts
+    if facts is not None:
+        with atomic_path(out / EXPOSURES) as temporary:
+            exposure_table(facts).write(temporary, format="ascii.csv")
     accounting = Accounting() if data.result is None else data.result.accounting
     values = {
         "verdict": verdict.level,
@@ -108,6 +114,7 @@ def write_fit_report(
         **metrics,
         "cycles": [dict(entry) for entry in data.history],
         "accounting": accounting.to_meta(),
+        "not_photometric": [] if facts is None else [row[0] for row in left_out(facts)],
         "notes": list(data.notes),
         "seconds": {name: {"cpu": cpu, "wall": wall} for name, cpu, wall, _ in data.stages},
         "versions": dict(data.versions),

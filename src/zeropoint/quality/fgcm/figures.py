@@ -234,7 +234,7 @@ def draw(name: str, data: FgcmReportData) -> Figure:
     facts, result = data.facts, data.result
     if name == "History":
         bands = () if facts is None else facts.bands
-        steps = data.steps or (() if result is None else result.history)
+        steps = data.steps or ({} if result is None else {result.cycle: result.history})
         return history_plots.plot_history(data.history, bands, steps)
     assert facts is not None
     assert result is not None

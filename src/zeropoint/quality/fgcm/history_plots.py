@@ -23,9 +23,11 @@ __all__ = ["plot_history"]
 
 
 def plot_history(
-    history: Sequence[Mapping[str, Any]], bands: Sequence[str], steps: Sequence[Mapping[str, float]] = ()
+    history: Sequence[Mapping[str, Any]],
+    bands: Sequence[str],
+    steps: Mapping[int, Sequence[Mapping[str, float]]],
 ) -> Figure:
-    """Plot chi-square, repeatability and photometric exposures of the cycles, and the steps of the first fit.
+    """Plot chi-square, repeatability and photometric exposures of the cycles, and the steps of each cycle's last fit.
 
     Parameters
     ----------
@@ -34,22 +36,28 @@ def plot_history(
     bands
         Bands.
     steps
-        Of the first fit: ``chi2`` of each step.
+        Cycle -> ``chi2`` of each step of its last fit.
     """
-    values = np.array([_number(step, "chi2") for step in steps])
-    has_steps = np.isfinite(values).sum() > 1
-    figure, axes = grid(4 if has_steps else 3)
+    curves = {cycle: np.array([_number(step, "chi2") for step in each]) for cycle, each in steps.items()}
+    curves = {cycle: values for cycle, values in curves.items() if np.isfinite(values).sum() > 1}
+    figure, axes = grid(4 if curves else 3)
     cycles = np.arange(len(history), dtype=float)
     colors = band_colors(bands)
 
     chi2 = np.array([_number(entry, "chi2_dof_measured") for entry in history])
     axes[0].plot(cycles, chi2, "o-", color=COLORS["blue"], ms=4, lw=1.4)
+    failed = np.array([entry.get("converged") in (False, 0, 0.0) for entry in history], bool)
+    if failed.any():
+        axes[0].plot(
+            cycles[failed], chi2[failed], "x", color=COLORS["vermillion"], ms=8, mew=2, label="not converged"
+        )
     axes[0].axhline(1.0, color=COLORS["gray"], lw=0.9, ls="--")
     low, high = np.nanmin([1.0, *chi2]), np.nanmax([1.0, *chi2])
     margin = max(0.1 * (high - low), 0.01)
     axes[0].set_ylim(low - margin, high + margin)
     axes[0].ticklabel_format(useOffset=False)
     finish_panel(axes[0], "χ² per degree of freedom", "cycle", "χ²/dof")
+    small_legend(axes[0])
     for ax, key, scale, title, label in (
         (axes[1], "repeatability_after", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
         (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
@@ -62,8 +70,8 @@ def plot_history(
         small_legend(ax)
     for ax in axes[:3]:
         ax.set_xticks(cycles)
-    if has_steps:
-        _steps(axes[3], values)
+    if curves:
+        _steps(axes[3], curves, history)
     title_of(figure, "How the fit went")
     return figure
 
@@ -73,10 +81,16 @@ def _number(entry: Mapping[str, Any], key: str) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
 
 
-def _steps(ax: Axes, values: npt.NDArray[np.float64]) -> None:
-    """Draw how far each step of the last fit was above the least chi-square."""
-    excess = values - np.nanmin(values)
-    floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
-    ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", color=COLORS["blue"], ms=3.5, lw=1.2)
+def _steps(
+    ax: Axes, curves: Mapping[int, npt.NDArray[np.float64]], history: Sequence[Mapping[str, Any]]
+) -> None:
+    """Draw how far each step of the last fit of each cycle was above its least chi-square."""
+    for cycle, values in curves.items():
+        excess = values - np.nanmin(values)
+        floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
+        failed = cycle < len(history) and history[cycle].get("converged") in (False, 0, 0.0)
+        label = f"cycle {cycle}" + (", not converged" if failed else "")
+        ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", ms=3.0, lw=1.1, label=label)
     ax.tick_params(labelsize=STYLE["tick"])
-    finish_panel(ax, "First fit: χ² above its least", "step", "χ² − least χ²")
+    finish_panel(ax, "Steps of the fits: χ² above its least", "step", "χ² − least χ²")
+    small_legend(ax)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zeropoint.quality.fgcm.exposures import left_out
 from zeropoint.quality.fgcm.figures import PANELS, draw
 from zeropoint.quality.fgcm.report_data import FgcmReportData
 from zeropoint.quality.fgcm.verdict import band_tables
@@ -18,6 +19,8 @@ __all__ = ["draw_figures", "render_fgcm_report", "write_fgcm_report"]
 
 _LOG = logging.getLogger(__name__)
 
+#: Exposures that are listed one by one.
+_MOST_LISTED = 200
 #: Sections of the report and their titles, in order.
 _GROUPS = {
     "fit": "Fit",
@@ -83,6 +86,8 @@ def render_fgcm_report(
         figures=sections,
         missing=missing,
         accounting=_accounting(data),
+        left_out=_left_out(data),
+        n_left_out=0 if data.facts is None else int((~data.facts.exposures.photometric).sum()),
         failure_name="" if failure is None else type(failure).__name__,
         failure_numbers=[(key.replace("_", " "), format_value(value, 4)) for key, value in numbers.items()],
     )
@@ -155,6 +160,22 @@ def _cards(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (name, value.replace("-", "−"), remark) if value else (name, "–", "not measured")
         for name, value, remark in cards
+    ]
+
+
+def _left_out(data: FgcmReportData) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows of exposures that are not photometric, the first of them."""
+    if data.facts is None:
+        return []
+    return [
+        (
+            str(visit),
+            band,
+            f"{mjd:.4f}" if mjd == mjd else "–",
+            f"{1e3 * gray:+.0f}".replace("-", "−") if gray == gray else "–",
+            reasons,
+        )
+        for visit, band, mjd, gray, reasons in left_out(data.facts)[:_MOST_LISTED]
     ]
 
 

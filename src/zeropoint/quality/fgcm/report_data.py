@@ -38,7 +38,7 @@ class FgcmReportData:
     failure
         Why the calibration ended early, or None.
     steps
-        Steps of the first fit: ``chi2`` of each.
+        Cycle -> steps of its last fit: ``chi2`` of each.
     standard : dict
         PWV (mm), o3 (Dobson units), tau and alpha of the standard atmosphere; empty if unknown.
     """
@@ -52,7 +52,7 @@ class FgcmReportData:
     stages: tuple[tuple[str, float, float, dict[str, Any]], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     failure: Exception | None = None
-    steps: tuple[Mapping[str, float], ...] = ()
+    steps: Mapping[int, tuple[Mapping[str, float], ...]] = field(default_factory=dict)
     standard: Mapping[str, float] = field(default_factory=dict)
 
     @property

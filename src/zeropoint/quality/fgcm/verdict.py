@@ -13,6 +13,9 @@ __all__ = ["LIMITS", "BandTable", "band_tables", "judge_calibration"]
 
 #: File of the limits.
 LIMITS = "fgcm_limits.yaml"
+_NOT_CONVERGED = (
+    "The last fit ended before it converged: allow more steps (maxIterBeforeFinalCycle), or more cycles"
+)
 _ORDER = ("good", "usable", "bad")
 
 
@@ -63,7 +66,10 @@ def _judgements(metrics: Mapping[str, Any]) -> list[Judgement]:
     judgements = []
     for limit in load_limits(LIMITS):
         if limit.group == "fit":
-            judgements.append(judge_one(limit, metrics))
+            judged = judge_one(limit, metrics)
+            if limit.quantity == "converged" and judged.reason:
+                judged = replace(judged, reason=_NOT_CONVERGED)
+            judgements.append(judged)
             continue
         for band, numbers in metrics["bands"].items():
             judgements.append(judge_one(replace(limit, label=f"{limit.label}, {band}"), numbers))
@@ -83,7 +89,11 @@ def band_tables(metrics: Mapping[str, Any]) -> list[BandTable]:
     for limit in load_limits(LIMITS):
         numbers = [metrics] if limit.group == "fit" else [metrics["bands"][band] for band in bands]
         found = tuple(limit_row(judge_one(limit, one)) for one in numbers)
+        if limit.quantity == "converged":
+            found = tuple(
+                replace(row, value={"1": "yes", "0": "no"}.get(row.value, row.value)) for row in found
+            )
         unit = f", {limit.unit}" if limit.unit else ""
-        expected = limit.expected().replace("-", "−")
+        expected = "yes" if limit.quantity == "converged" else limit.expected().replace("-", "−")
         rows.setdefault(limit.group, []).append((f"{limit.label}{unit}", limit.source, expected, found))
     return [BandTable(group, () if group == "fit" else bands, tuple(found)) for group, found in rows.items()]
