@@ -48,7 +48,9 @@ _MAX_ROUGH, _MAX_FITS = 10, 3
 #: A part of the stars with about as many observations tells which exposures are photometric.
 _ROUGH_OBSERVATIONS = 120_000
 #: Steps of such a fit, and its last step in errors: the next fit goes on from it.
-_ROUGH_STEPS, _ROUGH_TOLERANCE = 10, 0.3
+_ROUGH_STEPS, _ROUGH_TOLERANCE = 6, 0.3
+#: Last step of the one before all stars are fitted.
+_LAST_TOLERANCE = 0.05
 
 
 #: Where such a fit leaves more scatter than clear sky does, exposures this many sigma too faint are left out of the next.
@@ -222,6 +224,12 @@ def _roughly(
         part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
+    if n_fits > 1:
+        # now that clouds are out, to where the fit of all stars begins near its end
+        settings = replace(
+            settings, preliminary=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
+        )
+        work = _fit_until_settled(part, limits, work, cycle, 1, settings, on_progress, rough=True)
     found = work.solution
     whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
     begun = replace(
@@ -297,7 +305,7 @@ def _fit_until_settled(
             cycle, n, len(survey.data.observations), result.chi2 / max(result.dof, 1), int(chosen.photometric.sum()),
             survey.n_exp, n_changed,
         )  # fmt: skip
-        if n_changed == 0 and result.converged:
+        if n_changed == 0 and (rough or result.converged):
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
         if rough and n <= _CONSENSUS_FITS:
