@@ -143,6 +143,11 @@ def _solve(
         problem, minimum, evaluations = _with_gray(problem, start, settings, minimise)
     else:
         minimum = minimise(problem, start)
+        again = problem.free.released(minimum.vector)
+        if settings.optimizer == "gauss_newton" and not np.array_equal(again, minimum.vector):
+            # a night that ended at a bound may have come there the wrong way
+            other = minimise(problem, again)
+            minimum = other if other.value < minimum.value else minimum
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
         problem = problem.reweighted(_robust(problem, minimum.vector, given, settings), problem.priors)
