@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.fit.reduced import Derivatives, Nodes, band_curvatures, mean_responses, parameter_hessian
+from zeropoint.fgcm.fit.node_derivatives import Derivatives
+from zeropoint.fgcm.fit.nodes import Nodes
+from zeropoint.fgcm.fit.reduced import band_curvatures, mean_responses, parameter_hessian
 
 N_EXP, N_DET, N_BAND, N_STAR, N_FREE = 6, 2, 2, 30, 9
 

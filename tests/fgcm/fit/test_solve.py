@@ -117,9 +117,10 @@ def test_nothing_is_nan_and_chi_square_is_that_of_the_errors(fitted):
     assert fitted.n_used == np.count_nonzero(fitted.weight)
 
 
-def test_threads_do_not_change_a_bit(survey, fitted):
-    two = solve(survey, settings=FitSettings(max_iterations=40, threads=2))
-    np.testing.assert_array_equal(two.vector, fitted.vector)
+def test_threads_do_not_change_a_bit_of_the_fit(survey):
+    two = solve(survey, settings=FitSettings(max_iterations=3, threads=2))
+    one = solve(survey, settings=FitSettings(max_iterations=3))
+    np.testing.assert_array_equal(two.vector, one.vector)
 
 
 def test_a_night_without_exposures_keeps_its_values_and_has_no_errors(survey):

@@ -32,7 +32,7 @@ def exposure_derivatives(
     parameters: FitParameters,
     layout: ParameterLayout,
     share: FloatArray,
-) -> tuple[Any, Any]:
+) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
     """Return the derivatives of A and I10 of the exposures by the free parameters, without superstar constants.
 
     Parameters
@@ -50,20 +50,23 @@ def exposure_derivatives(
 
     Returns
     -------
-    gray, chromatic : sparse, shape (n_exp, n_free)
-        Magnitudes and Angstrom per unit of each parameter.
+    columns : int64, shape (n_exp, m)
+        Parameters that an exposure depends on, each once; -1: not free.
+    gray, chromatic : float64, shape (n_exp, m)
+        Magnitudes and Angstrom per unit of each.
+    own : int64, shape (n_exp,)
+        The parameter that is the gray of the exposure; -1: not free.
     """
     e = model.exposures
     band, filters = np.maximum(e.band, 0), np.maximum(e.filter, 0)
-    one, nodes = np.ones(len(e)), np.stack([e.airmass_low, e.airmass_high])
-    entries: list[tuple[IntArray, FloatArray, FloatArray | None]] = [
-        (layout.indices["qe_intercept"][band, e.wash], one, None),
-        (layout.indices["qe_slope"][band, e.wash], e.wash_time, None),
-        (layout.indices["filter_offset"][filters], one, None),
-        (layout.indices["abs_offset"][band], one, None),
-        (layout.indices["aper_slope"][band], parameters.seeing_offset(e), None),
-        (layout.indices["airmass_residual"][band], np.einsum("edn,ne->e", share, nodes) - 1.0, None),
-        (layout.indices["exposure_gray"], one, None),
+    one, nodes, none = np.ones(len(e)), np.stack([e.airmass_low, e.airmass_high]), np.zeros(len(e))
+    entries: list[tuple[IntArray, FloatArray, FloatArray]] = [
+        (layout.indices["qe_intercept"][band, e.wash], one, none),
+        (layout.indices["qe_slope"][band, e.wash], e.wash_time, none),
+        (layout.indices["filter_offset"][filters], one, none),
+        (layout.indices["abs_offset"][band], one, none),
+        (layout.indices["aper_slope"][band], parameters.seeing_offset(e), none),
+        (layout.indices["airmass_residual"][band], np.einsum("edn,ne->e", share, nodes) - 1.0, none),
     ]
     # axes: exposure, detector, node, quantity
     means = {name: np.einsum("edn,ednq->eq", share, values) for name, values in tables.derivatives.items()}
@@ -73,10 +76,13 @@ def exposure_derivatives(
         if factor.source in means:
             slope = means[factor.source]
             entries.append((column, slope[:, 0] * factor.factor, slope[:, 1] * factor.factor))
-    return (
-        _matrix([(column, values) for column, values, _ in entries], e.has_passband, layout.n_free),
-        _matrix([(column, c) for column, _, c in entries if c is not None], e.has_passband, layout.n_free),
-    )
+    entries = [each for each in entries if (each[0] >= 0).any()]
+    if not entries:
+        entries = [(np.full(len(e), -1), none, none)]
+    columns, gray, chromatic = (np.stack(each, axis=1) for each in zip(*entries, strict=True))
+    usable = e.has_passband
+    own = layout.indices["exposure_gray"]
+    return np.where(usable[:, None], columns, -1), gray, chromatic, np.where(usable, own, -1)
 
 
 def observation_shares(

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.fit.exposure_derivatives import atmosphere_derivatives
-from zeropoint.fgcm.fit.reduced import Derivatives, NodeDerivatives, Nodes, mean_responses
+from zeropoint.fgcm.fit.node_derivatives import Derivatives, NodeDerivatives
+from zeropoint.fgcm.fit.nodes import Nodes
+from zeropoint.fgcm.fit.reduced import mean_responses
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
@@ -194,8 +196,7 @@ class Posterior:
             nodes = Nodes.of(b, band, self.flat_column)
             if len(nodes.exposures) == 0:
                 continue
-            derivative = NodeDerivatives.of(nodes, self.derivatives)
-            roots = derivative.gray @ self.root, derivative.chromatic @ self.root
+            roots = NodeDerivatives.of(nodes, self.derivatives).times(self.root)
             own_ec = (nodes.exposures[:, None] * n_det + np.arange(n_det)).ravel()
             means, known = self._means(nodes, own_ec, roots, sample)
             colors = self.color.reshape(-1, self.observations.n_band)[:, b]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives, observation_shares
 from zeropoint.fgcm.fit.free_vector import FreeVector
+from zeropoint.fgcm.fit.node_derivatives import Derivatives
+from zeropoint.fgcm.fit.nodes import Nodes
 from zeropoint.fgcm.fit.priors import Priors
-from zeropoint.fgcm.fit.reduced import BandCurvature, Derivatives, Nodes, band_curvatures, parameter_hessian
+from zeropoint.fgcm.fit.reduced import BandCurvature, band_curvatures, parameter_hessian
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.model.sweep import standard_magnitudes, sweep
 
@@ -271,31 +272,35 @@ class SurveyProblem:
         """
         point, e = self.at(vector), self.model.exposures
         tables = point.tables if tables is None else tables
-        gray, chromatic = exposure_derivatives(
+        columns, gray, chromatic, own = exposure_derivatives(
             self.model, tables, point.parameters, self.free.layout, self.shares()
         )
-        scale, shift, pivot = _of_rows(point.calibration, e.band, 1)
-        gray = gray + sparse.diags(_MAGNITUDE * shift) @ chromatic
-        chromatic = sparse.diags(scale) @ chromatic
+        scale, shift, pivot = (each[:, None] for each in _of_rows(point.calibration, e.band, 1))
+        gray = gray + _MAGNITUDE * shift * chromatic
         low, rise = np.moveaxis(tables.relative[:, 2:].reshape(len(e), e.n_det, 2), 2, 0)
         share = self.shares()
         on_detector = share.sum(axis=2)
         upper = share[..., 1] / np.where(on_detector > 0, on_detector, 1.0)
         by_detector = np.nan_to_num(low + upper * rise)
         color = np.sum(on_detector * by_detector, axis=1)
-        of_flat, pivot_of_flat, band_of_flat = self._flat_colors(by_detector - color[:, None], pivot)
-        rows = _sed_columns(color, pivot, e.band, self.free.sed_bands)
-        flats = _sed_columns(of_flat, pivot_of_flat, band_of_flat, self.free.sed_bands)
-        n, n_own, last = len(self.free), self.free.layout.n_free, len(self.free.exposures)
-        absorption = sparse.csr_matrix(
-            (np.ones(last), (self.free.exposures, np.arange(last))), shape=(len(e), last)
-        )
+        rows = self._sed_entries(color, pivot[:, 0], e.band)
+        flats = self._sed_entries(*self._flat_colors(by_detector - color[:, None], pivot[:, 0]))
+        own[self.free.exposures] = self.free.n_named + np.arange(len(self.free.exposures))
         return Derivatives(
-            sparse.hstack([gray, rows[0], absorption]).tocsr(),
-            _padded(sparse.hstack([chromatic, rows[1]]), len(e), n),
-            _padded(sparse.hstack([sparse.identity(n_own), flats[0]]), n, n),
-            _padded(sparse.hstack([sparse.csr_matrix((n_own, n_own)), flats[1]]), n, n),
-        )
+            np.hstack([columns, rows[0]]), np.hstack([gray, rows[1]]), np.hstack([scale * chromatic, rows[2]]), own, *flats
+        )  # fmt: skip
+
+    def _sed_entries(
+        self, color: FloatArray, pivot: FloatArray, band: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+        """Return columns of scale and offset for rows of given color, and derivatives of A and I10 by them."""
+        bands = self.free.sed_bands
+        place = np.full(self.model.exposures.n_band + 1, -1, np.int64)
+        place[bands] = self.free.layout.n_free + np.arange(len(bands))
+        scale = place[band]
+        columns = np.stack([scale, np.where(scale >= 0, scale + len(bands), -1)], axis=1)
+        gray = _MAGNITUDE * color[:, None] * np.stack([-pivot, np.ones(len(pivot))], axis=1)
+        return columns, gray, np.stack([color, np.zeros(len(color))], axis=1)
 
     def _flat_colors(
         self, color: FloatArray, pivot: FloatArray
@@ -319,22 +324,6 @@ class SurveyProblem:
         # nothing depends on these: they stay where they are
         hessian[self.undetermined, self.undetermined] = 1.0
         return hessian
-
-
-def _sed_columns(
-    color: FloatArray, pivot: FloatArray, band: npt.NDArray[np.integer], bands: npt.NDArray[np.int64]
-) -> tuple[Any, Any]:
-    """Return the derivatives of A and I10 of rows of given color by the scales and offsets of bands."""
-    mine = sparse.csr_matrix(color[:, None] * (band[:, None] == bands))
-    by_scale = -_MAGNITUDE * sparse.diags(pivot) @ mine
-    return sparse.hstack([by_scale, _MAGNITUDE * mine]), sparse.hstack([mine, sparse.csr_matrix(mine.shape)])
-
-
-def _padded(matrix: Any, n_rows: int, n_columns: int) -> Any:
-    """Return a sparse matrix with rows and columns of zeros behind its own."""
-    grown = matrix.tocsr().copy()
-    grown.resize(n_rows, n_columns)
-    return grown
 
 
 def _of_rows(

@@ -140,7 +140,23 @@ def _solve(
     start = problem.free.released(start)
     evaluations = 0
     if settings.joint_gray:
-        problem, minimum, evaluations = _with_gray(problem, start, settings, minimise)
+        columns = problem.free.layout.indices["exposure_gray"]
+        problem, minimum, evaluations = _with_gray(problem, start, columns, settings, minimise)
+    elif len(problem.free.exposures) and settings.absorption_tail and not settings.preliminary:
+        gray = _measured_gray(problem, start)[problem.free.exposures]
+        if float(np.median(np.abs(gray))) > _PRELIMINARY_ABSORPTION:
+            # far from the minimum, what exposures lack is no cloud
+            start = minimise(problem, start).vector
+        columns = np.full(len(problem.model.exposures), -1, np.int64)
+        columns[problem.free.exposures] = problem.free.n_named + np.arange(len(problem.free.exposures))
+        own = replace(
+            settings,
+            gray_sigma=settings.absorption_sigma,
+            gray_tail=settings.absorption_tail,
+            gray_structure=0.0,
+            gray_rounds=3,
+        )
+        problem, minimum, evaluations = _with_gray(problem, start, columns, own, minimise)
     else:
         minimum = minimise(problem, start)
         again = problem.free.released(minimum.vector)
@@ -214,6 +230,7 @@ def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArra
 def _with_gray(
     problem: SurveyProblem,
     start: FloatArray,
+    columns: npt.NDArray[np.int64],
     settings: FitSettings,
     minimise: Callable[[SurveyProblem, FloatArray, int], Minimum],
 ) -> tuple[SurveyProblem, Minimum, int]:
@@ -222,7 +239,6 @@ def _with_gray(
     The prior of heavy tail is a normal one whose widths are decided anew from each minimum. It begins as wide as the gray at
     the start scatters, so that no exposure is taken for clear or cloudy before its neighbors are understood.
     """
-    columns = problem.free.layout.indices["exposure_gray"]
     free = columns >= 0
     if not free.any():
         raise InvalidInputError("Joint gray was asked for, but no exposure's gray is free in the layout.")
