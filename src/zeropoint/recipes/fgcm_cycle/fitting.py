@@ -49,6 +49,8 @@ _MAX_ROUGH, _MAX_FITS = 10, 3
 _ROUGH_OBSERVATIONS = 120_000
 #: Steps of such a fit, and its last step in errors: the next fit goes on from it.
 _ROUGH_STEPS, _ROUGH_TOLERANCE = 6, 0.3
+#: Most steps between two decisions on the priors of a joint gray.
+_JOINT_STEPS = 10
 #: Last step of the one before all stars are fitted.
 _LAST_TOLERANCE = 0.05
 
@@ -189,12 +191,16 @@ def fit_cycle(
     if config.freezeStdAtmosphere and survey.passbands.fitted:
         # the next cycle goes on from it
         settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE, preliminary=True)
-    if has_joint_gray(survey, config):
-        # no exposure is left out for its gray; the priors' widths are decided anew again and again
-        n_rough = 1
-        settings = replace(settings, max_iterations=min(settings.max_iterations, _ROUGH_STEPS))
+    joint = has_joint_gray(survey, config)
+    if joint:
+        # the priors' widths are decided anew again and again
+        settings = replace(settings, max_iterations=min(settings.max_iterations, _JOINT_STEPS))
     if survey.passbands.fitted:
-        start = _roughly(survey, config, start, cycle, n_rough, on_progress)
+        classic: FgcmFitCycleConfigBase = config.copy()
+        classic.jointGray = False
+        start = _roughly(survey, classic, start, cycle, n_rough, on_progress)
+        if joint:
+            start = _with_gray(survey, config, start)
     return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
 
 
@@ -237,6 +243,22 @@ def _roughly(
     )
     work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
     return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
+
+
+def _with_gray(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Work:
+    """Return the work with all exposures, and their gray among the parameters."""
+    solution = work.solution
+    gray = np.nan_to_num(solution.residuals.exposure.gray)
+    return _prepared(
+        survey,
+        config,
+        work,
+        replace(
+            solution,
+            parameters=solution.parameters.replace(exposure_gray=gray),
+            selection=choose_exposures(survey, config, solution, solution.cuts),
+        ),
+    )
 
 
 def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, *, renew: bool = False) -> Work:
@@ -305,7 +327,7 @@ def _fit_until_settled(
             cycle, n, len(survey.data.observations), result.chi2 / max(result.dof, 1), int(chosen.photometric.sum()),
             survey.n_exp, n_changed,
         )  # fmt: skip
-        if n_changed == 0 and (rough or result.converged):
+        if n_changed == 0 and (rough or config.jointGray or result.converged):
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
         if rough and n <= _CONSENSUS_FITS:
