@@ -142,7 +142,12 @@ def _solve(
     if settings.joint_gray:
         columns = problem.free.layout.indices["exposure_gray"]
         problem, minimum, evaluations = _with_gray(problem, start, columns, settings, minimise)
-    elif len(problem.free.exposures) and settings.absorption_tail and not settings.preliminary:
+    elif (
+        len(problem.free.exposures)
+        and settings.absorption_tail
+        and not settings.preliminary
+        and settings.optimizer == "gauss_newton"
+    ):
         gray = _measured_gray(problem, start)[problem.free.exposures]
         if float(np.median(np.abs(gray))) > _PRELIMINARY_ABSORPTION:
             # far from the minimum, what exposures lack is no cloud
