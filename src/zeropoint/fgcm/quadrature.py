@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.atmosphere import DERIVATIVES, Atmosphere, AtmosphereParameters
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 
 __all__ = [
     "PassbandIntegrals",
@@ -26,7 +27,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: Rows of a block: what fits a processor's cache, and a multiple of every register tile of the matrix product, so that
 #: the sums of an exposure do not depend on its place among others.
 _BLOCK = 192
@@ -77,7 +77,7 @@ class PassbandIntegrals:
         derivative : float64, shape (n, n_detectors)
             Magnitudes per unit of the parameter.
         """
-        return _MAGNITUDE * self.d_i0[name] / self.i0
+        return MAG_PER_LN * self.d_i0[name] / self.i0
 
     def d_i10(self, name: str) -> FloatArray:
         """Return the derivative of `i10` by a parameter, Angstrom per unit of it.

@@ -18,6 +18,7 @@ from zeropoint.catalogs.references import ReferenceObjectLoader
 from zeropoint.catalogs.selectors import ReferenceSourceSelector
 from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.photometry.color_terms import Colorterm, ColortermLibrary, ab_magnitude
 
 __all__ = ["NO_MAGNITUDE", "FgcmLoadReferenceCatalog", "FgcmLoadReferenceCatalogConfig", "ReferenceStars"]
@@ -29,7 +30,6 @@ NO_MAGNITUDE = 99.0
 #: Magnitudes and errors from here on are fillers of a catalogue, not measurements.
 _FILLER = 90.0
 _ARCSEC = np.pi / 648000.0
-_MAG_PER_LN = 2.5 / np.log(10.0)
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -403,7 +403,7 @@ def _catalog_magnitudes(table: Table, band: str) -> tuple[FloatArray, FloatArray
     flux = np.asarray(table[f"{band}_flux"], np.float64)
     flux_err = np.asarray(table[f"{band}_fluxErr"], np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return ab_magnitude(flux), np.where(flux > 0.0, _MAG_PER_LN * flux_err / flux, np.nan)
+        return ab_magnitude(flux), np.where(flux > 0.0, MAG_PER_LN * flux_err / flux, np.nan)
 
 
 def _mapping(names: Mapping[str, str]) -> str:

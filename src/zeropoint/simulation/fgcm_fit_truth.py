@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.fgcm.fit.exposure_derivatives import atmosphere_derivatives
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.simulation.fgcm_survey import FgcmSurvey
 from zeropoint.simulation.fgcm_truth import true_zeropoints
 
@@ -33,7 +34,6 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: Clouds that must be found, mag.
 _CLOUD = 0.03
 #: Errors of bright observations and of the means of bright stars, mag.
@@ -207,7 +207,7 @@ def compare_zeropoints(
     band = e.band[row]
     std = _i10_std(result)
     color = np.log((1.0 + slopes[band] * np.asarray(table["fgcmI10"])) / (1.0 + (slopes * std)[band]))
-    error = np.asarray(table["fgcmZpt"]) + _MAGNITUDE * color - truth
+    error = np.asarray(table["fgcmZpt"]) + MAG_PER_LN * color - truth
     sigma = np.asarray(table["fgcmZptErr"])
     out = {}
     for b, name in enumerate(e.bands):

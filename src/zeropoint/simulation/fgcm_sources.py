@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.simulation.fgcm_camera import flat_field
 from zeropoint.simulation.fgcm_conditions import secant
 from zeropoint.simulation.fgcm_physics import FloatArray
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["INNER", "OUTER", "VisitSources", "aperture_loss", "measure_visit"]
 
-_MAG = 2.5 / np.log(10.0)
 #: Radii of the apertures, pixels: of calibration (and inner), and outer.
 INNER, OUTER = 12.0, 17.0
 #: Wing slope of the PSF.
@@ -87,7 +87,7 @@ class VisitSources:
     @property
     def clean(self) -> npt.NDArray[np.bool_]:
         """Sources that no cut of the star list's default selection rejects."""
-        sn = _MAG / self.magnitude_err
+        sn = MAG_PER_LN / self.magnitude_err
         spoiled = self.edge | self.saturated | self.cosmic_ray | self.bad | self.extended | self.deblended
         return (sn > 10.0) & (sn < 1000.0) & ~spoiled
 
@@ -122,13 +122,13 @@ def measure_visit(survey: FgcmSurvey, row: int) -> VisitSources:
     scene = _with_artifacts(survey, rng, _merged(survey, _scene(survey, row), fwhm))
     # the flat field has divided out how much sky a pixel sees
     jacobian = survey.camera.relative_area(scene.u, scene.v)
-    magnitude = scene.magnitude + _MAG * np.log(jacobian)
+    magnitude = scene.magnitude + MAG_PER_LN * np.log(jacobian)
     # light that arrives, before the aperture cuts its part
     electrons = s.exposure_time * 10.0 ** (-0.4 * magnitude)
     noise_per_area = np.pi * (sky + s.read_noise**2)
-    error = _MAG * np.sqrt(electrons + INNER**2 * noise_per_area) / electrons
+    error = MAG_PER_LN * np.sqrt(electrons + INNER**2 * noise_per_area) / electrons
     detector, x, y = survey.camera.find(scene.u, scene.v)
-    found = np.flatnonzero((error < _MAG / s.sn_limit) & (detector >= 0))
+    found = np.flatnonzero((error < MAG_PER_LN / s.sn_limit) & (detector >= 0))
     order = found[np.argsort(detector[found], kind="stable")]
     scene, detector = scene.take(order), detector[order]
     x, y, jacobian, magnitude, error, electrons = (
@@ -137,8 +137,8 @@ def measure_visit(survey: FgcmSurvey, row: int) -> VisitSources:
     n = len(order)
     noise = rng.normal(0.0, 1.0, (5, n))
     inner, outer = (aperture_loss(fwhm, s.pixel_scale * radius) for radius in (INNER, OUTER))
-    annulus = _MAG * np.sqrt((OUTER**2 - INNER**2) * noise_per_area) / electrons
-    shift = np.hypot(fwhm / s.pixel_scale / 2.3548 * error / _MAG, _POSITION_FLOOR / s.pixel_scale)
+    annulus = MAG_PER_LN * np.sqrt((OUTER**2 - INNER**2) * noise_per_area) / electrons
+    shift = np.hypot(fwhm / s.pixel_scale / 2.3548 * error / MAG_PER_LN, _POSITION_FLOOR / s.pixel_scale)
     du, dv = shift * noise[1:3]
     boresight = (float(np.deg2rad(visit[name])) for name in ("ra", "dec", "rotation"))
     ra, dec = survey.camera.to_sky(scene.u + du, scene.v + dv, *boresight)
@@ -215,7 +215,7 @@ def _merged(survey: FgcmSurvey, scene: _Scene, fwhm: float) -> _Scene:
     faint = a + b - bright
     ratio = 10.0 ** (0.4 * (scene.magnitude[bright] - scene.magnitude[faint]))
     magnitude, u, v = scene.magnitude.copy(), scene.u.copy(), scene.v.copy()
-    magnitude[bright] -= _MAG * np.log1p(ratio)
+    magnitude[bright] -= MAG_PER_LN * np.log1p(ratio)
     for w in (u, v):
         w[bright] += (w[faint] - w[bright]) * ratio / (1.0 + ratio)
     merged[bright] = scene.star[faint]

@@ -10,6 +10,7 @@ from astropy.table import Table
 from zeropoint.datamodel.wcs import unit_vectors
 from zeropoint.fgcm.atmosphere import Atmosphere, AtmosphereParameters
 from zeropoint.fgcm.lut_grid import StandardAtmosphere
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.match_config import StarMatchingConfig
 from zeropoint.fgcm.model.passband_source import QuadraturePassbands
 from zeropoint.fgcm.passbands import filter_throughputs, standard_passbands
@@ -27,7 +28,6 @@ _STEP = 5.0
 _REFERENCE_RADIUS = 1.0 * _ARCSEC
 #: Errors of the magnitudes from which the seeing of a visit is told, mag.
 _BRIGHT = 0.02
-_MAGNITUDE = 2.5 / np.log(10.0)
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,6 @@ def _references(survey: FgcmSurvey, ids: Table) -> Table:
         {
             "fgcm_id": np.asarray(ids["fgcm_id"])[found],
             "refMag": (31.4 - 2.5 * np.log10(flux)).astype(np.float32),
-            "refMagErr": (_MAGNITUDE * error / flux).astype(np.float32),
+            "refMagErr": (MAG_PER_LN * error / flux).astype(np.float32),
         }
     )

@@ -16,6 +16,7 @@ from zeropoint.fgcm.fit.nodes import Nodes
 from zeropoint.fgcm.fit.priors import Priors
 from zeropoint.fgcm.fit.reduced import BandCurvature, band_curvatures, parameter_hessian
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.sweep import standard_magnitudes, sweep
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ __all__ = ["SurveyProblem", "color_coefficients"]
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
-
 
 def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
     """Return the derivative of a magnitude by I10 for each star and band, shape (n_star * n_band,), mag per Angstrom.
@@ -43,7 +42,7 @@ def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
         Of the standard passbands, Angstrom.
     """
     slope = slopes.reshape(-1, len(i10_std))
-    return np.asarray(_MAGNITUDE * slope / (1.0 + slope * i10_std)).ravel()
+    return np.asarray(MAG_PER_LN * slope / (1.0 + slope * i10_std)).ravel()
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class SurveyProblem:
         scale, shift, _ = _of_rows(calibration, self.model.exposures.band, tables.n_det)
         values, colors = tables.values.copy(), tables.relative[:, 2:]
         values[:, 0] += np.repeat(absorption, tables.n_det)
-        values[:, :2] += (_MAGNITUDE * shift)[:, None] * colors
+        values[:, :2] += (MAG_PER_LN * shift)[:, None] * colors
         values[:, 2:] = scale[:, None] * colors
         values[:, 2] += tables.i10_std
         return replace(tables, values=values)
@@ -213,7 +212,7 @@ class SurveyProblem:
         given = point.result.gradient
         assert given is not None
         by_row = _of_rows(point.calibration, self.model.exposures.band, self.observations.n_det)
-        scale, shift = (_MAGNITUDE * each if k else each for k, each in enumerate(by_row[:2]))
+        scale, shift = (MAG_PER_LN * each if k else each for k, each in enumerate(by_row[:2]))
         inner = given.copy()
         inner[:, 2:] = scale[:, None] * given[:, 2:] + shift[:, None] * given[:, :2]
         own = self.model.gradient(inner, point.tables, point.parameters, self.free.layout)
@@ -233,7 +232,7 @@ class SurveyProblem:
             sums = np.bincount(band[known], values[known], minlength=self.model.exposures.n_band)
             return sums[self.free.sed_bands]
 
-        gray = by_band(_MAGNITUDE * np.sum(given[:, :2] * colors, axis=1))
+        gray = by_band(MAG_PER_LN * np.sum(given[:, :2] * colors, axis=1))
         chromatic = by_band(np.sum(given[:, 2:] * colors, axis=1))
         return chromatic - point.calibration.pivot[self.free.sed_bands] * gray, gray
 
@@ -276,7 +275,7 @@ class SurveyProblem:
             self.model, tables, point.parameters, self.free.layout, self.shares()
         )
         scale, shift, pivot = (each[:, None] for each in _of_rows(point.calibration, e.band, 1))
-        gray = gray + _MAGNITUDE * shift * chromatic
+        gray = gray + MAG_PER_LN * shift * chromatic
         low, rise = np.moveaxis(tables.relative[:, 2:].reshape(len(e), e.n_det, 2), 2, 0)
         share = self.shares()
         on_detector = share.sum(axis=2)
@@ -299,7 +298,7 @@ class SurveyProblem:
         place[bands] = self.free.layout.n_free + np.arange(len(bands))
         scale = place[band]
         columns = np.stack([scale, np.where(scale >= 0, scale + len(bands), -1)], axis=1)
-        gray = _MAGNITUDE * color[:, None] * np.stack([-pivot, np.ones(len(pivot))], axis=1)
+        gray = MAG_PER_LN * color[:, None] * np.stack([-pivot, np.ones(len(pivot))], axis=1)
         return columns, gray, np.stack([color, np.zeros(len(color))], axis=1)
 
     def _flat_colors(

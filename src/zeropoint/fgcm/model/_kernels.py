@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.kernels._compile import helper, kernel
-
-_MAGNITUDE = 2.5 / np.log(10.0)
 
 
 @helper(inline="always")
@@ -80,7 +79,7 @@ def sweep_segments(
             p = 1.0 + q
             d = 1.0 / (q * p)
             m = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
-            m += _MAGNITUDE * _log_ratio(z * q * d)
+            m += MAG_PER_LN * _log_ratio(z * q * d)
             # without a branch: which observations have no weight cannot be foreseen
             is_used = w > 0.0
             w = w if is_used else 0.0
@@ -95,7 +94,7 @@ def sweep_segments(
             mean[s] = center
             weight_sum[s] = total_weight
             chi2 += reference_weight * (center - reference) ** 2
-            color = _MAGNITUDE * k
+            color = MAG_PER_LN * k
             for j in range(start[s + 1] - begin):
                 i, jj = np.uint64(begin + j), np.uint64(j)
                 w = np.float64(weight[i])
@@ -133,6 +132,6 @@ def standardize(
             row = np.uint64(ec[i])
             t = np.float64(place[i])
             z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
-            color = _MAGNITUDE * _log_ratio(z / (2.0 + z))
+            color = MAG_PER_LN * _log_ratio(z / (2.0 + z))
             mstd[i] = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)] + color
             d_standard[i] = color

@@ -12,6 +12,7 @@ from astropy.table import Table
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.flags import StarFlag
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.observations import FitStars
 from zeropoint.fgcm.model.passband_source import PassbandSource
@@ -21,7 +22,6 @@ from zeropoint.fgcm.model.star_tables import StarColumns, hashed_uniform
 
 __all__ = ["load_references"]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 _NO_MAGNITUDE = 90.0
 #: Added to the seed, so that the choice of references is not that of reserved stars.
 _SALT = 0x5EF
@@ -78,7 +78,7 @@ def load_references(
     n_faint = 0
     for band, column in columns.items():
         there = first & known & (np.abs(mag[:, column]) < _NO_MAGNITUDE) & (err[:, column] > 0)
-        good = there & (err[:, column] <= _MAGNITUDE / settings.ref_star_sn_min)
+        good = there & (err[:, column] <= MAG_PER_LN / settings.ref_star_sn_min)
         n_faint += int(np.count_nonzero(there & ~good))
         ref_mag[place[good], band], ref_err[place[good], band] = mag[good, column], err[good, column]
         taken |= good
@@ -127,7 +127,7 @@ def _catalog_slopes(
         (a, b), (mag, err) = (names.index(name) for name in (each.first, each.second)), magnitudes
         good = taken & (np.abs(mag[:, (a, b)]) < _NO_MAGNITUDE).all(axis=1) & (err[:, (a, b)] > 0).all(axis=1)
         color = mag[good, a] - mag[good, b]
-        factor = -each.constant / (each.first_wavelength - each.second_wavelength) / _MAGNITUDE
+        factor = -each.constant / (each.first_wavelength - each.second_wavelength) / MAG_PER_LN
         slopes[place[good], exposures.bands.index(band)] = np.clip(factor * color, -MAX_SLOPE, MAX_SLOPE)
     return slopes
 

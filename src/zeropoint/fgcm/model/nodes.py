@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.atmosphere import MAX_AIRMASS, Atmosphere, AtmosphereParameters
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.quadrature import PassbandIntegrals, PassbandMoments, integrate_moments
 
 __all__ = ["ReducedPassband", "reduce_passband"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: Atmospheres from which wavelengths are chosen, and others on which they are tried.
 _N_SAMPLES, _N_TRIALS = 128, 192
 #: Fewest wavelengths of a filter.
@@ -130,8 +130,8 @@ def _error(found: FloatArray, exact: FloatArray) -> float:
     """Return the largest error of the magnitude, and of what I10 does to a star of slope 1e-4 per Angstrom."""
     if not (found[0] > 0).all():
         return float("inf")
-    magnitude = _MAGNITUDE * np.abs(np.log(found[0] / exact[0])).max()
-    color = _MAGNITUDE * 1e-4 * np.abs(found[1] / found[0] - exact[1] / exact[0]).max()
+    magnitude = MAG_PER_LN * np.abs(np.log(found[0] / exact[0])).max()
+    color = MAG_PER_LN * 1e-4 * np.abs(found[1] / found[0] - exact[1] / exact[0]).max()
     return float(max(magnitude, color))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 
 __all__ = ["MAX_SLOPE", "SedSettings", "SedTerm", "fill_slopes", "sed_slopes"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: Largest slope of a spectrum, 1/Angstrom: steeper ones come from magnitudes that are wrong, and are cut to it.
 MAX_SLOPE = 1.0 / 400.0
 #: Fewer slopes than these in a band give no median.
@@ -124,7 +124,7 @@ def sed_slopes(
             raise InvalidInputError(f"{where} names the boundary term {name}, which sedboundaryterms lacks.")
         if name not in boundary:
             a, b = (place(band, f"sedboundaryterms[{name!r}]") for band in settings.boundary[name])
-            boundary[name] = -(mean[:, a] - mean[:, b]) / (lambda_std[a] - lambda_std[b]) / _MAGNITUDE
+            boundary[name] = -(mean[:, a] - mean[:, b]) / (lambda_std[a] - lambda_std[b]) / MAG_PER_LN
         return boundary[name]
 
     slopes = np.full(mean.shape, np.nan)

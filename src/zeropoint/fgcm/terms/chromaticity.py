@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.terms.groups import group_sums
 
 __all__ = [
@@ -28,7 +29,6 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: Largest chromaticity, and iterations of its fit.
 _LARGEST, _ITERATIONS = 1.0, 8
 #: Stars that the chromaticity of a detector needs.
@@ -87,7 +87,7 @@ def chromaticity_magnitude(
     """
     c = np.asarray(chromaticity, np.float64)
     star, flat = integrals.shifts(filter_index, slope)
-    return np.asarray(_MAGNITUDE * (np.log1p(c * star) - np.log1p(c * flat)))
+    return np.asarray(MAG_PER_LN * (np.log1p(c * star) - np.log1p(c * flat)))
 
 
 def _derivative(
@@ -95,7 +95,7 @@ def _derivative(
 ) -> FloatArray:
     """Return the derivative of `chromaticity_magnitude` by C."""
     star, flat = integrals.shifts(filter_index, slope)
-    return np.asarray(_MAGNITUDE * (star / (1.0 + chromaticity * star) - flat / (1.0 + chromaticity * flat)))
+    return np.asarray(MAG_PER_LN * (star / (1.0 + chromaticity * star) - flat / (1.0 + chromaticity * flat)))
 
 
 @dataclass(frozen=True)

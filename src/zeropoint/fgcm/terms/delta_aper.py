@@ -12,6 +12,7 @@ import hpgeom
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.terms.groups import group_medians, group_sums, ratio
 
 __all__ = [
@@ -30,7 +31,6 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
 
-_MAGNITUDE = 2.5 / np.log(10.0)
 #: AB magnitude of 1 nJy.
 _NJY = 31.4
 #: Larger differences are blends; bins of magnitude; the range of the magnitudes as parts; values in a bin and bins of a line.
@@ -338,7 +338,7 @@ def _fit_cells(
     good = (count >= _MIN_PER_BIN) & (spread > 0)
     weight = np.where(good, count / np.square(_MEDIAN_ERR * np.where(good, spread, 1.0)), 0.0)
     slope, intercept = _lines(
-        *(each.reshape(n_groups, n_bins) for each in (_MAGNITUDE * 10.0 ** (0.4 * (x - _NJY)), y, weight))
+        *(each.reshape(n_groups, n_bins) for each in (MAG_PER_LN * 10.0 ** (0.4 * (x - _NJY)), y, weight))
     )
     slope[(weight.reshape(n_groups, n_bins) > 0).sum(axis=1) < _MIN_BINS] = np.nan
     total = intercept if offset is None else intercept + offset

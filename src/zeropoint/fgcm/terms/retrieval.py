@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.atmosphere import AtmosphereParameters
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.terms.detector_integrals import with_airmass, with_pwv
 from zeropoint.fgcm.terms.groups import group_sums
 
@@ -31,7 +32,6 @@ Floats = npt.NDArray[np.floating]
 
 #: Flags of the water vapor of an exposure.
 RETRIEVED, INTERPOLATED, STANDARD = 1, 2, 4
-_MAGNITUDE = 2.5 / np.log(10.0)
 _ITERATIONS, _CONVERGED = 20, 1e-6
 #: Largest step of an iteration in the logarithm of the water vapor.
 _STEP = 0.7
@@ -107,8 +107,8 @@ def retrieve_integrals(
     n = shape[0] * shape[1]
     fp = np.asarray(slope, np.float64)[rows]
     q = 1.0 + fp * np.asarray(i10_std, np.float64)[rows]
-    y = np.exp((np.asarray(mean, np.float64)[rows] - magnitude[rows]) / _MAGNITUDE) * q
-    weight = 1.0 / np.square(y * np.asarray(err, np.float64)[rows] / _MAGNITUDE)
+    y = np.exp((np.asarray(mean, np.float64)[rows] - magnitude[rows]) / MAG_PER_LN) * q
+    weight = 1.0 / np.square(y * np.asarray(err, np.float64)[rows] / MAG_PER_LN)
     count = np.bincount(group, minlength=n)
     s0, sx, sy = (group_sums(weight * each, group, n) for each in (1.0, fp, y))
     few = count < max(min_star_per_ccd, 3)

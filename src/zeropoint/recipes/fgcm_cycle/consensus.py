@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag
+from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS
 from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.recipes.fgcm_cycle.solution import Solution
@@ -95,7 +96,7 @@ def _responses(survey: Survey, solution: Solution) -> FloatArray:
     """Return how the magnitude of a typical star changes with its night's parameters, shape (n_exp, 6)."""
     e = survey.data.exposures
     tables = survey.model.tables(solution.parameters)
-    color = 2.5 / np.log(10.0) * solution.slopes.median_value[np.maximum(e.band, 0)]
+    color = MAG_PER_LN * solution.slopes.median_value[np.maximum(e.band, 0)]
     columns = []
     for _, quantity, with_time in _CLASSES:
         mean = tables.derivatives[quantity].mean(axis=(1, 2))
