@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize as scipy_minimize
 
 __all__ = ["Minimum", "Problem", "Step", "gauss_newton", "inverse_root", "lbfgsb"]
@@ -29,8 +30,6 @@ _FIRST_DAMPING, _GROW = 1.0, 4.0
 _STALL, _FLAT = 5, 0.02
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
-#: Least eigenvalue of a scaled Hessian that is trusted.
-_LEAST_EIGENVALUE = 1e-13
 #: Part of the expected curvature below which a step tells nothing.
 _LEAST_CURVATURE = 0.05
 #: Largest change in errors of a step that tells of the curvature at the minimum.
@@ -84,7 +83,7 @@ class Step:
     value
         Of the function after the step (before it, where the step was rejected).
     largest
-        Largest change of a parameter over its error; NaN where errors were not computed.
+        Largest change of a parameter over its error; NaN where errors were not computed, as for damped steps.
     damping
         Added to the Hessian in squares of one over the scales; 0 for a full step.
     accepted
@@ -267,11 +266,8 @@ def inverse_root(hessian: FloatArray, free: BoolArray) -> FloatArray:
         Parameters that may move.
     """
     index = np.flatnonzero(free)
-    block = hessian[np.ix_(index, index)]
-    scale = 1.0 / np.sqrt(np.diag(block))
-    factor = np.linalg.cholesky(block * np.outer(scale, scale))
     root = np.zeros((len(hessian), len(index)))
-    root[index] = scale[:, None] * np.linalg.inv(factor).T
+    root[index] = _Factor.of(hessian[np.ix_(index, index)]).inverse_root()
     return root
 
 
@@ -292,10 +288,56 @@ def _with_secants(hessian: FloatArray, pairs: list[tuple[FloatArray, FloatArray]
         if not curvature > _LEAST_CURVATURE * expected:
             continue
         out = out - np.outer(along, along) / expected + np.outer(change, change) / curvature
-    # rounding may leave parameters that hardly any data touch without curvature
-    scale = 1.0 / np.sqrt(np.diag(hessian))
-    is_sound = np.linalg.eigvalsh(out * np.outer(scale, scale))[0] > _LEAST_EIGENVALUE
-    return out if is_sound else hessian
+    try:
+        _Factor.of(out)
+    except LinAlgError:
+        # rounding may leave parameters that hardly any data touch without curvature
+        return hessian
+    return out
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """A symmetric matrix as its root in units in which its diagonal is 1.
+
+    Parameters
+    ----------
+    scale : float64, shape (n,)
+        These units.
+    lower : float64, shape (n, n)
+        Lower triangle; what is above is not used.
+    """
+
+    scale: FloatArray
+    lower: FloatArray
+
+    @classmethod
+    def of(cls, matrix: FloatArray) -> _Factor:
+        """Factor a matrix; raises LinAlgError where it is not positive definite."""
+        diagonal = np.diag(matrix)
+        if not (diagonal > 0).all():
+            raise LinAlgError("a diagonal element is not positive")
+        scale = 1.0 / np.sqrt(diagonal)
+        scaled = matrix * scale
+        scaled *= scale[:, None]
+        return cls(scale, cho_factor(scaled, lower=True, overwrite_a=True, check_finite=False)[0])
+
+    def solve(self, vector: FloatArray) -> FloatArray:
+        """Return the inverse times a vector."""
+        return np.asarray(
+            self.scale * cho_solve((self.lower, True), self.scale * vector, check_finite=False)
+        )
+
+    def inverse_root(self) -> FloatArray:
+        """Return S with S S' the inverse of the matrix."""
+        inverse, _ = dtrtri(self.lower, lower=1)
+        return np.asarray(self.scale[:, None] * np.tril(inverse).T)
+
+    def errors(self) -> FloatArray:
+        """Return the roots of the diagonal of the inverse."""
+        inverse, _ = dtrtri(self.lower, lower=1)
+        inverse = np.tril(inverse)
+        return np.asarray(self.scale * np.sqrt(np.einsum("ij,ij->j", inverse, inverse)))
 
 
 def _step_within(
@@ -308,38 +350,34 @@ def _step_within(
     while True:
         damped = hessian.copy()
         damped[np.diag_indices_from(damped)] += damping * metric
-        step = _bounded_step(problem, x, gradient, damped, held)
+        step, free, factor = _bounded_step(problem, x, gradient, damped, held)
         if np.max(np.abs(step) / problem.scale, initial=0.0) <= radius:
             break
         damping = max(damping * _GROW, _FIRST_DAMPING)
+    if damping > 0.0:
+        return step, float("nan"), damping
     moved = np.flatnonzero((step != 0.0) & ~held)
-    largest = 0.0
-    if len(moved):
-        largest = float(np.max(np.abs(step[moved]) / _errors(hessian[np.ix_(moved, moved)])))
-    return step, largest, damping
+    if not len(moved):
+        return step, 0.0, damping
+    if factor is None or len(moved) != len(free):
+        factor = _Factor.of(hessian[np.ix_(moved, moved)])
+    return step, float(np.max(np.abs(step[moved]) / factor.errors())), damping
 
 
 def _bounded_step(
     problem: Problem, x: FloatArray, gradient: FloatArray, hessian: FloatArray, held: BoolArray
-) -> FloatArray:
-    """Return the step to the minimum of the quadratic function within the bounds."""
+) -> tuple[FloatArray, npt.NDArray[np.intp], _Factor | None]:
+    """Return the step to the minimum of the quadratic function within the bounds, what is free in it, and its Hessian."""
     step, fixed = np.zeros(len(x)), held.copy()
+    free, factor = np.zeros(0, np.intp), None
     while not fixed.all():
         free = np.flatnonzero(~fixed)
         target = -gradient[free] - hessian[np.ix_(free, np.flatnonzero(fixed))] @ step[fixed]
-        block = hessian[np.ix_(free, free)]
-        scale = 1.0 / np.sqrt(np.diag(block))
-        step[free] = scale * cho_solve(cho_factor(block * np.outer(scale, scale), lower=True), scale * target)
+        factor = _Factor.of(hessian[np.ix_(free, free)])
+        step[free] = factor.solve(target)
         beyond = ~fixed & ((x + step < problem.lower) | (x + step > problem.upper))
         if not beyond.any():
             break
         step[beyond] = np.clip(x + step, problem.lower, problem.upper)[beyond] - x[beyond]
         fixed |= beyond
-    return np.asarray(np.clip(x + step, problem.lower, problem.upper) - x)
-
-
-def _errors(hessian: FloatArray) -> FloatArray:
-    """Return the errors of parameters from the Hessian."""
-    scale = 1.0 / np.sqrt(np.diag(hessian))
-    inverse = cho_solve(cho_factor(hessian * np.outer(scale, scale), lower=True), np.eye(len(hessian)))
-    return np.asarray(scale * np.sqrt(np.diag(inverse)))
+    return np.asarray(np.clip(x + step, problem.lower, problem.upper) - x), free, factor
