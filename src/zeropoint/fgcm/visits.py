@@ -14,6 +14,7 @@ from astropy.table import Column, Table
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
+from zeropoint.fgcm.airmass_check import airmass_contradiction
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_facts import AnySummary, VisitFacts, read_summary, visit_facts
@@ -332,12 +333,16 @@ def make_visit_catalog(
     }
     table = describe_visits(values)
     bands = _bands(facts, config)
+    site = _site(facts)
+    contradiction = airmass_contradiction(table, site.get("LATITUDE", float("nan")))
+    if contradiction is not None:
+        _log.warning("%s", contradiction)
     table.meta |= {
         "BANDS": dict(sorted(bands.items())),
         "DETECTORS": detectors.tolist(),
         "INSTRUMENT": focal_plane.instrument,
         **focal_plane_meta(focal_plane, is_area_applied=config.doApplyWcsJacobian),
-        **_site(facts),
+        **site,
         META_KEY: accounting.to_meta(),
     }
     return VisitCatalog(table, bands, detectors, accounting)

@@ -210,6 +210,8 @@ def test_reserved_stars_and_references_depend_on_ids_alone(
         (lambda s: {"observations": s.observations[["visit", "ccd", "x", "y"]]}, "lacks the column instMag"),
         (lambda s: {"visits": s.visits[[0, 0, 1]]}, "has visit 1001 twice"),
         (lambda s: {"observations": _with(s.observations, "visit", 5)}, "None of .* observations is in a visit"),
+        (lambda s: {"ids": _exchanged(s.ids)}, "more than 180 arcsec from their stars: the tables are of different star lists"),
+        (lambda s: {"references": _with_other_ids(s.references)}, "references of stars that the star list does not have"),
         (lambda s: {"references": s.references[:0]["fgcm_id", "refMag"]}, "lacks the column refMagErr"),
     ],
 )  # fmt: skip
@@ -235,3 +237,46 @@ def _with_filter(visits: Table, name: str) -> Table:
     visits.meta["BANDS"] = {**visits.meta["BANDS"], name: "r"}
     visits["physicalFilter"][0] = name
     return visits
+
+
+def _exchanged(ids: Table) -> Table:
+    """Ids of another run: the same stars in another order, each with as many observations."""
+    ids = ids.copy()
+    for name in ("ra", "dec"):
+        ids[name] = ids[name][::-1].copy()
+    return ids
+
+
+def _with_other_ids(references: Table) -> Table:
+    references = references.copy()
+    references["fgcm_id"] += 1_000_000
+    return references
+
+
+def test_a_list_of_isolated_stars_has_all_observations(
+    fgcm_survey: FgcmSurvey, fit_stars: SimulatedStarList, passbands: QuadraturePassbands
+) -> None:
+    observations, ids = isolated_form(fit_stars)
+    settings = fit_settings(fgcm_survey)
+    with pytest.raises(InvalidInputError, match=r"counts .* observations, .* has .* different star lists"):
+        load_fit_data(fit_stars.visits, observations, ids[:-1], None, None, passbands, settings)
+
+
+def test_airmass_beyond_the_passbands_names_site_and_telescope(
+    fgcm_survey: FgcmSurvey,
+    fit_stars: SimulatedStarList,
+    passbands: QuadraturePassbands,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    visits = fit_stars.visits.copy()
+    visits["telha"][:] = 100.0
+    visits["airmass"][:] = 1.1
+    with pytest.raises(
+        InvalidInputError, match=r"All \d+ observations .* hour angle .* 1.10 as the telescope told it"
+    ):
+        load(fgcm_survey, replace(fit_stars, visits=visits), passbands)
+    # less than all is a warning
+    visits = fit_stars.visits.copy()
+    visits["airmass"][3] += 0.06
+    load(fgcm_survey, replace(fit_stars, visits=visits), passbands)
+    assert "The airmass of 1 of 32 visits is" in caplog.text

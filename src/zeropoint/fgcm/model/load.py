@@ -11,6 +11,7 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import Accounting
+from zeropoint.fgcm.airmass_check import airmass_contradiction, beyond_airmass
 from zeropoint.fgcm.flags import PERSISTENT_STAR_FLAGS, ObservationFlag, StarFlag
 from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.load_references import load_references
@@ -23,6 +24,7 @@ from zeropoint.fgcm.model.star_tables import (
     hashed_uniform,
     members_of_stars,
     pieces,
+    require_positions,
 )
 
 __all__ = ["StarListTable", "load_fit_data"]
@@ -99,6 +101,7 @@ def load_fit_data(
     stars = _stars(ids, fgcm_id, by_id, settings, exposures.n_band)
     key, row, star = _keys(observations, ids, indices, by_id, exposures, accounting)
     fit_observations = _observations(observations, key, row, star, stars, exposures, settings, passbands)
+    _require_airmass(visits, exposures, fit_observations, settings.latitude, passbands)
     stars = replace(stars, n_psf_candidate=_count_candidates(observations, row, fit_observations, exposures))
     exposures, fit_observations = _place_between_nodes(exposures, fit_observations, passbands)
     if reference_stars is not None:
@@ -143,6 +146,7 @@ def _keys(
 ) -> tuple[IntArray, IntArray, Int32Array]:
     """Return exposure times detectors plus detector, row of the table and star of each observation, in the final order."""
     star, row = members_of_stars(ids, indices, len(observations), by_id)
+    require_positions(ids, observations, by_id, star, row)
     read = len(row)
     visit = observations.column("visit")[row]
     place = np.minimum(np.searchsorted(exposures.visit, visit), len(exposures) - 1)
@@ -157,6 +161,11 @@ def _keys(
         kept=len(kept),
         rejected={"no_exposure": int((~known).sum()), "no_band": int((known & ~in_band).sum())},
     )
+    if not known.all():
+        _log.warning(
+            "%d of %d observations are of visits that fgcmVisitCatalog does not have; are the tables of one star list?",
+            int((~known).sum()), read,
+        )  # fmt: skip
     if len(kept) == 0:
         raise InvalidInputError(
             f"None of {read} observations is in a visit of fgcmVisitCatalog and one of the bands {', '.join(exposures.bands)}: "
@@ -285,6 +294,23 @@ def _secants(
         outside[part] = value > limits[1]
         secant[part] = np.clip(value, *limits)
     return secant, outside
+
+
+def _require_airmass(
+    visits: Table,
+    exposures: FitExposures,
+    observations: FitObservations,
+    latitude: float,
+    passbands: PassbandSource,
+) -> None:
+    """Raise where the airmass of every observation is beyond the passbands; warn where the telescope told another."""
+    bad = observations.flag & np.uint16(ObservationFlag.BAD_AIRMASS)
+    if len(bad) and bad.all():
+        used = visits[np.isin(np.asarray(visits["visit"]), exposures.visit[np.unique(observations.exposure)])]
+        raise InvalidInputError(beyond_airmass(used, latitude, len(bad), passbands.ranges["airmass"]))
+    contradiction = airmass_contradiction(visits, latitude)
+    if contradiction is not None:
+        _log.warning("%s", contradiction)
 
 
 def _place_between_nodes(

@@ -73,6 +73,11 @@ def load_references(
     first[order[np.unique(ids[order], return_index=True)[1]]] = True
     place = np.minimum(np.searchsorted(stars.fgcm_id, ids), len(stars) - 1)
     known = stars.fgcm_id[place] == ids
+    if len(ids) and 2 * int(known.sum()) < len(ids):
+        raise InvalidInputError(
+            f"{reader.name} has {int((~known).sum())} of {len(ids)} references of stars that the star list does not have: the tables "
+            "are of different star lists; make the star list again, or give all tables of one."
+        )
     ref_mag, ref_err = stars.ref_mag.copy(), stars.ref_err.copy()
     taken = np.zeros(len(ids), np.bool_)
     n_faint = 0

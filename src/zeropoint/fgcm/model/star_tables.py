@@ -18,7 +18,14 @@ from zeropoint.datamodel import arrow
 from zeropoint.datamodel.arrow import arrow_to_table
 from zeropoint.errors import InvalidInputError
 
-__all__ = ["StarColumns", "StarListTable", "hashed_uniform", "members_of_stars", "pieces"]
+__all__ = [
+    "StarColumns",
+    "StarListTable",
+    "hashed_uniform",
+    "members_of_stars",
+    "pieces",
+    "require_positions",
+]
 
 #: A table in memory, or a parquet file or reader of which columns are read one at a time.
 type StarListTable = AnyTable | Path
@@ -36,6 +43,10 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "ref_mag": ("refMag", "ref_mag"),
     "ref_mag_err": ("refMagErr", "ref_mag_err"),
 }
+_DIFFERENT = "the tables are of different star lists; make the star list again, or give all tables of one"
+#: Observations whose positions are compared with those of their stars, and how far apart they are at most, radians: many times
+#: a matching radius, which is two pixels or so, and pixels of photographic lenses have 20 arcsec.
+_N_CHECKED, _MOST_APART = 20_000, float(np.deg2rad(180.0 / 3600.0))
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -158,6 +169,11 @@ def members_of_stars(
     row += np.repeat(first - (np.cumsum(count) - count), count)
     n_entries = n_observations if indices is None else len(indices)
     _require_rows(row, n_entries, ids.name, "the table of observations" if indices is None else indices.name)
+    if indices is None and len(row) != n_observations:
+        # here positions cannot tell, but nothing is in the list that is not of a star
+        raise InvalidInputError(
+            f"{ids.name} counts {len(row)} observations, the table of observations has {n_observations}: {_DIFFERENT}."
+        )
     if indices is not None:
         row = indices.column("obs_index").astype(np.int64)[row]
         _require_rows(row, n_observations, indices.name, "the table of observations")
@@ -167,8 +183,44 @@ def members_of_stars(
 def _require_rows(rows: npt.NDArray[np.int64], n: int, name: str, of: str) -> None:
     """Raise if a row is not one of a table."""
     if len(rows) and (rows.min() < 0 or rows.max() >= n):
+        raise InvalidInputError(f"{name} names row {int(rows.max())} of {of}, which has {n}: {_DIFFERENT}.")
+
+
+def require_positions(
+    ids: StarColumns,
+    observations: StarColumns,
+    order: npt.NDArray[np.int64],
+    star: npt.NDArray[np.int32],
+    row: npt.NDArray[np.int64],
+) -> None:
+    """Check on some observations that they are where their stars are; without positions of observations nothing is checked.
+
+    Parameters
+    ----------
+    ids, observations
+        ``fgcmStarIds`` (degrees) and ``fgcmStarObservations`` (radians).
+    order, star, row
+        Rows of the stars, and star and row of each observation, as of `members_of_stars`.
+
+    Raises
+    ------
+    InvalidInputError
+        If more than a hundredth are elsewhere: the tables are of different star lists.
+    """
+    if "obsArrIndex" not in ids.columns or not {"ra", "dec"} <= set(observations.columns) or len(row) == 0:
+        return
+    some = np.linspace(0, len(row) - 1, min(len(row), _N_CHECKED)).astype(np.int64)
+    of_star, of_row = order[star[some]], row[some]
+    (ra, dec), (own_ra, own_dec) = (
+        [factor * table.column(name)[rows].astype(np.float64) for name in ("ra", "dec")]
+        for table, rows, factor in ((ids, of_star, np.pi / 180.0), (observations, of_row, 1.0))
+    )
+    east = np.abs((own_ra - ra + np.pi) % (2.0 * np.pi) - np.pi) * np.cos(dec)
+    far = np.hypot(east, own_dec - dec) > _MOST_APART
+    if far.sum() > 0.01 * len(far):
         raise InvalidInputError(
-            f"{name} names row {int(rows.max())} of {of}, which has {n}: the tables are of different star lists."
+            f"{ids.name} has {int(far.sum())} of {len(far)} observations more than {np.rad2deg(_MOST_APART) * 3600:.0f} arcsec from "
+            f"their stars: {_DIFFERENT}."
         )
 
 

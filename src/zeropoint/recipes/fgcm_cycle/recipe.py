@@ -187,8 +187,6 @@ class FgcmCycle:
                 source,
                 FitDataSettings.from_config(config),
             )
-            for line in data.accounting.lines():
-                _log.info("%s", line)
             focal_plane = inputs.focal_plane or stored_focal_plane(inputs.visits)
         area, gain = config.mirrorArea or 1.0, config.cameraGain or 1.0
         model = PhotometricModel(

@@ -12,6 +12,7 @@ from zeropoint.errors import NoFitStarsError, NoPhotometricExposuresError
 from zeropoint.fgcm.fit_cycle_config import ColorCut, FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
 from zeropoint.fgcm.terms.selection import calibratable_nights
+from zeropoint.recipes.fgcm_cycle.nothing_left import first_causes, remedies
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [
@@ -196,10 +197,16 @@ def require(survey: Survey, selection: Selection, cycle: int) -> None:
         of_band = e.band == band
         if of_band.any() and not (of_band & selection.photometric).any():
             counts = flag_counts(selection.exposure[of_band], ExposureFlag)
-            largest = max(counts, key=lambda name: counts[name])
+            observed = selection.observation[survey.of_exposure(of_band)]
+            advice = remedies(
+                first_causes(selection.exposure[of_band]),
+                len(observed),
+                flag_counts(observed, ObservationFlag),
+                flag_counts(selection.star, StarFlag),
+            )
             raise NoPhotometricExposuresError(
                 f"Cycle {cycle}: none of the {int(of_band.sum())} exposures of band {e.bands[band]} is photometric "
-                f"({_told(counts)}). {_ADVICE.get(largest, 'Check the cuts of exposures.')}",
+                f"({_told(counts)}). {advice}",
                 cycle=cycle,
                 band=e.bands[band],
                 n_exposures=int(of_band.sum()),
@@ -214,18 +221,6 @@ def require(survey: Survey, selection: Selection, cycle: int) -> None:
             n_stars=survey.n_star,
             **{f"n_{name}": number for name, number in counts.items()},
         )
-
-
-#: Flag of most exposures of a band -> what to do.
-_ADVICE = {
-    "TOO_FEW_STARS": "Lower minStarPerExp, or minStarPerCcd and maxCcdGrayErr for small fields.",
-    "TOO_FEW_EXP_ON_NIGHT": "Lower minExpPerNight.",
-    "EXP_GRAY_TOO_NEGATIVE": "Was the whole band taken through clouds? Else lower expGrayInitialCut or expGrayPhotometricCutDict.",
-    "EXP_GRAY_TOO_POSITIVE": "Raise expGrayHighCutDict.",
-    "VAR_GRAY_TOO_LARGE": "Raise expVarGrayPhotometricCutDict.",
-    "BAD_FWHM": "Raise expFwhmCutDict.",
-    "NO_STARS": "Is the star list of this survey?",
-}
 
 
 def flag_counts(flags: npt.NDArray[np.integer], names: type[IntFlag]) -> dict[str, int]:
