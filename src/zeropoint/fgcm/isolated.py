@@ -21,6 +21,7 @@ from zeropoint.fgcm.isolated_config import FgcmBuildFromIsolatedStarsConfig
 from zeropoint.fgcm.isolated_tract import IsolatedTract, TractStars, read_observations, select_stars
 from zeropoint.fgcm.magnitudes import NO_DELTA
 from zeropoint.fgcm.progress import OnProgress
+from zeropoint.fgcm.terms.groups import group_medians
 from zeropoint.fgcm.visits import NO_VALUE, VisitCatalog
 
 __all__ = ["RESERVED", "FgcmBuildFromIsolatedStars", "FgcmIsolatedStars", "IsolatedTract"]
@@ -307,19 +308,5 @@ def _with_aperture(visits: VisitCatalog, observations: Table) -> VisitCatalog:
 
 def _medians(labels: IntArray, values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
     """Return the median of the values of each label 0 to n - 1; -9999 for fewer than three."""
-    # label and value in one integer each, which numpy sorts ten times as fast as it finds the order by two keys; the
-    # bits of floats are in order but for the sign: negative ones have all of theirs turned, others the first
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    first = np.uint32(1 << 31)
-    bits = np.where(bits & first, ~bits, bits | first)
-    keys = labels.astype(np.uint64) << np.uint64(32) | bits
-    keys.sort()
-    bits = keys.astype(np.uint32)  # the label drops out
-    sorted_values = np.where(bits & first, bits ^ first, ~bits).view(np.float32)
-    counts = np.bincount(labels, minlength=n)
-    begin = np.cumsum(counts) - counts
-    medians = np.full(n, NO_VALUE, np.float32)
-    use = np.flatnonzero(counts >= _MIN_STARS)
-    low, high = (sorted_values[begin[use] + half[use]] for half in ((counts - 1) // 2, counts // 2))
-    medians[use] = 0.5 * (low.astype(np.float64) + high)
-    return medians
+    median, count = group_medians(values, labels, n)
+    return np.where(count >= _MIN_STARS, median, NO_VALUE).astype(np.float32)

@@ -15,6 +15,7 @@ from zeropoint.fgcm.match_config import StarMatchingConfig
 from zeropoint.fgcm.model.passband_source import QuadraturePassbands
 from zeropoint.fgcm.passbands import filter_throughputs, standard_passbands
 from zeropoint.fgcm.stars import match_stars
+from zeropoint.fgcm.terms.groups import group_medians
 from zeropoint.fgcm.visits import describe_visits
 from zeropoint.simulation.fgcm_survey import FgcmSurvey
 from zeropoint.simulation.fgcm_tables import throughput_curves
@@ -150,11 +151,8 @@ def _visits(survey: FgcmSurvey, observations: Table, row: np.ndarray) -> Table:
 
 def _medians(values: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
     """Return the median of each group, -9999 where it is empty."""
-    order = np.lexsort((values, group))
-    count = np.bincount(group, minlength=n)
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    place = np.minimum(start + count // 2, max(len(values) - 1, 0))
-    return np.where(count > 0, values[order][place], -9999.0)
+    median, count = group_medians(values, group, n)
+    return np.where(count > 0, median, -9999.0)
 
 
 def _references(survey: FgcmSurvey, ids: Table) -> Table:

@@ -43,7 +43,8 @@ def solve(data: FitData, passbands: QuadraturePassbands, used: np.ndarray) -> Fi
     weight = np.where(used[o.exposure], o.err**-2.0, 0.0).astype(np.float32)
     references = References.of(data.stars.ref_mag, data.stars.ref_err)
     slopes = np.zeros(o.n_segment)
-    settings = FitSettings(calibrate_sed=False, max_iterations=100)
+    # without heavy tails: of normal errors alone is it known how much a change may be
+    settings = FitSettings(calibrate_sed=False, max_iterations=100, absorption_tail=0.0)
     result = fit(PhotometricModel(e, passbands), o, weight, slopes, references, start, layout, settings)
     assert result.converged
     return result
@@ -73,7 +74,7 @@ def test_a_constant_of_a_band_changes_its_throughput_only(
 ) -> None:
     o = data.observations
     shifted = replace(
-        data, observations=o.with_mag(np.where(o.band == 2, o.mag + 0.3, o.mag).astype(np.float32))
+        data, observations=replace(o, mag=np.where(o.band == 2, o.mag + 0.3, o.mag).astype(np.float32))
     )
     after = solve(shifted, passbands, clear)
     np.testing.assert_allclose(

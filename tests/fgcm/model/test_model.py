@@ -185,7 +185,7 @@ def test_what_has_no_weight_may_be_anything(problem: Problem) -> None:
     few, all_ = (problem.model.tables(problem.parameters, mask) for mask in (used, None))
     expected = sweep(o, weight, problem.slopes, None, all_)
     weight[bad] = np.nan
-    found = sweep(o.with_mag(mag), weight, problem.slopes, None, few)
+    found = sweep(replace(o, mag=mag), weight, problem.slopes, None, few)
     assert found.chi2 == expected.chi2
     assert found.n_used == expected.n_used
     assert found.gradient is not None
@@ -213,7 +213,7 @@ def test_without_atmosphere_the_gray_terms_remain(data: FitData, problem: Proble
     )
     model = PhotometricModel(e, gray, zp_ab=1.5)
     tables = model.tables(problem.parameters)
-    assert not tables.has_derivatives
+    assert not tables.derivatives
     a, i10 = tables.at(0.0)
     assert not i10.any()
     rise = problem.parameters.airmass_residual[e.band[5]] * (e.airmass_low[5] - 1.0)

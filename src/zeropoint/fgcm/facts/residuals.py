@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA
+
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitObservations
 
@@ -21,8 +23,6 @@ BoolArray = npt.NDArray[np.bool_]
 _BINS, _HALF_WIDTH = 81, 8.0
 #: Bins of magnitude.
 _MAG_BINS = 14
-#: Standard deviation of a Gaussian over its median absolute deviation.
-_MAD_TO_SIGMA = 1.482602218505602
 #: Halvings of the range of a noise: it is then known to 1e-4.
 _BISECTIONS = 13
 #: Observations with at least this share of their star's weight say nothing of the scatter.
@@ -117,7 +117,7 @@ def group_scatter(values: FloatArray, group: npt.NDArray[np.integer], n_group: i
     scatter = np.full(n_group, np.nan)
     for k, part in enumerate(np.split(values[order], ends[:-1])):
         if len(part) >= 10:
-            scatter[k] = _MAD_TO_SIGMA * np.median(np.abs(part - np.median(part)))
+            scatter[k] = MAD_TO_SIGMA * np.median(np.abs(part - np.median(part)))
     return scatter
 
 
@@ -210,7 +210,7 @@ def mixture_noise(error: FloatArray, group: npt.NDArray[np.integer], n_group: in
         inside = np.bincount(group, erf(middle[group] / (np.sqrt(2.0) * error)), n_group)
         more = inside < 0.5 * n
         low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return np.asarray(np.where(n > 0, _MAD_TO_SIGMA * high, np.nan))
+    return np.asarray(np.where(n > 0, MAD_TO_SIGMA * high, np.nan))
 
 
 def _magnitude_bins(

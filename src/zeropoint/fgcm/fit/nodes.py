@@ -63,4 +63,5 @@ class Nodes:
             columns = flat_column[exposures]
             place = np.searchsorted(flats, columns)
             of_flat[exposures] = np.where(columns >= 0, place + len(exposures), -1)
-        return cls(band, exposures, flats.astype(np.int64), of_exposure, of_flat.ravel())
+        # a plain integer: each type of integer is a compilation of its own
+        return cls(int(band), exposures, flats.astype(np.int64), of_exposure, of_flat.ravel())

@@ -77,11 +77,6 @@ class ModelTables:
     atmosphere: AtmosphereParameters
     n_det: int
 
-    @property
-    def has_derivatives(self) -> bool:
-        """Whether there are derivatives by the atmosphere."""
-        return bool(self.derivatives)
-
     @cached_property
     def relative(self) -> FloatArray:
         """The values with I10 minus that of the standard passband: what kernels read."""

@@ -102,16 +102,6 @@ class FitObservations:
         """Position of each observation's detector."""
         return self.ec % np.int32(self.n_det)
 
-    def with_mag(self, mag: Float32Array) -> FitObservations:
-        """Return the observations with other magnitudes; all else is shared.
-
-        Parameters
-        ----------
-        mag : float32, shape (n_obs,)
-            Magnitudes: those given, and static corrections.
-        """
-        return replace(self, mag=mag)
-
     def select(self, used: npt.NDArray[np.bool_]) -> FitObservations:
         """Return some of the observations; stars and bands keep their numbers.
 

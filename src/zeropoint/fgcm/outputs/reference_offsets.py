@@ -23,6 +23,7 @@ from zeropoint.fgcm.outputs.config import FgcmOutputProductsConfigBase
 from zeropoint.fgcm.outputs.tables import bands_of, require_columns
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.reference_loading import pixel_circle
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA
 
 __all__ = ["ReferenceOffsets", "reference_offsets"]
 
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 _SEED = 64
 _FILLER = 90.0
 _ARCSEC_PER_DEG = 3600.0
-_MAD_TO_SIGMA = 1.4826
 _NO_MATCH = "no_match"
 
 FloatArray = npt.NDArray[np.float64]
@@ -290,7 +290,7 @@ def _summary(comparison: Sequence[_Comparison], config: FgcmOutputProductsConfig
         offset = float(np.median(values))
         # both of a mean, widened by what a median is worse by; the scatter of a few pixels may be too small by chance
         widen = np.sqrt(0.5 * np.pi / len(values))
-        scatter = _MAD_TO_SIGMA * float(np.median(np.abs(values - offset)))
+        scatter = MAD_TO_SIGMA * float(np.median(np.abs(values - offset)))
         error = float(widen * max(scatter, float(np.sqrt(np.mean(np.square(np.array(each.sigma)[good]))))))
         rows.append((offset, error, int(good.sum()), int(matched[good].sum())))
         _log.info("Reference offset of %s: %.4f +- %.4f mag from %d pixels.", each.band, *rows[-1][:3])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, MEDIAN_ERROR
+
 __all__ = ["ApertureFit", "aperture_correction", "fill_detectors", "fit_aperture_corrections"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -20,8 +22,6 @@ BoolArray = npt.NDArray[np.bool_]
 _MIN_PER_BIN, _MIN_BINS, _FLOOR = 5, 3, 1e-3
 #: The range of the seeing, as parts of the exposures.
 _RANGE = (0.02, 0.98)
-#: Standard error of the median of normal values over sigma/sqrt(n), and sigma over the median absolute deviation.
-_MEDIAN_ERR, _MAD = 1.2533, 1.4826
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def _bin_medians(x: FloatArray, y: FloatArray, low: float, high: float, n_bins: 
             continue
         values = y[inside]
         median = float(np.median(values))
-        spread = _MAD * float(np.median(np.abs(values - median)))
-        out[:, k] = np.median(x[inside]), median, max(_MEDIAN_ERR * spread / np.sqrt(n), _FLOOR)
+        spread = MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
+        out[:, k] = np.median(x[inside]), median, max(MEDIAN_ERROR * spread / np.sqrt(n), _FLOOR)
     return out
 
 

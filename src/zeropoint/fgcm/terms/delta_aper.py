@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
-from zeropoint.fgcm.terms.groups import group_medians, group_sums, ratio
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, MEDIAN_ERROR, group_medians, group_sums, ratio
 
 __all__ = [
     "ApertureRadii",
@@ -39,7 +39,6 @@ _LARGEST, _BIN, _RANGE, _MIN_PER_BIN, _MIN_BINS = 0.5, 0.2, (0.01, 0.95), 5, 5
 _BRIGHT = 0.25
 #: Cells in which the density of the sky is measured.
 _DENSITY_NSIDE = 32
-_MEDIAN_ERR, _MAD = 1.2533, 1.4826
 
 
 @dataclass(frozen=True)
@@ -334,9 +333,9 @@ def _fit_cells(
     cell = where.astype(np.int64) * n_bins + bins
     y, count = group_medians(value, cell, n_groups * n_bins)
     x = group_medians(mag, cell, n_groups * n_bins)[0]
-    spread = _MAD * group_medians(np.abs(value - y[cell]), cell, n_groups * n_bins)[0]
+    spread = MAD_TO_SIGMA * group_medians(np.abs(value - y[cell]), cell, n_groups * n_bins)[0]
     good = (count >= _MIN_PER_BIN) & (spread > 0)
-    weight = np.where(good, count / np.square(_MEDIAN_ERR * np.where(good, spread, 1.0)), 0.0)
+    weight = np.where(good, count / np.square(MEDIAN_ERROR * np.where(good, spread, 1.0)), 0.0)
     slope, intercept = _lines(
         *(each.reshape(n_groups, n_bins) for each in (MAG_PER_LN * 10.0 ** (0.4 * (x - _NJY)), y, weight))
     )

@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms._kernels import median_and_mad
 
-__all__ = ["MAD_TO_SIGMA", "group_medians", "group_sums", "ratio", "robust_outliers"]
+__all__ = ["MAD_TO_SIGMA", "MEDIAN_ERROR", "group_medians", "group_sums", "ratio", "robust_outliers"]
 
 #: Standard deviation of a normal distribution over its median absolute deviation.
 MAD_TO_SIGMA = 1.4826
+#: Standard error of the median of normal values over that of their mean.
+MEDIAN_ERROR = 1.2533
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

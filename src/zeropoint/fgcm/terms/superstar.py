@@ -80,25 +80,9 @@ class SuperstarFlats:
         """What the mean of each flat adds to magnitudes, shape (n_epoch, n_filter, n_det); NaN where not measured."""
         return to_magnitude(self.mean_flux)
 
-    @property
-    def center_magnitudes(self) -> FloatArray:
-        """What each flat adds at the center of its detector, shape (n_epoch, n_filter, n_det)."""
-        return to_magnitude(self._flat.center_flux.reshape(self.n_stars.shape))
-
     def shapes(self) -> SuperstarFlats:
         """Return the flats with means of one: what is left when `constants` are parameters of the fit."""
         return replace(self, coefficients=self.coefficients / self.mean_flux[..., None, None])
-
-    def with_constants(self, constants: FloatArray) -> SuperstarFlats:
-        """Return the flats with other means.
-
-        Parameters
-        ----------
-        constants : float64, shape (n_epoch, n_filter, n_det)
-            What the means are to add to magnitudes; NaN leaves a flat that is not measured.
-        """
-        factor = 10.0 ** (-0.4 * np.asarray(constants, np.float64)) / self.mean_flux
-        return replace(self, coefficients=self.coefficients * factor[..., None, None])
 
     def magnitudes(
         self,
