@@ -18,7 +18,7 @@ from zeropoint.fgcm.terms.gray import (
 )
 from zeropoint.fgcm.terms.groups import group_medians, robust_outliers
 from zeropoint.fgcm.terms.histogram import fit_normal
-from zeropoint.fgcm.terms.outliers import focal_plane_outliers, superstar_outliers
+from zeropoint.fgcm.terms.outliers import detector_outliers, superstar_outliers
 
 
 def residuals_of(gray: np.ndarray, err: np.ndarray) -> GrayResiduals:
@@ -110,6 +110,12 @@ def test_the_scatter_of_detectors_is_the_variance_of_an_exposure() -> None:
     detectors = detector_gray(found, ec, (1, 3), np.ones(150, bool))
     exposure = exposure_gray(detectors, min_star_per_ccd=5, max_ccd_gray_err=0.05)
     np.testing.assert_allclose(exposure.variance, [0.0006], rtol=1e-6)
+    # the detectors differ by more than their errors
+    np.testing.assert_allclose(exposure.err, [np.sqrt(0.0006 / 2)], rtol=1e-6)
+    even = residuals_of(np.zeros(150), np.full(150, 0.02))
+    exposure = exposure_gray(
+        detector_gray(even, ec, (1, 3), np.ones(150, bool)), min_star_per_ccd=5, max_ccd_gray_err=0.05
+    )
     np.testing.assert_allclose(exposure.err, [0.02 / np.sqrt(150)], rtol=1e-6)
 
 
@@ -152,7 +158,7 @@ def test_bright_blends_are_found_among_faint_stars(rng: np.random.Generator) -> 
     good[3999] = False
     for outlier in (
         superstar_outliers(found, group, 4, good, sigma_clip=5.0),
-        focal_plane_outliers(found, group, 4, good, sigma_clip=5.0),
+        detector_outliers(found, group, (2, 2), good, sigma_clip=5.0),
     ):
         assert outlier[:40:2].all()
         assert outlier.sum() <= 21

@@ -29,6 +29,8 @@ __all__ = [
 MIN_STARS = 3
 #: Detectors that an exposure needs for a gray of its own, of cameras that have as many.
 MIN_DETECTORS = 3
+#: Chi-square counts as more than the errors explain from as many of its own errors on.
+_SIGNIFICANT = 3.0
 
 SingleArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.integer]
@@ -254,7 +256,8 @@ def exposure_gray(detectors: DetectorGray, *, min_star_per_ccd: int, max_ccd_gra
 
     Notes
     -----
-    At least three detectors are needed, or one where the camera has fewer than three.
+    At least three detectors are needed, or one where the camera has fewer than three. The error is (sum of weights)^-1/2;
+    where detectors scatter significantly more than their errors, it is as much larger.
     """
     n_det = detectors.gray.shape[1]
     use = (detectors.n_stars >= min_star_per_ccd) & (detectors.err > 0) & (detectors.err < max_ccd_gray_err)
@@ -268,9 +271,13 @@ def exposure_gray(detectors: DetectorGray, *, min_star_per_ccd: int, max_ccd_gra
 
     gray = average(detectors.gray)
     rms = np.sqrt(average(np.square(detectors.gray - gray[:, None])))
+    err = np.sqrt(ratio(1.0, total))
+    more = np.maximum(n - 1, 1)
+    square = np.square(rms / err) / more
+    scattered = square > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / more)
     return ExposureGray(
         gray=gray,
-        err=np.sqrt(ratio(1.0, total)),
+        err=np.where(scattered, err * np.sqrt(square), err),
         rms=rms,
         n_stars=detectors.n_stars.sum(axis=1),
         n_detectors=n,

@@ -10,6 +10,7 @@ from numpy.polynomial import chebyshev
 
 from zeropoint.datamodel.fields import chebyshev_terms
 from zeropoint.fgcm.terms.chebyshev import (
+    FluxFields,
     constant_fields,
     fit_flux_fields,
     flux_field_magnitudes,
@@ -17,6 +18,7 @@ from zeropoint.fgcm.terms.chebyshev import (
 )
 from zeropoint.fgcm.terms.gray import DetectorGray, GrayResiduals
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+from zeropoint.fgcm.terms.robust import robust_group_means
 
 __all__ = ["FocalPlaneForm", "focal_plane_gray", "focal_plane_offsets", "sub_detector_gray"]
 
@@ -26,6 +28,8 @@ _NODES = 12
 _SINGULAR = 1e-3
 #: Stars that such a map needs.
 _MAP_STARS = 6
+#: Pull, with the excess of scatter about the field in its error, from which on a star is an outlier of it.
+_CLIP = 5.0
 
 IndexArray = npt.NDArray[np.integer]
 #: The surfaces are given positions from -1 to 1, which this size makes of offset positions.
@@ -66,26 +70,55 @@ def sub_detector_gray(
     -------
     gray : DetectorGray
         With coefficients, and the value at the detector's center as the gray. Detectors with fewer than ten stars for each
-        parameter, and those of other exposures, have the constant.
+        parameter, and those of other exposures, have the constant. Outliers of the fields are left out, and errors contain
+        the scatter about them.
     """
     n_exp, n_det = constant.gray.shape
     rows = np.flatnonzero(sample & chosen[ec // n_det])
-    fields = fit_flux_fields(
-        residuals.gray[rows],
-        residuals.variance[rows],
-        ec[rows],
-        n_exp * n_det,
-        x[rows],
-        y[rows],
-        size,
-        order=order,
+    fields, weight = _robust_fields(
+        GrayResiduals(residuals.gray[rows], residuals.variance[rows]), ec[rows], n_exp * n_det, x[rows], y[rows], size, order,
         triangular=triangular,
-    )
+    )  # fmt: skip
     coefficients = constant_fields(constant.gray.ravel(), order).coefficients
     coefficients[fields.has_shape] = fields.coefficients[fields.has_shape]
-    gray = constant.gray.copy()
+    gray, err = constant.gray.copy(), constant.err.copy()
     gray.ravel()[fields.has_shape] = to_magnitude(fields.center_flux[fields.has_shape])
-    return replace(constant, gray=gray, coefficients=coefficients.reshape(n_exp, n_det, order + 1, order + 1))
+    err.ravel()[fields.has_shape] = 1.0 / np.sqrt(weight[fields.has_shape])
+    shape = (n_exp, n_det, order + 1, order + 1)
+    return replace(constant, gray=gray, err=err, coefficients=coefficients.reshape(shape))
+
+
+def _robust_fields(
+    residuals: GrayResiduals,
+    group: IndexArray,
+    n_groups: int,
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    order: int,
+    *,
+    triangular: bool = False,
+    shaped: BoolArray | None = None,
+) -> tuple[FluxFields, FloatArray]:
+    """Fit fields, and again without outliers and with the excess of scatter; return them and the sums of the weights."""
+
+    def fitted(variance: npt.NDArray[np.floating], kept: npt.NDArray[np.intp]) -> FluxFields:
+        return fit_flux_fields(
+            residuals.gray[kept], variance[kept], group[kept], n_groups, x[kept], y[kept], size,
+            order=order, triangular=triangular, shaped=shaped,
+        )  # fmt: skip
+
+    everything = np.arange(len(group))
+    fields, variance, kept = fitted(residuals.variance, everything), residuals.variance, everything
+    about = residuals.gray - flux_field_magnitudes(fields.coefficients, group, x, y, size)
+    found = robust_group_means(
+        about, residuals.variance, group, n_groups, np.ones(len(group), bool), n_sigma=_CLIP
+    )
+    if found.outlier.any() or found.excess.any():
+        kept = np.flatnonzero(~found.outlier)
+        variance = residuals.variance + found.excess.astype(np.float32)[group]
+        fields = fitted(variance, kept)
+    return fields, group_sums(1.0 / variance[kept].astype(np.float64), group[kept], n_groups)
 
 
 def focal_plane_offsets(
@@ -206,7 +239,7 @@ def focal_plane_gray(
     rows = rows[np.isfinite(offsets[0][rows]) & np.isfinite(offsets[1][rows])]
     if len(rows) == 0:
         return constant
-    surfaces, drawn = _fit_surfaces(residuals, ec // n_det, rows, offsets, form, constant.n_stars)
+    surfaces, weight = _fit_surfaces(residuals, ec // n_det, rows, offsets, form, constant.n_stars)
     on = surfaces.fitted[ec[rows] // n_det]
     rows, u, v = rows[on], surfaces.u[on], surfaces.v[on]
     where = ec[rows]
@@ -214,7 +247,6 @@ def focal_plane_gray(
     count = np.bincount(where, minlength=n_exp * n_det)
     gray = to_magnitude(ratio(group_sums(flux, where, n_exp * n_det), count)).reshape(n_exp, n_det)
     seen = (count > 0).reshape(n_exp, n_det)
-    weight = group_sums(1.0 / residuals.variance[drawn].astype(np.float64), ec[drawn] // n_det, n_exp)
     err = np.sqrt(ratio(float((form.order + 1) ** 2), weight))
     result = replace(
         constant,
@@ -233,24 +265,17 @@ def _fit_surfaces(
     offsets: tuple[FloatArray, FloatArray],
     form: FocalPlaneForm,
     n_stars: npt.NDArray[np.int64],
-) -> tuple[_Surfaces, npt.NDArray[np.intp]]:
-    """Return the surfaces, with the positions of all rows, and the rows that were fitted."""
+) -> tuple[_Surfaces, FloatArray]:
+    """Return the surfaces, with the positions of all rows, and the sums of the weights of what was fitted."""
     scale = max(float(np.abs(offset[rows]).max()) for offset in offsets)
     u, v = (offset / (scale if scale > 0 else 1.0) for offset in offsets)
     drawn = _draw(rows, exposure[rows], form)
     enough = (n_stars > 0).sum(axis=1) >= max(form.min_ccd, 1)
-    fields = fit_flux_fields(
-        residuals.gray[drawn],
-        residuals.variance[drawn],
-        exposure[drawn],
-        len(n_stars),
-        u[drawn] + 0.5,
-        v[drawn] + 0.5,
-        _UNIT,
-        order=form.order,
-        shaped=enough,
-    )
-    return _Surfaces(fields.coefficients, fields.has_shape, u[rows], v[rows]), drawn
+    fields, weight = _robust_fields(
+        GrayResiduals(residuals.gray[drawn], residuals.variance[drawn]), exposure[drawn], len(n_stars),
+        u[drawn] + 0.5, v[drawn] + 0.5, _UNIT, form.order, shaped=enough,
+    )  # fmt: skip
+    return _Surfaces(fields.coefficients, fields.has_shape, u[rows], v[rows]), weight
 
 
 def _draw(rows: npt.NDArray[np.intp], exposure: IndexArray, form: FocalPlaneForm) -> npt.NDArray[np.intp]:

@@ -66,6 +66,8 @@ def cycle_metrics(
         "exposure_flags": flag_counts(selection.exposure, ExposureFlag),
         "star_flags": flag_counts(selection.star, StarFlag),
         "observation_flags": flag_counts(selection.observation, ObservationFlag),
+        "n_gray_clipped": solution.residuals.n_clipped,
+        "n_noisy_detectors": int(np.count_nonzero(solution.residuals.excess)),
     }
     if found is not None:
         metrics["zeropoint_flags"] = flag_counts(found.flag, ZeropointFlag)

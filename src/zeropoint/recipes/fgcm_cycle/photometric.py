@@ -8,7 +8,7 @@ import numpy as np
 
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
-from zeropoint.fgcm.terms.outliers import focal_plane_outliers, superstar_outliers
+from zeropoint.fgcm.terms.outliers import detector_outliers, robust_star_residuals, superstar_outliers
 from zeropoint.fgcm.terms.selection import (
     PhotometricCuts,
     SelectionLimits,
@@ -122,7 +122,7 @@ def new_cuts(
 
 
 def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Selection:
-    """Return the selection with the outliers of superstar flats and focal planes flagged anew.
+    """Return the selection with the outliers of superstar flats and detectors flagged anew.
 
     Parameters
     ----------
@@ -134,15 +134,18 @@ def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solu
     e, selection = survey.data.exposures, solution.selection
     both = ObservationFlag.SUPERSTAR_OUTLIER | ObservationFlag.FOCALPLANE_OUTLIER
     clean = replace(selection, observation=selection.observation & ~np.uint16(both))
-    good = good_observations(survey, clean, reserve=True)
-    flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[survey.data.observations.ec]
-    n_flats = e.n_epoch * e.n_filter * e.n_det
-    residuals = fitted_residuals(survey, solution)
-    outlier = superstar_outliers(residuals, flat, n_flats, good, sigma_clip=config.superStarSigmaClip)
-    clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, outlier)
     good = good_observations(survey, clean, reserve=True, all_exposures=True)
-    outlier = focal_plane_outliers(
-        residuals, survey.exposure, survey.n_exp, good, sigma_clip=config.focalPlaneSigmaClip
+    photometric = good & survey.of_exposure(selection.photometric)
+    observations, means = survey.data.observations, solution.means
+    residuals = robust_star_residuals(
+        fitted_residuals(survey, solution), observations.segment, means.err.ravel(), means.member, photometric
+    )
+    flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[observations.ec]
+    n_flats = e.n_epoch * e.n_filter * e.n_det
+    outlier = superstar_outliers(residuals, flat, n_flats, photometric, sigma_clip=config.superStarSigmaClip)
+    clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, outlier)
+    outlier = detector_outliers(
+        residuals, observations.ec, (survey.n_exp, e.n_det), good, sigma_clip=config.focalPlaneSigmaClip
     )
     return clean.with_observation_flag(ObservationFlag.FOCALPLANE_OUTLIER, outlier)
 

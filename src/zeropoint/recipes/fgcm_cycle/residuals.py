@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from zeropoint.fgcm.terms.gray import (
     gray_residuals,
     gray_sample,
 )
+from zeropoint.fgcm.terms.robust import robust_group_means
 from zeropoint.recipes.fgcm_cycle.selection import Selection, good_observations, weights
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
@@ -186,18 +187,27 @@ class Residuals:
         Standard magnitudes and their chromatic parts, shape (n_obs,).
     gray
         Of the observations.
+    noisy
+        The same with the excess of scatter of their detectors in the variances.
     sample
         Observations that the gray of detectors is from.
+    n_clipped
+        How many more it would be from but for being far from the others of their detector.
     detector, exposure
         Gray of detectors and exposures.
+    excess
+        Variance of each detector's stars beside that of their errors, mag^2, shape (n_exp, n_det).
     """
 
     standard: SingleArray
     delta_std: SingleArray
     gray: GrayResiduals
+    noisy: GrayResiduals
     sample: BoolArray
+    n_clipped: int
     detector: DetectorGray
     exposure: ExposureGray
+    excess: FloatArray
 
 
 def measure_residuals(
@@ -229,13 +239,21 @@ def measure_residuals(
     good = good_observations(survey, selection, all_exposures=True)
     sample = gray_sample(gray, good, config.ccdGrayMaxStarErr)
     tilings = survey.of_segment(survey.per_segment(means.member).astype(np.float32))
-    detector = detector_gray(
-        gray, photometry.observations.ec, (len(e), e.n_det), sample, delta_std=delta_std, n_good=tilings
+    ec, shape = photometry.observations.ec, (len(e), e.n_det)
+    robust = robust_group_means(
+        gray.gray, gray.variance, ec, len(e) * e.n_det, sample, n_sigma=config.focalPlaneSigmaClip
     )
+    sample &= ~robust.outlier
+    noisy = gray
+    if robust.excess.any():
+        noisy = replace(gray, variance=gray.variance + robust.excess.astype(np.float32)[ec])
+    detector = detector_gray(noisy, ec, shape, sample, delta_std=delta_std, n_good=tilings)
     exposure = exposure_gray(
         detector, min_star_per_ccd=config.minStarPerCcd, max_ccd_gray_err=config.maxCcdGrayErr
     )
-    return Residuals(standard, delta_std, gray, sample, detector, exposure)
+    return Residuals(
+        standard, delta_std, gray, noisy, sample, int(robust.outlier.sum()), detector, exposure, robust.excess.reshape(shape)
+    )  # fmt: skip
 
 
 def gray_by_color(
@@ -251,7 +269,7 @@ def gray_by_color(
         Of a cycle.
     """
     return color_split_gray(
-        residuals.gray,
+        residuals.noisy,
         survey.exposure,
         survey.n_exp,
         residuals.sample,
