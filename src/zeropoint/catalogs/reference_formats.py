@@ -104,6 +104,10 @@ def open_table(path: Path) -> RawTable:
     """
     if not path.exists():
         raise InvalidInputError(f"Reference catalogue {path} does not exist; check the path.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InvalidInputError(
+            f"{path} is empty (0 bytes): write it again, with a header line of column names at least."
+        )
     kind = _ending(path)
     try:
         if kind in _PARQUET or path.is_dir():

@@ -333,8 +333,12 @@ def _echo(
     if progress.resumed_after is not None:
         click.echo(f"went on after cycle {progress.resumed_after}, which an earlier run had done")
     click.echo(f"{out}: {verdict.level}")
-    for reason in verdict.reasons:
+    for reason in verdict.reasons[1:] if failure is not None else verdict.reasons:  # the failure was told
         click.echo(f"  {reason}")
+    nights = metrics.get("nights_without_fit")
+    if nights:
+        told = ", ".join(f"{night} ({number} exposures)" for night, number in nights.items())
+        click.echo(f"  nights without fit, on the standard atmosphere: {told}")
     for band, numbers in metrics["bands"].items():
         click.echo(f"  {_band_line(band, numbers)}")
     for path in [

@@ -21,7 +21,7 @@ def test_a_consequence_is_no_cause():
 
 @pytest.mark.parametrize("flag", ExposureFlag)
 def test_every_flag_has_a_remedy(flag):
-    assert remedies(first_causes(np.array([int(flag)])), 10, {}, {})
+    assert remedies(first_causes(np.array([int(flag)])), np.array([10]), 10, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,9 @@ def test_every_flag_has_a_remedy(flag):
     ],
 )  # fmt: skip
 def test_exposures_without_stars_are_told_why(n, observations, stars, told):
-    assert told in remedies({"NO_STARS": 4}, n, observations, stars)
+    assert told in remedies({"NO_STARS": 4}, np.array([n // 4] * 4), n, observations, stars)
+
+
+def test_too_few_stars_are_told_with_their_number():
+    told = remedies({"TOO_FEW_STARS": 3}, np.array([480, 590, 500]), 1570, {}, {})
+    assert told.startswith("Exposures have 480 to 590 good observations. Lower minStarPerExp")

@@ -124,6 +124,12 @@ class _ParquetFile:
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
+        if not path.exists():
+            raise InvalidInputError(
+                f"{name}: there is no file {path}; `zeropoint fgcm stars` makes a star list."
+            )
+        if path.stat().st_size == 0:
+            raise InvalidInputError(f"{name}: {path} is empty (0 bytes); make the star list again.")
         try:
             self.column_names = list(pq.read_schema(path).names)
         except (OSError, pa.ArrowException) as error:

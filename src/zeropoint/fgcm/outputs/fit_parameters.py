@@ -41,6 +41,8 @@ _NAMES = {
 }
 #: In the column ``superstar``, as of fgcm: the constant of a detector without a flat.
 _NO_FLAT = 100.0
+#: Columns of fgcm for what ``compModelErrPivots`` has in one: part of the name, unit and meaning.
+_ERROR_PIVOTS = (("Exptime", "s", "exposure time"), ("Fwhm", "arcsec", "seeing"), ("Sky", "ct", "sky"))
 
 
 def state_to_tables(state: CycleState) -> tuple[Table, Table]:
@@ -147,6 +149,11 @@ def _plain_columns(state: CycleState) -> list[Column]:
         ("hasExternalTau", np.int32(0), None, "Whether the aerosols' depth was given"),
         ("parFilterOffsetFitFlag", free.astype(np.int32), None, "Whether the filter's offset is fitted"),
         ("compAbsThroughput", 10.0 ** (0.4 * parameters.abs_offset), None, "Absolute throughput of the band"),
+        *(
+            (f"compModelErr{name}Pivot", state.band.error_pivot[:, k], unit, f"Pivot of the error model: {text}")
+            for k, (name, unit, text) in enumerate(_ERROR_PIVOTS)
+        ),
+        ("compRetrievedTauNight", np.full(len(state.night_numbers), np.nan), None, "Not retrieved: NaN for each night"),
         ("epochMjdEnd", np.append(state.epoch_mjds[1:], np.inf), "d", "End of the epochs, MJD"),
         ("superstarSize", np.array([n_epoch, n_filter, n_det, n_y * n_x], np.int32), None, "Shape of superstar"),
         ("superstar", flat.astype(np.float32).ravel(), None, "Superstar flat in flux: Chebyshev coefficients, y first"),

@@ -36,7 +36,10 @@ _ZEROPOINT_COLUMNS: Mapping[str, tuple[str | None, str]] = {
         "16: no zeropoint; 32: too few stars on the detector",
     ),
     "fgcmZpt": ("mag", "Zeropoint at the detector's center, AB; NaN with flag 16"),
-    "fgcmZptErr": ("mag", "Its error relative to the band: posterior of the fit, gray included"),
+    "fgcmZptErr": (
+        "mag",
+        "Its error relative to the band: posterior of the fit, gray included; flag 8: and the assumed atmosphere",
+    ),
     "fgcmfZptChebXyMax": ("pixel", "Size of the detector in x and y: domain of the polynomials"),
     "fgcmfZptCheb": (
         None,
@@ -48,7 +51,10 @@ _ZEROPOINT_COLUMNS: Mapping[str, tuple[str | None, str]] = {
     "fgcmR0": (None, "Integral as retrieved from the stars; -9999 if not"),
     "fgcmR10": ("Angstrom", "First moment as retrieved from the stars; -9999 if not"),
     "fgcmGry": ("mag", "Gray that the zeropoint has"),
-    "fgcmDeltaChrom": ("mag", "Mean chromatic correction of the stars"),
+    "fgcmDeltaChrom": (
+        "mag",
+        "Mean chromatic correction of the stars that the gray is from, weighted as there",
+    ),
     "fgcmZptVar": ("mag2", "Variance of the gray"),
     "fgcmTilings": (None, "Mean number of good observations of the stars"),
     "fgcmFpGry": ("mag", "Gray of the exposure; -9999 if not measured, as the next"),

@@ -36,6 +36,7 @@ def fgcm_metrics(data: FgcmReportData) -> dict[str, Any]:
     if data.history:
         last = data.history[-1]
         metrics |= {key: value for key, value in last.items() if isinstance(value, int | float | str | bool)}
+        metrics["nights_without_fit"] = dict(last.get("nights_without_fit", {}))
         # with the errors as they were stated: those of an error model make chi-square one by themselves
         metrics["chi2_dof"] = _first(last, "chi2_dof_measured", "chi2_dof")
     facts, result = data.facts, data.result

@@ -87,6 +87,7 @@ def render_fgcm_report(
         missing=missing,
         accounting=_accounting(data),
         left_out=_left_out(data),
+        nights_without_fit=list(metrics.get("nights_without_fit", {}).items()),
         n_left_out=0 if data.facts is None else int((~data.facts.exposures.photometric).sum()),
         failure_name="" if failure is None else type(failure).__name__,
         failure_numbers=[(key.replace("_", " "), format_value(value, 4)) for key, value in numbers.items()],

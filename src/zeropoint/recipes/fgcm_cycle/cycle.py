@@ -19,6 +19,13 @@ from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
 from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
 from zeropoint.fgcm.terms.selection import cuts_from_scatter
+from zeropoint.recipes.fgcm_cycle.cautions import (
+    atmosphere_at_ends,
+    nights_without_fit,
+    warn_of,
+    warn_of_few_stars,
+    with_scatter,
+)
 from zeropoint.recipes.fgcm_cycle.facts import facts_of
 from zeropoint.recipes.fgcm_cycle.fitting import Work, fit_cycle, posterior_at
 from zeropoint.recipes.fgcm_cycle.instrument import (
@@ -171,6 +178,8 @@ def _finish(
         # what was fitted under clouds is not photometric for it
         flags = exposure_flags_of(survey, config, solution, solution.cuts)
         solution = replace(solution, selection=replace(solution.selection, exposure=flags))
+    chi2 = measured_chi2(survey, solution)
+    solution = with_scatter(solution, float(chi2[0].sum() / max(chi2[1].sum(), 1.0)))
     gray = shaped_gray(survey, config, photometry, solution)
     chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
     by_detector = chosen.gray.astype(np.float32)
@@ -210,8 +219,16 @@ def _finish(
         apertures, None if retrieved is None else retrieved[1], ref_offset, background,
     )  # fmt: skip
     metrics = {"cycle": cycle, "is_final": bool(config.isFinalCycle)} | cycle_metrics(
-        survey, solution, scatter, cuts, references, measured_chi2(survey, solution), found
+        survey, solution, scatter, cuts, references, chi2, found
     )
+    ends = atmosphere_at_ends(survey, solution)
+    metrics |= {
+        "nights_without_fit": nights_without_fit(survey, solution),
+        "atmosphere_at_ends": ends,
+        "at_bounds": [*metrics["at_bounds"], *(f"{name} of {n} exposures" for name, n in ends.items())],
+    }
+    if cycle == 0:
+        warn_of_few_stars(survey, solution, config.minStarPerExp)
     if config.writes_zeropoints:
         for band, numbers in wash_slopes(survey, config, photometry, solution).items():
             metrics["bands"][band] |= numbers
@@ -222,6 +239,7 @@ def _finish(
     observations = _observation_facts(survey, photometry, solution, applied)
     facts = facts_of(survey, config, solution, observations, final) if wanted.facts else None
     _log_cycle(cycle, metrics)
+    warn_of(cycle, metrics, config)
     return CycleResult(
         cycle=cycle,
         is_final=bool(config.isFinalCycle),
@@ -437,6 +455,6 @@ def _log_cycle(cycle: int, metrics: Mapping[str, Any]) -> None:
         if numbers["repeatability_before"] is not None and numbers["repeatability_after"] is not None
     )
     _log.info(
-        "Cycle %d: %d of %d exposures photometric, chi2/dof %.4f; repeatability (mmag, before/after gray) %s.",
+        "Cycle %d: %d of %d exposures photometric, chi2/dof %.4f with the errors stated; repeatability (mmag, before/after gray) %s.",
         cycle, metrics["n_photometric"], metrics["n_exposures"], metrics["chi2_dof_measured"] or np.nan, bands or "unknown",
     )  # fmt: skip

@@ -70,6 +70,7 @@ def first_causes(flags: npt.NDArray[np.integer]) -> dict[str, int]:
 
 def remedies(
     causes: Mapping[str, int],
+    n_good: npt.NDArray[np.integer],
     n_observations: int,
     observation_flags: Mapping[str, int],
     star_flags: Mapping[str, int],
@@ -80,6 +81,8 @@ def remedies(
     ----------
     causes
         From `first_causes`.
+    n_good
+        Number of good observations of each exposure.
     n_observations
         Number of observations of the exposures.
     observation_flags, star_flags
@@ -90,6 +93,8 @@ def remedies(
         if name == "NO_STARS":
             sentences.append(_without_stars(n_observations, observation_flags, star_flags))
         else:
+            if name == "TOO_FEW_STARS":
+                sentences.append(f"Exposures have {n_good.min()} to {n_good.max()} good observations.")
             sentences.append(_REMEDIES[name])
     return " ".join(sentences)
 

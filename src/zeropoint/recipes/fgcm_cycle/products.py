@@ -33,6 +33,7 @@ from zeropoint.fgcm.terms.zeropoints import (
     flat_terms,
     zeropoint_flags,
 )
+from zeropoint.recipes.fgcm_cycle.assumed import assumed_variance
 from zeropoint.recipes.fgcm_cycle.instrument import detector_apertures
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import good_observations, weights
@@ -144,7 +145,8 @@ def zeropoints(
     gray, chosen, flags
         Gray of the detectors, what of it zeropoints have, and flags of the exposures.
     errors
-        Posterior of the model; None: nothing was fitted, and the model's error counts as none.
+        Posterior of the model; None: nothing was fitted, and the model's error counts as none. Nights without fit have the
+        error of an assumed atmosphere besides (`assumed_variance`).
     background, reference
         Offsets of the local background and to reference stars, mag, shape (n_exp,) or (n_exp, n_det).
     """
@@ -170,8 +172,9 @@ def zeropoints(
         exptime=e.exptime[:, None],
         flat=flat_terms(parameters.superstar, instrument.superstar_shape, e.epoch, e.filter),
     )
-    shape = gray.gray.shape
-    variance = np.zeros(shape) if errors is None else errors.model_variance(chosen.from_detector)
+    variance = assumed_variance(survey, solution, flags)
+    if errors is not None:
+        variance = variance + errors.model_variance(chosen.from_detector)
     i10_std = np.where(e.filter >= 0, survey.passbands.i10_std[filters], np.nan)
     return compute_zeropoints(
         terms, chosen, flags,

@@ -24,6 +24,7 @@ from zeropoint.fgcm.model.settings import FitDataSettings
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_geometry import stored_focal_plane
 from zeropoint.recipes.fgcm_cycle.cycle import Wanted, run_cycle
+from zeropoint.recipes.fgcm_cycle.slope_terms import with_possible_slopes
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["CycleInputs", "FgcmCycle"]
@@ -149,7 +150,7 @@ class FgcmCycle:
         results: list[CycleResult] = []
         state = previous
         for cycle in range(first, last + 1):
-            config = self._of_cycle(cycle, state)
+            config = with_possible_slopes(self._of_cycle(cycle, state), survey, warn=cycle == first)
             if on_progress is not None:
                 on_progress("calibration cycles", cycle - first, last - first + 1)
             wanted = Wanted(observations=cycle == last, facts=facts and self.config.makes_plots(cycle))

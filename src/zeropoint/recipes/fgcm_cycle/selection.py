@@ -200,6 +200,7 @@ def require(survey: Survey, selection: Selection, cycle: int) -> None:
             observed = selection.observation[survey.of_exposure(of_band)]
             advice = remedies(
                 first_causes(selection.exposure[of_band]),
+                np.bincount(survey.exposure[selection.observation == 0], minlength=survey.n_exp)[of_band],
                 len(observed),
                 flag_counts(observed, ObservationFlag),
                 flag_counts(selection.star, StarFlag),
