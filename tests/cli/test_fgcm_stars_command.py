@@ -68,6 +68,8 @@ def test_wrong_input_is_one_line(
                    "error", *more)  # fmt: skip
 
     one_error(stars(table=tmp_path / "no.fits"), 1, "no.fits", "does not exist")
+    (tmp_path / "empty.csv").touch()
+    one_error(stars(table=tmp_path / "empty.csv"), 1, "empty.csv is empty (0 bytes)")
     one_error(stars(), 1, "o.parquet", "no column for instFlux, instFluxErr", "counts")
     one_error(
         stars("--column-map", COLUMNS, "-c", "isolationRadius=0.5"), 1, "isolationRadius", "matchRadius (1)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,3 +138,11 @@ def test_the_list_of_plots_needs_no_matplotlib():
     code = "import sys; import zeropoint.quality.fgcm.figures; print('matplotlib' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_nights_without_fit_are_named(data):
+    history = (*data.history[:-1], {**data.history[-1], "nights_without_fit": {"60003": 16}})
+    page, _ = _render(replace(data, history=history))
+    assert "Nights without fit (1)" in page
+    assert "60003" in page
+    assert "Nights without fit" not in _render(data)[0]
