@@ -124,7 +124,11 @@ class FgcmFitCycleConfigBase(
         for name in ("fitBands", "requiredBands", "colorSplitBands"):
             unknown = [band for band in getattr(self, name) if band not in self.bands]
             if unknown:
-                self._wrong(name, f"{', '.join(unknown)}: not among bands ({', '.join(self.bands)}).")
+                self._wrong(
+                    name,
+                    f"{', '.join(unknown)}: not among bands ({', '.join(self.bands)}). What is set for every band was set for other "
+                    f"bands, as by config.complete(): set {name} too.",
+                )
         if len(self.colorSplitBands) not in (0, 2) or len(set(self.colorSplitBands)) < len(
             self.colorSplitBands
         ):

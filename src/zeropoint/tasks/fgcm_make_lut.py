@@ -234,10 +234,7 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
         def filter_curve(name: str, detector: int) -> TransmissionCurve:
             key = (name, detector) if config.doFilterDetectorTransmission else name
             if key not in filters:
-                raise InvalidInputError(
-                    f"Filter {name!r} has no curve{f' before detector {detector}' if isinstance(key, tuple) else ''}; "
-                    "`zeropoint ingest-throughputs` brings curves into the repository."
-                )
+                raise _without_curve(config.physicalFilters, filters, key)
             return filters[key]
 
         progress = PeriodicLogger(self.log)
@@ -309,3 +306,19 @@ def _not_science(groups: Iterable[Any]) -> list[int]:
 def _log(progress: PeriodicLogger, title: str, done: int, total: int) -> None:
     """Tell how far the work is, now and then."""
     progress.log("%s: %d of %d", title, done, total)
+
+
+def _without_curve(
+    names: Iterable[str], filters: Mapping[Any, TransmissionCurve], key: str | tuple[str, int]
+) -> InvalidInputError:
+    """Return the error that names all filters without curves, and what to do."""
+    known = [each if isinstance(each, str) else each[0] for each in filters]
+    others = [name for name in names if name not in known]
+    remedy = "`zeropoint ingest-throughputs` brings curves into the repository"
+    if isinstance(key, tuple) and key[0] not in others:
+        return InvalidInputError(f"Filter {key[0]!r} has no curve before detector {key[1]}; {remedy}.")
+    left = [name for name in names if name in known]
+    if left:
+        remedy += f", or leave them out: -c fgcmMakeLut:physicalFilters={left}"
+    told = f"Filter {others[0]!r} has" if len(others) == 1 else f"Filters {', '.join(map(repr, others))} have"
+    return InvalidInputError(f"{told} no curve; {remedy}.")

@@ -133,6 +133,9 @@ def test_the_columns_that_readers_of_fgcm_expect():
     assert table["compAbsThroughput"][0] == pytest.approx(10 ** (0.4 * before.parameters.abs_offset))
     # bands run fastest in the error model's coefficients
     assert table["compModelErrPars"][0].reshape(7, 2)[4, 1] == before.band.error_model[1, 4]
+    for k, name in enumerate(("Exptime", "Fwhm", "Sky")):
+        assert table[f"compModelErr{name}Pivot"][0].tolist() == before.band.error_pivot[:, k].tolist()
+    assert table["compRetrievedTauNight"].shape == (1, 3)
     assert flagged["objFlag"].dtype == np.int32
 
 
