@@ -324,9 +324,7 @@ class _Factor:
 
     def solve(self, vector: FloatArray) -> FloatArray:
         """Return the inverse times a vector."""
-        return np.asarray(
-            self.scale * cho_solve((self.lower, True), self.scale * vector, check_finite=False)
-        )
+        return np.asarray(self.scale * cho_solve((self.lower, True), self.scale * vector, check_finite=False))
 
     def inverse_root(self) -> FloatArray:
         """Return S with S S' the inverse of the matrix."""

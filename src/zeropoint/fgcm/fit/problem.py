@@ -30,6 +30,9 @@ __all__ = ["SurveyProblem", "color_coefficients"]
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
+#: Errors of absorption that are as large may be clouds, mag.
+_CLOUD = 1e-3
+
 
 def color_coefficients(slopes: FloatArray, i10_std: FloatArray) -> FloatArray:
     """Return the derivative of a magnitude by I10 for each star and band, shape (n_star * n_band,), mag per Angstrom.
@@ -114,10 +117,18 @@ class SurveyProblem:
         """Upper bounds."""
         return self.free.upper
 
-    @property
+    @cached_property
     def scale(self) -> FloatArray:
-        """How far the parameters may move in one step: the widths of the priors that they began with."""
-        return self.free.priors.sigma
+        """How far the parameters may move in one step: the widths of the priors that they began with.
+
+        Chi-square is quadratic in the gray of an exposure and in the error of its absorption: they may move anywhere. Only
+        where these may be clouds that are to be left out, steps stay short, so that no night follows them at once.
+        """
+        scale, gray = self.free.priors.sigma.copy(), self.free.layout.indices["exposure_gray"]
+        scale[gray[gray >= 0]] = np.inf
+        if self.free.absorption_sigma < _CLOUD:
+            scale[self.free.n_named :] = np.inf
+        return scale
 
     @cached_property
     def dof(self) -> int:
@@ -156,8 +167,9 @@ class SurveyProblem:
         """
         same = np.array_equal(weight, self.weight)
         return replace(
-            self, weight=weight, priors=priors, evaluations=0, _last=None, _used=None,
-            _curvatures=self._curvatures if same else None, _shares=self._shares if same else None,
+            self, weight=weight, priors=priors, evaluations=0, _last=self._last if same else None,
+            _used=self._used if same else None, _curvatures=self._curvatures if same else None,
+            _shares=self._shares if same else None,
         )  # fmt: skip
 
     def at(self, vector: FloatArray) -> Point:
