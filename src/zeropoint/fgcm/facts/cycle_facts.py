@@ -16,7 +16,7 @@ from zeropoint.fgcm.facts.sky import SkyFacts, sky_facts
 from zeropoint.fgcm.flags import StarFlag
 
 if TYPE_CHECKING:
-    from zeropoint.fgcm.model.observations import FitData
+    from zeropoint.fgcm.model.observations import FitData, FitObservations
 
 __all__ = ["STAGES", "CycleFacts", "ExposureFacts", "ReferenceFacts", "cycle_facts"]
 
@@ -193,14 +193,7 @@ def cycle_facts(
     model = stages["model"]
     # with the exposures' gray: what is left varies within exposures
     level = model + np.nan_to_num(exposures.gray).astype(np.float32)[o.exposure]
-    residual = np.full(len(o), np.nan, np.float32)
-    rows = np.flatnonzero(use & np.isfinite(level))
-    residual[rows] = star_residuals(
-        o.segment[rows],
-        level[rows].astype(np.float64),
-        error[rows].astype(np.float64),
-        o.n_star * o.n_band,
-    )[0]
+    residual = _star_residuals(o, level, error, use)
     airmass, band = data.exposures.airmass, data.exposures.band
     return CycleFacts(
         bands,
@@ -226,6 +219,21 @@ def cycle_facts(
         ),
         _references(data, means, errors, color, outlier),
     )
+
+
+def _star_residuals(
+    o: FitObservations,
+    magnitude: npt.NDArray[np.floating],
+    error: npt.NDArray[np.floating],
+    use: BoolArray,
+) -> npt.NDArray[np.float32]:
+    """Return the residuals of some observations from the means of their stars, shape (n_obs,); NaN for the others."""
+    residual = np.full(len(o), np.nan, np.float32)
+    rows = np.flatnonzero(use & np.isfinite(magnitude))
+    residual[rows] = star_residuals(
+        o.segment[rows], magnitude[rows].astype(np.float64), error[rows].astype(np.float64), o.n_segment
+    )[0]
+    return residual
 
 
 def _color_bands(bands: tuple[str, ...], asked: tuple[str, str] | None) -> tuple[str, str] | None:

@@ -12,7 +12,6 @@ import numpy as np
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.cycle_result import CycleResult, ObservationFacts, StarFacts
 from zeropoint.fgcm.cycle_state import BandState, CycleState, ExposureState, FlaggedStars, InstrumentState
-from zeropoint.fgcm.fit.posterior import ZeropointErrors
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
 from zeropoint.fgcm.progress import OnProgress
@@ -27,6 +26,7 @@ from zeropoint.recipes.fgcm_cycle.cautions import (
     with_scatter,
 )
 from zeropoint.recipes.fgcm_cycle.facts import facts_of
+from zeropoint.recipes.fgcm_cycle.final_tables import FinalTables, final_tables
 from zeropoint.recipes.fgcm_cycle.fitting import Work, fit_cycle, posterior_at
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
@@ -40,13 +40,8 @@ from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
-    atmospheres,
     chosen_gray,
-    final_stars,
     shaped_gray,
-    standard_stars,
-    zeropoints,
-    zeropoints_as_table,
 )
 from zeropoint.recipes.fgcm_cycle.reference_colors import with_color_terms, with_reference_colors
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color
@@ -194,32 +189,19 @@ def _finish(
         retrieved = retrieve(survey, config, photometry, solution)
     ref_offset = reference_offsets(survey, config, solution, applied)
     background = background_offsets(survey, config, solution)
-    final, tables, found = None, (None, None, None), None
+    made = FinalTables(None, None, None, None, None)
     if has_tables:
-        posterior = None if solution.fit is None else solution.fit.posterior
-        zpt_errors: ZeropointErrors | None = None
-        if posterior is not None:
-            sample = np.where(solution.residuals.sample, photometry.inverse_variance, np.float32(0.0))
-            zpt_errors = posterior.zeropoint_errors(sample, solution.selection.photometric)
         reference = np.nan_to_num(ref_offset) if config.useExposureReferenceOffset else np.zeros(survey.n_exp)
-        found = zeropoints(
-            survey, config, solution, instrument, gray, chosen, zpt_flags, zpt_errors, background, reference
-        )
-        final = final_stars(survey, photometry, solution, found, gray)
-        r = None if retrieved is None else (retrieved[0].r0, retrieved[0].r10)
-        tables = (
-            zeropoints_as_table(survey, solution, found, split, zpt_errors, r)
-            if config.writes_zeropoints
-            else None,
-            atmospheres(survey, solution, instrument) if config.writes_zeropoints else None,
-            standard_stars(survey, solution, final, apertures.star) if config.writes_standard_stars else None,
-        )
+        made = final_tables(
+            survey, config, work, solution, gray, chosen, zpt_flags, split, apertures, background, reference,
+            None if retrieved is None else retrieved[0],
+        )  # fmt: skip
     state = _state(
         survey, config, cycle, photometry, solution, instrument, errors, previous, scatter, references, cuts,
         apertures, None if retrieved is None else retrieved[1], ref_offset, background,
     )  # fmt: skip
     metrics = {"cycle": cycle, "is_final": bool(config.isFinalCycle)} | cycle_metrics(
-        survey, solution, scatter, cuts, references, chi2, found
+        survey, solution, scatter, cuts, references, chi2, made.found
     )
     ends = atmosphere_at_ends(survey, solution)
     metrics |= {
@@ -233,11 +215,11 @@ def _finish(
         for band, numbers in wash_slopes(survey, config, photometry, solution).items():
             metrics["bands"][band] |= numbers
     accounting = _accounting(survey, solution)
-    for table in tables:
+    for table in (made.zeropoints, made.atmosphere, made.standard_stars):
         if table is not None:
             table.meta |= {"CYCLE": cycle, "ACCOUNTING": accounting.to_meta()}
     observations = _observation_facts(survey, photometry, solution, applied)
-    facts = facts_of(survey, config, solution, observations, final) if wanted.facts else None
+    facts = facts_of(survey, config, solution, observations, made.stars) if wanted.facts else None
     _log_cycle(cycle, metrics)
     warn_of(cycle, metrics, config)
     return CycleResult(
@@ -248,12 +230,12 @@ def _finish(
         detector_gray=gray,
         exposure_gray=solution.residuals.exposure,
         color_gray=split,
-        stars=_star_facts(survey, solution, final),
+        stars=_star_facts(survey, solution, made.stars),
         observations=observations if wanted.observations else None,
         data=survey.data if wanted.observations else None,
-        zeropoints=tables[0],
-        atmosphere=tables[1],
-        standard_stars=tables[2],
+        zeropoints=made.zeropoints,
+        atmosphere=made.atmosphere,
+        standard_stars=made.standard_stars,
         facts=facts,
         config_changes=_config_changes(survey, config, cuts),
         metrics=metrics,

@@ -1,0 +1,95 @@
+"""Tables that only some cycles write: zeropoints, atmospheres, standard stars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table
+
+from zeropoint.fgcm.fit.posterior import ZeropointErrors
+from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray
+from zeropoint.fgcm.terms.retrieval import RetrievedIntegrals
+from zeropoint.fgcm.terms.zeropoints import ChosenGray, Zeropoints
+from zeropoint.recipes.fgcm_cycle.fitting import Work
+from zeropoint.recipes.fgcm_cycle.products import (
+    FinalStars,
+    atmospheres,
+    final_stars,
+    standard_stars,
+    zeropoints,
+    zeropoints_as_table,
+)
+from zeropoint.recipes.fgcm_cycle.scatter import Apertures
+from zeropoint.recipes.fgcm_cycle.solution import Solution
+from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
+
+__all__ = ["FinalTables", "final_tables"]
+
+
+@dataclass(frozen=True)
+class FinalTables:
+    """What a cycle writes besides its state; None where that is not wanted.
+
+    Parameters
+    ----------
+    found, stars
+        Zeropoints, and means of the stars with them.
+    zeropoints, atmosphere, standard_stars
+        Tables.
+    """
+
+    found: Zeropoints | None
+    stars: FinalStars | None
+    zeropoints: Table | None
+    atmosphere: Table | None
+    standard_stars: Table | None
+
+
+def final_tables(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    work: Work,
+    solution: Solution,
+    gray: DetectorGray,
+    chosen: ChosenGray,
+    flags: npt.NDArray[np.int32],
+    split: ColorSplitGray,
+    apertures: Apertures,
+    background: FloatArray,
+    reference: FloatArray,
+    retrieved: RetrievedIntegrals | None,
+) -> FinalTables:
+    """Return zeropoints, atmospheres and standard stars.
+
+    Parameters
+    ----------
+    survey, config, work, solution
+        Data, settings, corrections and model.
+    gray, chosen, flags
+        Gray of the detectors, that of each zeropoint, and flags of the exposures.
+    split, apertures, retrieved
+        Gray by color, differences of apertures, integrals from stars (None: not wanted).
+    background, reference
+        Shifts of magnitudes by the background and by references, mag, shape (n_exp,) or with detectors.
+    """
+    posterior = None if solution.fit is None else solution.fit.posterior
+    errors: ZeropointErrors | None = None
+    if posterior is not None:
+        sample = np.where(solution.residuals.sample, work.photometry.inverse_variance, np.float32(0.0))
+        errors = posterior.zeropoint_errors(sample, solution.selection.photometric)
+    found = zeropoints(
+        survey, config, solution, work.instrument, gray, chosen, flags, errors, background, reference
+    )
+    stars = final_stars(survey, work.photometry, solution, found, gray)
+    r = None if retrieved is None else (retrieved.r0, retrieved.r10)
+    with_zeropoints = config.writes_zeropoints
+    return FinalTables(
+        found,
+        stars,
+        zeropoints_as_table(survey, solution, found, split, errors, r) if with_zeropoints else None,
+        atmospheres(survey, solution, work.instrument) if with_zeropoints else None,
+        standard_stars(survey, solution, stars, apertures.star) if config.writes_standard_stars else None,
+    )
