@@ -337,7 +337,9 @@ def _echo(
         click.echo(f"  {reason}")
     nights = metrics.get("nights_without_fit")
     if nights:
-        told = ", ".join(f"{night} ({number} exposures)" for night, number in nights.items())
+        told = ", ".join(
+            f"{night} ({number} exposure{'s' * (number != 1)})" for night, number in nights.items()
+        )
         click.echo(f"  nights without fit, on the standard atmosphere: {told}")
     for band, numbers in metrics["bands"].items():
         click.echo(f"  {_band_line(band, numbers)}")
