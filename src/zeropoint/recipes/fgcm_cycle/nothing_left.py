@@ -94,7 +94,9 @@ def remedies(
             sentences.append(_without_stars(n_observations, observation_flags, star_flags))
         else:
             if name == "TOO_FEW_STARS":
-                sentences.append(f"Exposures have {n_good.min()} to {n_good.max()} good observations.")
+                sentences.append(
+                    f"Exposures have {n_good.min()} to {n_good.max()} good observations, half of them less than {np.median(n_good):.0f}."
+                )
             sentences.append(_REMEDIES[name])
     return " ".join(sentences)
 
