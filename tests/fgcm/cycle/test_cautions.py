@@ -1,12 +1,19 @@
 """What a cycle warns of, and what it makes of terms that cannot be formed."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
-from zeropoint.recipes.fgcm_cycle.cautions import atmosphere_at_ends, nights_without_fit, warn_of
+from zeropoint.recipes.fgcm_cycle.cautions import (
+    atmosphere_at_ends,
+    nights_without_fit,
+    warn_of,
+    warn_of_few_stars,
+    with_scatter,
+)
 from zeropoint.recipes.fgcm_cycle.slope_terms import with_possible_slopes
 
 
@@ -78,3 +85,32 @@ def test_slopes_follow_from_bands_with_exposures(caplog):
     whole = survey()
     whole.data.exposures.band = np.array([0, 1, 2, 3, 0, 1])
     assert with_possible_slopes(config, whole) is config
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something with a posterior, a fit or a root."""
+
+    fit: object = None
+    posterior: object = None
+    root: object = None
+
+
+def test_errors_grow_with_the_scatter():
+    solution = Part(fit=Part(posterior=Part(root=np.eye(2))))
+    assert with_scatter(solution, 9.0).fit.posterior.root[1, 1] == 3.0
+    assert with_scatter(solution, 0.8) is with_scatter(solution, float("nan")) is solution
+    assert with_scatter(Part(), 9.0).fit is None
+
+
+def test_exposures_with_hardly_enough_stars_are_told(caplog):
+    data = survey()
+    data.fit_band = np.array([False, True, False, True])
+    n_stars = np.array([900, 500, 950, 590, 0, 700])
+    solution = SimpleNamespace(residuals=SimpleNamespace(exposure=SimpleNamespace(n_stars=n_stars)))
+    warn_of_few_stars(data, solution, 600)
+    assert caplog.text.count("WARNING") == 1
+    assert (
+        "Exposures of i have 500 to 700 good stars, half of them less than 590, and minStarPerExp = 600"
+        in caplog.text
+    )
