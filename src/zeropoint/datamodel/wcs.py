@@ -35,10 +35,10 @@ def angular_separation(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> np.ndarray:
     return 2.0 * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))
 
 
-def gnomonic(ra: Any, dec: Any, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
+def gnomonic(ra: Any, dec: Any, ra0: Any, dec0: Any) -> tuple[np.ndarray, np.ndarray]:
     """Project positions (radians) on the tangent plane at (ra0, dec0): xi East, eta North, radians.
 
-    Positions on the far hemisphere become NaN.
+    Each position may have a tangent point of its own. Positions on the far hemisphere become NaN.
     """
     ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
     cos_c = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.datamodel.wcs import gnomonic
+
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitData
 
@@ -95,11 +97,7 @@ def tangent_offsets(
     ra0, dec0 : float64, shape (n,)
         Pointings, degrees.
     """
-    ra, dec, ra0, dec0 = (np.deg2rad(each) for each in (ra, dec, ra0, dec0))
-    cosine = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        xi = np.cos(dec) * np.sin(ra - ra0) / cosine
-        eta = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / cosine
+    xi, eta = gnomonic(*(np.deg2rad(each) for each in (ra, dec, ra0, dec0)))
     return np.rad2deg(xi), np.rad2deg(eta)
 
 
