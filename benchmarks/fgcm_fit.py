@@ -174,9 +174,7 @@ def judge_solvers(survey: FgcmSurvey, result: CycleResult, rows: Rows) -> None:
         at.replace(ln_pwv_intercept=at.ln_pwv_intercept + d, ln_tau_intercept=at.ln_tau_intercept - d)
         for d in (-0.25, 0.25)
     ]
-    one, two = (
-        solve_again(result, start, FitSettings(max_iterations=40, absorption_tail=0.0)) for start in starts
-    )
+    one, two = (solve_again(result, start, FitSettings(max_iterations=40)) for start in starts)
     rows_of = atmosphere_derivatives(one.posterior.model, one.parameters, one.posterior.layout)
     n = one.posterior.layout.n_free
     worst = 0.0
@@ -188,9 +186,7 @@ def judge_solvers(survey: FgcmSurvey, result: CycleResult, rows: Rows) -> None:
         f"Gauss-Newton from 0.25 off: {one.evaluations} and {two.evaluations} evaluations, chi2 {one.chi2:.1f} and {two.chi2:.1f}"
     )
     start = time.process_time()
-    slow = solve_again(
-        result, starts[0], FitSettings(optimizer="lbfgsb", max_iterations=300, absorption_tail=0.0)
-    )
+    slow = solve_again(result, starts[0], FitSettings(optimizer="lbfgsb", max_iterations=300))
     off = (slow.vector - one.vector)[:n] / np.where(
         one.posterior.sigmas[:n] > 0, one.posterior.sigmas[:n], 1.0
     )

@@ -56,6 +56,14 @@ class FitResult:
         One by one.
     posterior
         Errors; None where nothing was free.
+    absorption_exposures : int64, shape (n_absorption,)
+        Exposures whose absorption was allowed an error: the last elements of ``vector``, mag.
+    absorption_prior
+        Width of its prior, mag.
+    absorption_sigma
+        As of the settings, which is less where clouds are still sought.
+    preliminary
+        As of the settings.
     """
 
     parameters: FitParameters
@@ -78,8 +86,25 @@ class FitResult:
     n_downweighted: int
     steps: tuple[Step, ...]
     posterior: Posterior | None
+    absorption_exposures: npt.NDArray[np.int64]
+    absorption_prior: float
+    absorption_sigma: float
+    preliminary: bool
 
     @property
     def dof(self) -> int:
         """Degrees of freedom: measurements less means and free parameters."""
         return self.n_used + self.n_reference - self.n_means - self.n_free
+
+    def absorption_covariance(self) -> npt.NDArray[np.float64]:
+        """Return the covariance of the errors of absorption, mag^2, shape (n_absorption, n_absorption).
+
+        Raises
+        ------
+        ValueError
+            If nothing was free.
+        """
+        if self.posterior is None:
+            raise ValueError("a fit without free parameters has no errors")
+        rows = self.posterior.root[len(self.vector) - len(self.absorption_exposures) :]
+        return rows @ rows.T

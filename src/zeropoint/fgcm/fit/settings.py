@@ -52,9 +52,6 @@ class FitSettings:
         How well the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the residual per
         airmass say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior knows of.
         0: none. Surveys of more than 2500 exposures in the fit have none.
-    absorption_tail
-        Degrees of freedom of the Student distribution of that error, so that an exposure under a thin cloud does not bend its
-        night's atmosphere; 0: normal.
     preliminary
         Whether the fit is one from which another goes on: that it has not converged is then no warning.
     threads
@@ -81,7 +78,6 @@ class FitSettings:
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 5e-5
     absorption_sigma: float = 3e-4
-    absorption_tail: float = 3.0
     preliminary: bool = False
     threads: int = 1
 
@@ -92,12 +88,7 @@ class FitSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool | str) or value is None:
                 continue
-            may_be_0 = field.name in (
-                "gray_structure",
-                "max_iterations",
-                "absorption_sigma",
-                "absorption_tail",
-            )
+            may_be_0 = field.name in ("gray_structure", "max_iterations", "absorption_sigma")
             if not np.isfinite(value) or (value < 0 if may_be_0 else value <= 0):
                 raise InvalidInputError(
                     f"{field.name} of the fit must be {'0 or more' if may_be_0 else 'positive'}, not {value}."

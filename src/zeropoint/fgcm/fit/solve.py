@@ -119,7 +119,8 @@ def _solve(
     given = problem.weight
     steps: list[Step] = []
     if len(problem.free) == 0 or settings.max_iterations == 0:
-        return _result(problem, Minimum(start, np.nan, (), 0, True, np.zeros(len(start), bool)), [], given, 1)
+        minimum = Minimum(start, np.nan, (), 0, True, np.zeros(len(start), bool))
+        return _result(problem, minimum, [], settings, given, 1)
 
     def after(step: Step) -> None:
         steps.append(step)
@@ -142,26 +143,6 @@ def _solve(
     if settings.joint_gray:
         columns = problem.free.layout.indices["exposure_gray"]
         problem, minimum, evaluations = _with_gray(problem, start, columns, settings, minimise)
-    elif (
-        len(problem.free.exposures)
-        and settings.absorption_tail
-        and not settings.preliminary
-        and settings.optimizer == "gauss_newton"
-    ):
-        gray = _measured_gray(problem, start)[problem.free.exposures]
-        if float(np.median(np.abs(gray))) > _PRELIMINARY_ABSORPTION:
-            # far from the minimum, what exposures lack is no cloud
-            start = minimise(problem, start).vector
-        columns = np.full(len(problem.model.exposures), -1, np.int64)
-        columns[problem.free.exposures] = problem.free.n_named + np.arange(len(problem.free.exposures))
-        own = replace(
-            settings,
-            gray_sigma=settings.absorption_sigma,
-            gray_tail=settings.absorption_tail,
-            gray_structure=0.0,
-            gray_rounds=3,
-        )
-        problem, minimum, evaluations = _with_gray(problem, start, columns, own, minimise)
     else:
         minimum = minimise(problem, start)
         again = problem.free.released(minimum.vector)
@@ -173,7 +154,7 @@ def _solve(
         evaluations += problem.evaluations
         problem = problem.reweighted(_robust(problem, minimum.vector, given, settings), problem.priors)
         minimum = minimise(problem, minimum.vector)
-    result = _result(problem, minimum, steps, given, evaluations + problem.evaluations)
+    result = _result(problem, minimum, steps, settings, given, evaluations + problem.evaluations)
     _log.log(
         logging.INFO if result.converged or settings.preliminary else logging.WARNING,
         "Fit %s after %d steps: chi2 %.1f of %d degrees of freedom, %d parameters, %d at bounds.",
@@ -296,7 +277,12 @@ def _robust(
 
 
 def _result(
-    problem: SurveyProblem, minimum: Minimum, steps: list[Step], given: SingleArray, evaluations: int
+    problem: SurveyProblem,
+    minimum: Minimum,
+    steps: list[Step],
+    settings: FitSettings,
+    given: SingleArray,
+    evaluations: int,
 ) -> FitResult:
     """Return the result at a minimum."""
     point = problem.at(minimum.vector)
@@ -327,6 +313,10 @@ def _result(
         n_downweighted=int(np.count_nonzero(problem.weight < 0.5 * given)),
         steps=tuple(steps),
         posterior=posterior,
+        absorption_exposures=problem.free.exposures,
+        absorption_prior=problem.free.absorption_sigma,
+        absorption_sigma=settings.absorption_sigma,
+        preliminary=settings.preliminary,
     )
 
 

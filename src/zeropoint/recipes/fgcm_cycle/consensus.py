@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.fit.leave_out import clouds_left_out
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
@@ -20,7 +21,7 @@ from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, Survey
 
-__all__ = ["Consensus", "night_consensus"]
+__all__ = ["Consensus", "night_consensus", "thin_clouds"]
 
 #: Parameters of a night: class, quantity of the atmosphere, and whether it is the change with time.
 _CLASSES = (
@@ -37,6 +38,9 @@ _SIGMA, _LIMIT = 0.002, 3.0
 _FAINT, _BRIGHT = 9.0, 36.0
 #: Samples of exposures, how many each has, and how often the best are fitted to all that agree with them.
 _SAMPLES, _SIZE, _BEST, _ROUNDS = 256, 6, 16, 4
+#: An exposure among those in the fit is under a thin cloud if a fit without it would find it too faint by so many errors and
+#: magnitudes; it comes back when it is not fainter than the last.
+_THIN, _LEAST, _BACK = 4.0, 0.0025, -0.0015
 #: Flags that say nothing of the sky.
 _SKY = (
     ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE | ExposureFlag.VAR_GRAY_TOO_LARGE
@@ -90,6 +94,45 @@ def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: So
         cloudy[index] = residual < -_LIMIT * _SIGMA
     new = {name: changed[:, k] for k, (name, _, _) in enumerate(_CLASSES)}
     return Consensus(parameters.replace(**new), cloudy)
+
+
+def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolArray:
+    """Return the exposures that are too faint for the others of a fit, shape (n_exp,), by as little as the fit can tell.
+
+    A night bends to each of its exposures, so that a cloud leaves less gray than it has.  What counts is the gray in a fit
+    without the exposure.  Fits that have not converged, those without an atmosphere and those whose gray is joint tell of none.
+
+    Parameters
+    ----------
+    solution
+        Model with its fit, and the gray of all exposures.
+    also_preliminary
+        Whether a fit in which clouds are still sought counts: as if exposures scattered as little as in the last fit.
+    """
+    gray = solution.residuals.exposure.gray
+    # once out, an exposure shows its gray: not to come and go, it comes back when little of that is left
+    was_out = (solution.selection.exposure & np.int32(ExposureFlag.EXP_GRAY_TOO_NEGATIVE)) != 0
+    cloudy = was_out & (gray < _BACK)
+    fit = solution.fit
+    if (
+        fit is None
+        or fit.posterior is None
+        or not len(fit.absorption_exposures)
+        or (fit.preliminary and not also_preliminary)
+    ):
+        return np.zeros(len(gray), bool)
+    if not (fit.converged or fit.preliminary):
+        return cloudy
+    found = clouds_left_out(
+        fit.vector[-len(fit.absorption_exposures) :],
+        fit.absorption_covariance(),
+        fit.absorption_prior,
+        fit.absorption_sigma,
+        n_sigma=_THIN,
+        least=_LEAST,
+    )
+    cloudy[fit.absorption_exposures[found]] = True
+    return cloudy
 
 
 def _responses(survey: Survey, solution: Solution) -> FloatArray:

@@ -231,11 +231,19 @@ def _roughly(
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
     if n_fits > 1:
+        # thin clouds are looked for where the nights do not yet bend to them
+        found, cuts = work.solution, work.solution.cuts
+        chosen = choose_exposures(part, limits, found, cuts, also_preliminary=True)
+        n_left = int(np.count_nonzero(found.selection.photometric & ~chosen.photometric))
+        _log.info(
+            "Cycle %d: %d exposures more are left out, without which their nights agree.", cycle, n_left
+        )
+        work = replace(work, solution=replace(found, selection=chosen))
         # now that clouds are out, to where the fit of all stars begins near its end
         settings = replace(
             settings, preliminary=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
         )
-        work = _fit_until_settled(part, limits, work, cycle, 1, settings, on_progress, rough=True)
+        work = _fit_until_settled(part, limits, work, cycle, _MAX_FITS, settings, on_progress, rough=True)
     found = work.solution
     whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
     begun = replace(
@@ -320,7 +328,7 @@ def _fit_until_settled(
         )
         # clouds only dim: what is brighter than the model shows that the model has taken clouds for clear sky
         cuts = Cuts(found.low, solution.cuts.high if rough else found.high)
-        chosen = choose_exposures(survey, config, solution, cuts)
+        chosen = choose_exposures(survey, config, work.solution, cuts)
         n_changed = int(np.count_nonzero(chosen.photometric != solution.selection.photometric))
         _log.info(
             "Cycle %d, fit %d of %d observations: chi2/dof %.4f; %d of %d exposures photometric, %d of them changed.",
@@ -330,7 +338,7 @@ def _fit_until_settled(
         if n_changed == 0 and (rough or config.jointGray or result.converged):
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
-        if rough and n <= _CONSENSUS_FITS:
+        if rough and settings.preliminary and n <= _CONSENSUS_FITS:
             solution = _agreed(survey, config, solution)
         work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work

@@ -16,6 +16,7 @@ from zeropoint.fgcm.terms.selection import (
     photometric_cuts,
 )
 from zeropoint.fgcm.terms.superstar import flat_index
+from zeropoint.recipes.fgcm_cycle.consensus import thin_clouds
 from zeropoint.recipes.fgcm_cycle.selection import (
     FlagArray,
     Selection,
@@ -69,7 +70,12 @@ def exposure_flags_of(
 
 
 def choose_exposures(
-    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, cuts: Cuts
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    solution: Solution,
+    cuts: Cuts,
+    *,
+    also_preliminary: bool = False,
 ) -> Selection:
     """Return the selection with exposures chosen by their gray, and the stars that this leaves.
 
@@ -81,8 +87,12 @@ def choose_exposures(
         With the gray of all exposures.
     cuts
         By which to choose.
+    also_preliminary
+        As of `zeropoint.recipes.fgcm_cycle.consensus.thin_clouds`.
     """
     flags = exposure_flags_of(survey, config, solution, cuts)
+    thin = thin_clouds(solution, also_preliminary=also_preliminary)
+    flags |= np.where(thin, np.int32(ExposureFlag.EXP_GRAY_TOO_NEGATIVE), np.int32(0))
     if config.jointGray:
         # clouds are part of the likelihood
         flags &= ~np.int32(
