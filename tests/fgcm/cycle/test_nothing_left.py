@@ -39,4 +39,6 @@ def test_exposures_without_stars_are_told_why(n, observations, stars, told):
 
 def test_too_few_stars_are_told_with_their_number():
     told = remedies({"TOO_FEW_STARS": 3}, np.array([480, 590, 500]), 1570, {}, {})
-    assert told.startswith("Exposures have 480 to 590 good observations, half of them less than 500. Lower minStarPerExp")
+    assert told.startswith(
+        "Exposures have 480 to 590 good observations, half of them less than 500. Lower minStarPerExp"
+    )

@@ -180,9 +180,7 @@ def cycle_facts(
     flag = data.stars.flag if star_flag is None else star_flag
     outlier = (flag & int(StarFlag.REFSTAR_OUTLIER)) != 0
     pair = _color_bands(bands, color_bands)
-    color = np.full(o.n_star, np.nan)
-    if pair is not None:
-        color = means[:, bands.index(pair[0])] - means[:, bands.index(pair[1])]
+    color = _star_colors(means, bands, pair)
     thinned = -(-len(o) // _MOST)
     if thinned > 1:
         kept = np.arange(o.n_star)[o.star] % thinned == 0
@@ -243,6 +241,13 @@ def _color_bands(bands: tuple[str, ...], asked: tuple[str, str] | None) -> tuple
     if len(bands) < 2:
         return None
     return bands[0], bands[min(2, len(bands) - 1)]
+
+
+def _star_colors(mean: FloatArray, bands: tuple[str, ...], pair: tuple[str, str] | None) -> FloatArray:
+    """Return the colors of the stars; NaN without a pair of bands."""
+    if pair is None:
+        return np.full(len(mean), np.nan)
+    return mean[:, bands.index(pair[0])] - mean[:, bands.index(pair[1])]
 
 
 def _reserve_or_all(
