@@ -62,7 +62,7 @@ class FitResult:
         Width of its prior, mag.
     absorption_sigma
         As of the settings, which is less where clouds are still sought.
-    preliminary
+    seeks_clouds
         As of the settings.
     """
 
@@ -89,7 +89,7 @@ class FitResult:
     absorption_exposures: npt.NDArray[np.int64]
     absorption_prior: float
     absorption_sigma: float
-    preliminary: bool
+    seeks_clouds: bool
 
     @property
     def dof(self) -> int:

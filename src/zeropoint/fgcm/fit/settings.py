@@ -54,6 +54,8 @@ class FitSettings:
         0: none. Surveys of more than 2500 exposures in the fit have none.
     preliminary
         Whether the fit is one from which another goes on: that it has not converged is then no warning.
+    seeks_clouds
+        Whether clouds may be among the exposures yet: the width of the error of absorption is then 5 mmag or more.
     threads
         For sweeps.
 
@@ -77,8 +79,9 @@ class FitSettings:
     calibrate_sed: bool = True
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 5e-5
-    absorption_sigma: float = 3e-4
+    absorption_sigma: float = 2.5e-4
     preliminary: bool = False
+    seeks_clouds: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:

@@ -192,7 +192,7 @@ def _free_vector(
         if settings.absorption_sigma > 0 and not grays and len(fitted) <= _MOST_ABSORPTIONS:
             exposures = fitted
     sigma = settings.absorption_sigma
-    if settings.preliminary:
+    if settings.seeks_clouds:
         # clouds may be among the exposures yet: no night must bend its atmosphere to explain one
         sigma = max(sigma, _PRELIMINARY_ABSORPTION)
     return FreeVector(
@@ -316,7 +316,7 @@ def _result(
         absorption_exposures=problem.free.exposures,
         absorption_prior=problem.free.absorption_sigma,
         absorption_sigma=settings.absorption_sigma,
-        preliminary=settings.preliminary,
+        seeks_clouds=settings.seeks_clouds,
     )
 
 

@@ -118,10 +118,10 @@ def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolAr
         fit is None
         or fit.posterior is None
         or not len(fit.absorption_exposures)
-        or (fit.preliminary and not also_preliminary)
+        or (fit.seeks_clouds and not also_preliminary)
     ):
         return np.zeros(len(gray), bool)
-    if not (fit.converged or fit.preliminary):
+    if not (fit.converged or fit.seeks_clouds):
         return cloudy
     found = clouds_left_out(
         fit.vector[-len(fit.absorption_exposures) :],

@@ -224,6 +224,7 @@ def _roughly(
         max_iterations=min(_ROUGH_STEPS, config.maxIterBeforeFinalCycle),
         step_tolerance=_ROUGH_TOLERANCE,
         preliminary=True,
+        seeks_clouds=True,
     )
     selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
     work = _prepared(
@@ -241,7 +242,7 @@ def _roughly(
         work = replace(work, solution=replace(found, selection=chosen))
         # now that clouds are out, to where the fit of all stars begins near its end
         settings = replace(
-            settings, preliminary=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
+            settings, seeks_clouds=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
         )
         work = _fit_until_settled(part, limits, work, cycle, _MAX_FITS, settings, on_progress, rough=True)
     found = work.solution
@@ -338,7 +339,7 @@ def _fit_until_settled(
         if n_changed == 0 and (rough or config.jointGray or result.converged):
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
-        if rough and settings.preliminary and n <= _CONSENSUS_FITS:
+        if rough and settings.seeks_clouds and n <= _CONSENSUS_FITS:
             solution = _agreed(survey, config, solution)
         work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work
