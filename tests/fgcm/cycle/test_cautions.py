@@ -25,7 +25,8 @@ def metrics(chi2=1.0, nights=None, ends=None):
     ("found", "final", "told"),
     [
         (metrics(), True, ""),
-        (metrics(chi2=50.0), False, "scatter by 7.1 times their errors"),
+        (metrics(chi2=50.0), True, "scatter by 7.1 times their errors"),
+        (metrics(chi2=50.0), False, ""),
         (metrics(nights={"60003": 16}), True, "60003 (16)"),
         (metrics(nights={"60003": 16}, ends={"pwv": 24}), False, ""),
         (metrics(ends={"pwv": 24}), True, "pwv of 24 exposures is at an end of its range"),

@@ -43,8 +43,7 @@ def solve(data: FitData, passbands: QuadraturePassbands, used: np.ndarray) -> Fi
     weight = np.where(used[o.exposure], o.err**-2.0, 0.0).astype(np.float32)
     references = References.of(data.stars.ref_mag, data.stars.ref_err)
     slopes = np.zeros(o.n_segment)
-    # without heavy tails: of normal errors alone is it known how much a change may be
-    settings = FitSettings(calibrate_sed=False, max_iterations=100, absorption_tail=0.0)
+    settings = FitSettings(calibrate_sed=False, max_iterations=100)
     result = fit(PhotometricModel(e, passbands), o, weight, slopes, references, start, layout, settings)
     assert result.converged
     return result
@@ -54,12 +53,14 @@ def changes(after: FitResult, before: FitResult) -> dict[str, np.ndarray]:
     """Differences of the parameters over their errors after a change."""
     assert after.posterior is not None
     sigmas = after.posterior.parameter_sigmas(after.parameters)
+    # blends and the structure of flats are not in this model: errors are larger by what observations scatter more
+    scatter = np.sqrt(max(after.chi2 / after.dof, 1.0))
     out = {}
     for name in (*NIGHTLY, "superstar", "aper_slope", "abs_offset"):
         sigma = getattr(sigmas, name)
         free = np.isfinite(sigma) & (sigma > 0)
         difference = getattr(after.parameters, name) - getattr(before.parameters, name)
-        out[name] = difference[free] / sigma[free]
+        out[name] = difference[free] / (scatter * sigma[free])
     return out
 
 

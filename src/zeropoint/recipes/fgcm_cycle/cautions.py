@@ -27,7 +27,9 @@ _SPARE = 1.2
 
 
 def warn_of(cycle: int, metrics: Mapping[str, Any], config: FgcmFitCycleConfigBase) -> None:
-    """Warn where observations scatter by much more than the errors stated, and, at the end, of what was assumed.
+    """Warn, at the end, where observations scatter by much more than the errors stated, and of what was assumed.
+
+    Before the last cycle flats within detectors are not in the model yet, and the scatter says little.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def warn_of(cycle: int, metrics: Mapping[str, Any], config: FgcmFitCycleConfigBa
     config
         Settings.
     """
+    if not config.isFinalCycle:
+        return
     chi2_dof = metrics["chi2_dof_measured"]
     if chi2_dof is not None and chi2_dof > _BAD_CHI2:
         remedy = (
@@ -50,8 +54,6 @@ def warn_of(cycle: int, metrics: Mapping[str, Any], config: FgcmFitCycleConfigBa
             "are too small, though they were made larger by as much. %s.",
             cycle, chi2_dof**0.5, chi2_dof, remedy,
         )  # fmt: skip
-    if not config.isFinalCycle:
-        return
     if metrics["nights_without_fit"]:
         nights = ", ".join(f"{night} ({n})" for night, n in metrics["nights_without_fit"].items())
         _log.warning(
