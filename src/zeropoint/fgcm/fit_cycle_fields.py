@@ -393,6 +393,11 @@ class SolverFields(pexConfig.Config):
         "choosing photometric exposures by cuts alone?",
         False,
     )
+    autoJointGray = _flag(
+        "Fit the gray of exposures jointly, as with ``jointGray`` but under a prior as wide as the gray scatters, if the first "
+        "fits find that no part of the nights is photometric?",
+        True,
+    )
     jointGraySigma = pexConfig.RangeField[float](
         doc="Width of that prior, mag.", default=0.005, min=0.0, inclusiveMin=False
     )

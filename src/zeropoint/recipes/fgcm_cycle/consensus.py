@@ -18,6 +18,7 @@ from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS
 from zeropoint.fgcm.model.parameters import FitParameters
+from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, SkyEvidence, sky_evidence
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, Survey
 
@@ -58,10 +59,13 @@ class Consensus:
         With the changes of the nights.
     cloudy
         Exposures that are too faint for it, shape (n_exp,).
+    evidence
+        Whether there are photometric exposures at all.
     """
 
     parameters: FitParameters
     cloudy: BoolArray
+    evidence: SkyEvidence
 
 
 def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Consensus:
@@ -84,16 +88,20 @@ def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: So
     weight = np.array([DEFAULT_PRIORS[name] for name, _, _ in _CLASSES]) ** -2.0
     cloudy = np.zeros(len(e), bool)
     changed = values.copy()
+    nights = []
     for night in range(e.n_nights):
         index = np.flatnonzero(usable & (e.night == night))
         if len(index) <= _SIZE:
             continue
         rng = np.random.default_rng([config.seed, int(e.night_numbers[night]) & 0xFFFFFFFF])
-        step, residual = _agree(rows[index], gray[index], typical - values[night], weight, rng)
+        prior = typical - values[night]
+        step, residual = _agree(rows[index], gray[index], prior, weight, rng)
         changed[night] += step
-        cloudy[index] = residual < -_LIMIT * _SIGMA
+        faint, clear = residual < -_LIMIT * _SIGMA, np.abs(residual) < _LIMIT * _SIGMA
+        cloudy[index] = faint
+        nights.append(NightGray(gray[index], rows[index], prior, 1.0 / weight, clear, faint))
     new = {name: changed[:, k] for k, (name, _, _) in enumerate(_CLASSES)}
-    return Consensus(parameters.replace(**new), cloudy)
+    return Consensus(parameters.replace(**new), cloudy, sky_evidence(nights))
 
 
 def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolArray:

@@ -36,6 +36,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     measure_instrument,
     with_colors_and_errors,
 )
+from zeropoint.recipes.fgcm_cycle.joint_gray import continued_joint_gray
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
@@ -117,11 +118,12 @@ def run_cycle(
     """
     instrument = first_instrument(survey, config) if previous is None else previous.instrument
     work = _begin(survey, config, cycle, previous, instrument)
+    config = continued_joint_gray(survey, config, work.solution)
     survey, terms = with_reference_colors(survey, config, work.solution)
     if config.isFinalCycle:
         work = posterior_at(survey, config, work, cycle)
     else:
-        work = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
+        work, config = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
     result = _finish(survey, config, cycle, work, previous, wanted)
     return result if terms is None else replace(result, metrics=with_color_terms(result.metrics, terms))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zeropoint.errors import NoFitStarsError, NoPhotometricExposuresError
 from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
@@ -23,6 +24,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     sub_ccd_filters,
     with_colors_and_errors,
 )
+from zeropoint.recipes.fgcm_cycle.joint_gray import has_joint_gray, seeks_photometric, with_joint_gray
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_stars, new_cuts
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import (
@@ -33,6 +35,7 @@ from zeropoint.recipes.fgcm_cycle.selection import (
     require,
     weights,
 )
+from zeropoint.recipes.fgcm_cycle.sky_evidence import SkyEvidence
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate, references_of
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
@@ -61,6 +64,10 @@ _ROUGH_N_SIGMA = 1.5
 
 #: After as many of these fits, the exposures of each night are looked at by themselves.
 _CONSENSUS_FITS = 2
+#: Fits with any gray, between which superstar flats are measured anew.
+_GRAY_FITS = 3
+#: Width of the prior of the gray of exposures while it is looked at whether any is photometric, mag: as good as none.
+_ANY_GRAY = 0.3
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,15 @@ class Work:
         Corrections and error model that they contain.
     solution
         Model.
+    sky
+        Whether any exposure is photometric, as far as that was looked at.
     """
 
     photometry: Photometry
     instrument: InstrumentState
     errors: ErrorCoefficients
     solution: Solution
+    sky: SkyEvidence | None = None
 
 
 def layout_of(
@@ -124,18 +134,6 @@ def layout_of(
     )  # fmt: skip
 
 
-def has_joint_gray(survey: Survey, config: FgcmFitCycleConfigBase) -> bool:
-    """Tell whether the gray of exposures is fitted: with the atmosphere, if there is one, which it would stand for otherwise.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    """
-    frozen = bool(survey.passbands.fitted) and config.freezeStdAtmosphere
-    return bool(config.jointGray and not frozen)
-
-
 def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
     """Return how the fit of a cycle proceeds.
 
@@ -160,7 +158,7 @@ def fit_cycle(
     start: Work,
     cycle: int,
     on_progress: OnProgress | None = None,
-) -> Work:
+) -> tuple[Work, FgcmFitCycleConfigBase]:
     """Fit, choose exposures by what the fit leaves, and fit again until they stay.
 
     Parameters
@@ -174,6 +172,13 @@ def fit_cycle(
     on_progress
         Told the steps of the fits.
 
+    Returns
+    -------
+    work
+        Where it ended.
+    config
+        The settings; with a joint gray if no exposure was found to be photometric.
+
     Raises
     ------
     NoPhotometricExposuresError, NoFitStarsError
@@ -183,25 +188,104 @@ def fit_cycle(
     -----
     With a frozen atmosphere there is one fit: what it leaves is the atmosphere rather than clouds.  Else a part of the stars
     is fitted first, again and again, until it is known which exposures are photometric: that costs little, and the fit of
-    all stars then begins near its end.
+    all stars then begins near its end.  A fit that goes on from one with a joint gray needs none of that.
     """
-    settings, n_fits, n_rough = settings_of(survey, config), _MAX_FITS, _MAX_ROUGH
+    n_fits, n_rough = _MAX_FITS, _MAX_ROUGH
     if config.freezeStdAtmosphere or not survey.passbands.fitted:
         n_rough = n_fits = 1
+    if survey.passbands.fitted and not start.solution.parameters.exposure_gray.any():
+        start, config = _first_fits(survey, config, start, cycle, n_rough, on_progress)
+    settings = settings_of(survey, config)
     if config.freezeStdAtmosphere and survey.passbands.fitted:
         # the next cycle goes on from it
         settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE, preliminary=True)
-    joint = has_joint_gray(survey, config)
-    if joint:
+    if settings.joint_gray:
         # the priors' widths are decided anew again and again
         settings = replace(settings, max_iterations=min(settings.max_iterations, _JOINT_STEPS))
-    if survey.passbands.fitted:
-        classic: FgcmFitCycleConfigBase = config.copy()
-        classic.jointGray = False
-        start = _roughly(survey, classic, start, cycle, n_rough, on_progress)
-        if joint:
-            start = _with_gray(survey, config, start)
-    return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
+    return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress), config
+
+
+def _first_fits(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    start: Work,
+    cycle: int,
+    n_fits: int,
+    on_progress: OnProgress | None,
+) -> tuple[Work, FgcmFitCycleConfigBase]:
+    """Return where the fit of all stars begins, and its settings: with a joint gray where no exposure is photometric."""
+    classic: FgcmFitCycleConfigBase = config.copy()
+    classic.jointGray = False
+    looks, failure = seeks_photometric(survey, config), None
+    try:
+        work = _roughly(survey, classic, start, cycle, n_fits, on_progress)
+    except (NoFitStarsError, NoPhotometricExposuresError) as error:
+        if not looks:
+            raise
+        failure = error
+    if looks and (failure is not None or (work.sky is not None and not work.sky.has_photometric)):
+        found = _grayly(survey, with_joint_gray(config, _ANY_GRAY), start, cycle, on_progress)
+        assert found.sky is not None
+        if not found.sky.has_photometric:
+            _log.info(
+                "Cycle %d: %d of %d exposures agree with others of their nights, no more than chance makes: none is taken for "
+                "photometric. Their gray, which scatters by %.0f mmag, is fitted with the atmosphere.",
+                cycle, found.sky.n_clear, found.sky.n, 1e3 * found.sky.sigma,
+            )  # fmt: skip
+            return found, with_joint_gray(config, found.sky.sigma)
+    if failure is not None:
+        raise failure
+    return (_with_gray(survey, config, work) if has_joint_gray(survey, config) else work), config
+
+
+def _part(
+    survey: Survey, config: FgcmFitCycleConfigBase, start: Work
+) -> tuple[Survey, FgcmFitCycleConfigBase, Work]:
+    """Return a part of the stars, the settings for it, and where it begins."""
+    every = max(len(survey.data.observations) // _ROUGH_OBSERVATIONS, 1)
+    some = survey.of_star(np.arange(survey.n_star) % every == 0)
+    part = replace(survey, data=replace(survey.data, observations=survey.data.observations.select(some)))
+    limits: FgcmFitCycleConfigBase = config.copy()
+    for name in ("minStarPerExp", "minStarPerCcd"):
+        setattr(limits, name, -(-getattr(config, name) // every))
+    selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
+    work = _prepared(
+        part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
+    )
+    return part, limits, work
+
+
+def _whole(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, work: Work) -> Work:
+    """Return where the fits of a part of the stars have ended, for all of them."""
+    found = work.solution
+    whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
+    begun = replace(
+        start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
+    )
+    work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
+    return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
+
+
+def _grayly(
+    survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int, on_progress: OnProgress | None
+) -> Work:
+    """Return where a fit of a part of the stars with all exposures and any gray ends, and whether any is photometric there.
+
+    The means of the stars owe nothing to a choice of exposures.
+    """
+    part, limits, work = _part(survey, config, start)
+    settings = replace(
+        settings_of(survey, config),
+        max_iterations=_JOINT_STEPS,
+        step_tolerance=_LAST_TOLERANCE,
+        preliminary=True,
+    )
+    work = _with_gray(part, limits, work)
+    for _ in range(_GRAY_FITS):
+        work = _with_flats(part, limits, work, renew=True)
+        work = _fit_until_settled(part, limits, work, cycle, 1, settings, on_progress)
+    sky = night_consensus(part, limits, work.solution).evidence
+    return replace(_whole(survey, config, start, work), sky=sky)
 
 
 def _roughly(
@@ -213,22 +297,13 @@ def _roughly(
     on_progress: OnProgress | None,
 ) -> Work:
     """Return where fits of a part of the stars end, for all of them."""
-    every = max(len(survey.data.observations) // _ROUGH_OBSERVATIONS, 1)
-    some = survey.of_star(np.arange(survey.n_star) % every == 0)
-    part = replace(survey, data=replace(survey.data, observations=survey.data.observations.select(some)))
-    limits: FgcmFitCycleConfigBase = config.copy()
-    for name in ("minStarPerExp", "minStarPerCcd"):
-        setattr(limits, name, -(-getattr(config, name) // every))
+    part, limits, work = _part(survey, config, start)
     settings = replace(
         settings_of(survey, config),
         max_iterations=min(_ROUGH_STEPS, config.maxIterBeforeFinalCycle),
         step_tolerance=_ROUGH_TOLERANCE,
         preliminary=True,
         seeks_clouds=True,
-    )
-    selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
-    work = _prepared(
-        part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
     if n_fits > 1:
@@ -245,13 +320,7 @@ def _roughly(
             settings, seeks_clouds=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
         )
         work = _fit_until_settled(part, limits, work, cycle, _MAX_FITS, settings, on_progress, rough=True)
-    found = work.solution
-    whole = drop_stars(survey, replace(start.solution.selection, exposure=found.selection.exposure), config)
-    begun = replace(
-        start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
-    )
-    work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
-    return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
+    return _whole(survey, config, start, work)
 
 
 def _with_gray(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Work:
@@ -340,13 +409,16 @@ def _fit_until_settled(
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
         if rough and settings.seeks_clouds and n <= _CONSENSUS_FITS:
-            solution = _agreed(survey, config, solution)
+            solution, sky = _agreed(survey, config, solution)
+            work = replace(work, sky=sky)
         work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work
 
 
-def _agreed(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Solution:
-    """Return a solution in which each night has the atmosphere that most of its exposures agree on."""
+def _agreed(
+    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution
+) -> tuple[Solution, SkyEvidence]:
+    """Return a solution in which each night has the atmosphere that most of its exposures agree on, and what tells so."""
     found = night_consensus(survey, config, solution)
     e = survey.data.exposures
     sky = ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE
@@ -357,8 +429,9 @@ def _agreed(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) 
     )
     selection = drop_nights(survey, replace(solution.selection, exposure=flags), config)
     if not all((selection.photometric & (e.band == b)).any() for b in np.flatnonzero(survey.fit_band)):
-        return solution
-    return replace(solution, selection=drop_stars(survey, selection, config), parameters=found.parameters)
+        return solution, found.evidence
+    selection = drop_stars(survey, selection, config)
+    return replace(solution, selection=selection, parameters=found.parameters), found.evidence
 
 
 def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int) -> Work:
