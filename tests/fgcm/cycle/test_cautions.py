@@ -17,8 +17,11 @@ from zeropoint.recipes.fgcm_cycle.cautions import (
 from zeropoint.recipes.fgcm_cycle.slope_terms import with_possible_slopes
 
 
-def metrics(chi2=1.0, nights=None, ends=None):
-    return {"chi2_dof_measured": chi2, "nights_without_fit": nights or {}, "atmosphere_at_ends": ends or {}}
+def metrics(chi2=1.0, nights=None, ends=None, gray=None):
+    return {
+        "chi2_dof_measured": chi2, "nights_without_fit": nights or {}, "atmosphere_at_ends": ends or {},
+        "has_photometric": gray is None, "joint_gray": gray is not None, "joint_gray_sigma": gray,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,7 @@ def metrics(chi2=1.0, nights=None, ends=None):
         (metrics(chi2=50.0), True, "scatter by 7.1 times their errors"),
         (metrics(chi2=50.0), False, ""),
         (metrics(nights={"60003": 16}), True, "60003 (16)"),
+        (metrics(gray=0.04), True, "exposures scatter by 40 mmag"),
         (metrics(nights={"60003": 16}, ends={"pwv": 24}), False, ""),
         (metrics(ends={"pwv": 24}), True, "pwv of 24 exposures is at an end of its range"),
     ],

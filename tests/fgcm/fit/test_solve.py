@@ -157,6 +157,18 @@ def test_joint_gray_finds_the_clouds(survey, fitted):
     assert cloudy.any()
     # clouds change over the field by some percent of themselves
     np.testing.assert_allclose(gray[cloudy], -survey.cloud[cloudy], rtol=0.15, atol=0.02)
+    # errors alone: of the priors that these grays have, not of those of clear sky
+    again = solve(
+        survey,
+        result.parameters,
+        FitSettings(joint_gray=True, max_iterations=0),
+        survey.all,
+        exposure_gray=True,
+    )
+    first, second = (
+        np.array(each.posterior.parameter_sigmas(each.parameters).exposure_gray) for each in (result, again)
+    )
+    np.testing.assert_allclose(second[cloudy], first[cloudy], rtol=0.05)
 
 
 def test_zeropoints_know_less_of_what_is_not_measured(survey, fitted):

@@ -131,6 +131,7 @@ def gauss_newton(
     tolerance: float = 0.01,
     max_iterations: int = 25,
     on_step: Callable[[Step], None] | None = None,
+    arrive: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
 ) -> Minimum:
     """Minimise by Newton steps, damped (Levenberg) as far as they would lead too far or do not lead down.
 
@@ -147,6 +148,8 @@ def gauss_newton(
         Most steps, rejected ones included.
     on_step
         Called after every step.
+    arrive
+        Returns where a step from a vector leads, to first order their sum; None: that.
 
     Returns
     -------
@@ -166,7 +169,7 @@ def gauss_newton(
     radius, converged, evaluations, values = _FIRST_RADIUS, False, 1, [value]
     while len(steps) < max_iterations and not converged and radius > _LEAST_RADIUS:
         step, largest, damping = _step_within(problem, x, gradient, hessian, radius)
-        trial = x + step
+        trial = x + step if arrive is None else arrive(x, step)
         new_value, new_gradient = problem.evaluate(trial)
         evaluations += 1
         accepted = bool(new_value <= value + _ROUNDING * abs(value))
@@ -177,7 +180,7 @@ def gauss_newton(
         if accepted:
             # far from the minimum, steps tell of curvature that is not there anymore
             is_near = damping == 0.0 and largest < _NEAR
-            pairs = [*pairs[1 - _MEMORY :], (step, new_gradient - gradient)] if is_near else []
+            pairs = [*pairs[1 - _MEMORY :], (trial - x, new_gradient - gradient)] if is_near else []
             x, value, gradient = trial, new_value, new_gradient
             radius = min(2.0 * radius, _MOST_RADIUS)
             if not converged:

@@ -328,6 +328,52 @@ class SurveyProblem:
         band[columns[known]], pivots[columns[known]] = e.band[exposure], pivot[exposure]
         return mean, pivots, band
 
+    def arrive(self, vector: FloatArray, step: FloatArray) -> FloatArray:
+        """Return where a step leads if zeropoints of exposures change by what it says of them to first order.
+
+        Stars know the zeropoints of exposures a thousand times better than what of them is atmosphere and what is gray.  So
+        the gray takes what the atmosphere's change is of higher order; else only small steps would not leave the minimum.
+
+        Parameters
+        ----------
+        vector, step : float64, shape (n,)
+            Where from, and the change.
+        """
+        trial = vector + step
+        own = self.free.layout.indices["exposure_gray"]
+        mine = np.flatnonzero(own >= 0)
+        found = self.derivatives(vector)
+        color = self._typical_color[np.maximum(self.model.exposures.band, 0)]
+        change = np.where(found.columns >= 0, step[found.columns], 0.0)
+        expected = np.sum((found.gray + color[:, None] * found.chromatic) * change, axis=1)
+        flats = np.where(self.flat_column >= 0, step[self.flat_column], 0.0)
+        expected += np.sum(self.shares().sum(axis=2) * flats, axis=1)
+        expected[mine] += step[own[mine]]
+        higher = self._levels(trial, color) - self._levels(vector, color) - expected
+        trial[own[mine]] -= higher[mine]
+        return np.asarray(np.clip(trial, self.lower, self.upper))
+
+    @cached_property
+    def _typical_color(self) -> FloatArray:
+        """Mean coefficient of I10 of the observations of each band."""
+        weight = np.bincount(self.observations.segment, self.weight, minlength=self.observations.n_segment)
+        by_band = weight.reshape(-1, self.observations.n_band)
+        total = by_band.sum(axis=0)
+        color = self.color.reshape(by_band.shape)
+        return np.asarray(np.sum(by_band * color, axis=0) / np.where(total > 0, total, 1.0))
+
+    def _levels(self, vector: FloatArray, color: FloatArray) -> FloatArray:
+        """Return the mean standard magnitudes of exposures for stars of a color, shape (n_exp,)."""
+        e = self.model.exposures
+        parameters = self.free.layout.unpack(vector[: self.free.layout.n_free], self.base)
+        tables = self.model.tables(parameters, self._used_exposures(), derivatives=False)
+        tables = self._completed(tables, self.free.calibration(vector), self.free.absorption(vector, len(e)))
+        values = tables.relative.reshape(len(e), e.n_det, 2, 2)
+        low, rise = values[..., 0], values[..., 1]
+        share = self.shares()
+        level = np.sum(share.sum(axis=2)[..., None] * low + share[..., 1, None] * rise, axis=1)
+        return np.asarray(level[:, 0] + color * level[:, 1])
+
     def hessian(self, vector: FloatArray) -> FloatArray:
         """Return the Hessian of Gauss and Newton; see `Problem.hessian`."""
         hessian = parameter_hessian(self.curvatures(), self.derivatives(vector), self.priors.hessian())

@@ -22,6 +22,7 @@ from zeropoint.fgcm.fit.settings import FitSettings
 from zeropoint.fgcm.fit.weights import gray_prior_sigma, huber_weight, structure_weight
 
 if TYPE_CHECKING:
+    from zeropoint.fgcm.fit.priors import Priors
     from zeropoint.fgcm.model.layout import ParameterLayout
     from zeropoint.fgcm.model.model import PhotometricModel
     from zeropoint.fgcm.model.observations import FitObservations
@@ -120,6 +121,9 @@ def _solve(
     steps: list[Step] = []
     if len(problem.free) == 0 or settings.max_iterations == 0:
         minimum = Minimum(start, np.nan, (), 0, True, np.zeros(len(start), bool))
+        if settings.joint_gray:
+            # errors are those of the priors that these grays have in a fit
+            problem, _ = _with_widths(problem, given, problem.priors, start, settings.gray_sigma, settings)
         return _result(problem, minimum, [], settings, given, 1)
 
     def after(step: Step) -> None:
@@ -135,8 +139,9 @@ def _solve(
         if settings.optimizer == "lbfgsb":
             return lbfgsb(current, vector, max_iterations=most, on_step=after)
         return gauss_newton(
-            current, vector, tolerance=settings.step_tolerance, max_iterations=most, on_step=after
-        )
+            current, vector, tolerance=settings.step_tolerance, max_iterations=most, on_step=after,
+            arrive=current.arrive if settings.joint_gray else None,
+        )  # fmt: skip
 
     start = problem.free.released(start)
     evaluations = 0
@@ -238,11 +243,7 @@ def _with_gray(
     while True:
         at_target = width <= settings.gray_sigma
         settled += at_target
-        gray = np.zeros(columns.shape)
-        gray[free] = vector[own]
-        widths = gray_prior_sigma(gray[free], width, settings.gray_tail)
-        weight = structure_weight(given, problem.observations, gray, settings.gray_structure)
-        problem = problem.reweighted(weight, priors.with_sigma(own, widths))
+        problem, widths = _with_widths(problem, given, priors, vector, width, settings)
         # what is not settled need not be exact
         is_last = at_target and (
             settled > settings.gray_rounds or np.all(np.abs(widths / last - 1.0) < _SETTLED)
@@ -253,6 +254,24 @@ def _with_gray(
         evaluations += problem.evaluations
         vector, last = minimum.vector, widths
         width = max(width * _ANNEALING, settings.gray_sigma)
+
+
+def _with_widths(
+    problem: SurveyProblem,
+    given: SingleArray,
+    priors: Priors,
+    vector: FloatArray,
+    width: float,
+    settings: FitSettings,
+) -> tuple[SurveyProblem, FloatArray]:
+    """Return the problem with the priors and weights that the gray of a vector has, and the widths of these priors."""
+    columns = problem.free.layout.indices["exposure_gray"]
+    free = columns >= 0
+    own, gray = columns[free], np.zeros(columns.shape)
+    gray[free] = vector[own]
+    widths = gray_prior_sigma(gray[free], width, settings.gray_tail)
+    weight = structure_weight(given, problem.observations, gray, settings.gray_structure)
+    return problem.reweighted(weight, priors.with_sigma(own, widths)), widths
 
 
 def _measured_gray(problem: SurveyProblem, vector: FloatArray) -> FloatArray:

@@ -87,6 +87,8 @@ def render_fgcm_report(
         missing=missing,
         accounting=_accounting(data),
         left_out=_left_out(data),
+        has_photometric=metrics.get("has_photometric", True),
+        gray_scatter=format_value(1e3 * (metrics.get("joint_gray_sigma") or 0.0), 2),
         nights_without_fit=list(metrics.get("nights_without_fit", {}).items()),
         n_left_out=0 if data.facts is None else int((~data.facts.exposures.photometric).sum()),
         failure_name="" if failure is None else type(failure).__name__,

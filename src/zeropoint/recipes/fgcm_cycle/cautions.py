@@ -42,11 +42,18 @@ def warn_of(cycle: int, metrics: Mapping[str, Any], config: FgcmFitCycleConfigBa
     """
     if not config.isFinalCycle:
         return
+    if not metrics["has_photometric"]:
+        _log.warning(
+            "No part of the nights is photometric: exposures scatter by %.0f mmag about any atmosphere. Their gray was fitted "
+            "with everything else (autoJointGray): magnitudes rest on stars that exposures share and on references, and the "
+            "atmosphere is little more than was assumed.",
+            1e3 * metrics["joint_gray_sigma"],
+        )  # fmt: skip
     chi2_dof = metrics["chi2_dof_measured"]
     if chi2_dof is not None and chi2_dof > _BAD_CHI2:
         remedy = (
             "Look at the repeatability of each band, and at sigma0Phot"
-            if config.jointGray
+            if metrics["joint_gray"]
             else "Were the nights not photometric? Then jointGray=True fits the gray of exposures with the atmosphere"
         )
         _log.warning(

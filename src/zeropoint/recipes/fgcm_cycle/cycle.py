@@ -36,7 +36,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     measure_instrument,
     with_colors_and_errors,
 )
-from zeropoint.recipes.fgcm_cycle.joint_gray import continued_joint_gray
+from zeropoint.recipes.fgcm_cycle.joint_gray import continued_joint_gray, joint_gray_numbers
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
@@ -118,13 +118,14 @@ def run_cycle(
     """
     instrument = first_instrument(survey, config) if previous is None else previous.instrument
     work = _begin(survey, config, cycle, previous, instrument)
-    config = continued_joint_gray(survey, config, work.solution)
+    given = config
+    config = continued_joint_gray(survey, given, work.solution)
     survey, terms = with_reference_colors(survey, config, work.solution)
     if config.isFinalCycle:
         work = posterior_at(survey, config, work, cycle)
     else:
         work, config = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
-    result = _finish(survey, config, cycle, work, previous, wanted)
+    result = _finish(survey, config, cycle, work, previous, wanted, joint_gray_numbers(survey, given, config))
     return result if terms is None else replace(result, metrics=with_color_terms(result.metrics, terms))
 
 
@@ -167,8 +168,9 @@ def _finish(
     work: Work,
     previous: CycleState | None,
     wanted: Wanted,
+    joint_gray: Mapping[str, Any],
 ) -> CycleResult:
-    """Return the result of a cycle from its solution."""
+    """Return the result of a cycle from its solution, with some metrics."""
     photometry, instrument, errors = work.photometry, work.instrument, work.errors
     references, solution = compare_references(survey, config, work.solution)
     if config.jointGray:
@@ -207,6 +209,7 @@ def _finish(
     )
     ends = atmosphere_at_ends(survey, solution)
     metrics |= {
+        **joint_gray,
         "nights_without_fit": nights_without_fit(survey, solution),
         "atmosphere_at_ends": ends,
         "at_bounds": [*metrics["at_bounds"], *(f"{name} of {n} exposures" for name, n in ends.items())],

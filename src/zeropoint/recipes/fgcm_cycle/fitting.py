@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zeropoint.errors import NoFitStarsError, NoPhotometricExposuresError
+from zeropoint.errors import CalibrationFailure, NoFitStarsError, NoPhotometricExposuresError
 from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
@@ -53,7 +53,7 @@ _ROUGH_OBSERVATIONS = 120_000
 #: Steps of such a fit, and its last step in errors: the next fit goes on from it.
 _ROUGH_STEPS, _ROUGH_TOLERANCE = 6, 0.3
 #: Most steps between two decisions on the priors of a joint gray.
-_JOINT_STEPS = 10
+_JOINT_STEPS = 20
 #: Last step of the one before all stars are fitted.
 _LAST_TOLERANCE = 0.05
 
@@ -216,26 +216,35 @@ def _first_fits(
     """Return where the fit of all stars begins, and its settings: with a joint gray where no exposure is photometric."""
     classic: FgcmFitCycleConfigBase = config.copy()
     classic.jointGray = False
-    looks, failure = seeks_photometric(survey, config), None
+    classic.autoJointGray = seeks_photometric(survey, config)
+    failure: CalibrationFailure | None = None
+    work = start
     try:
         work = _roughly(survey, classic, start, cycle, n_fits, on_progress)
     except (NoFitStarsError, NoPhotometricExposuresError) as error:
-        if not looks:
+        if not classic.autoJointGray:
             raise
         failure = error
-    if looks and (failure is not None or (work.sky is not None and not work.sky.has_photometric)):
+    if failure is not None or (classic.autoJointGray and _is_doubtful(work)):
         found = _grayly(survey, with_joint_gray(config, _ANY_GRAY), start, cycle, on_progress)
-        assert found.sky is not None
-        if not found.sky.has_photometric:
+        if _is_doubtful(found):
+            assert found.sky is not None
             _log.info(
-                "Cycle %d: %d of %d exposures agree with others of their nights, no more than chance makes: none is taken for "
-                "photometric. Their gray, which scatters by %.0f mmag, is fitted with the atmosphere.",
+                "Cycle %d: %d of %d exposures agree with others of their nights, but that they all scatter by %.0f mmag is likelier: "
+                "none is taken for photometric, and the gray of each is fitted with the atmosphere.",
                 cycle, found.sky.n_clear, found.sky.n, 1e3 * found.sky.sigma,
             )  # fmt: skip
             return found, with_joint_gray(config, found.sky.sigma)
-    if failure is not None:
-        raise failure
+        if failure is not None:
+            raise failure
+        classic.autoJointGray = False
+        work = _roughly(survey, classic, start, cycle, n_fits, on_progress)
     return (_with_gray(survey, config, work) if has_joint_gray(survey, config) else work), config
+
+
+def _is_doubtful(work: Work) -> bool:
+    """Tell whether it was looked at, and found unlikely, that any exposure is photometric."""
+    return work.sky is not None and not work.sky.has_photometric
 
 
 def _part(
@@ -296,7 +305,7 @@ def _roughly(
     n_fits: int,
     on_progress: OnProgress | None,
 ) -> Work:
-    """Return where fits of a part of the stars end, for all of them."""
+    """Return where fits of a part of the stars end, for all of them; or, with ``autoJointGray``, that none is photometric."""
     part, limits, work = _part(survey, config, start)
     settings = replace(
         settings_of(survey, config),
@@ -306,6 +315,8 @@ def _roughly(
         seeks_clouds=True,
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
+    if config.autoJointGray and _is_doubtful(work):
+        return work
     if n_fits > 1:
         # thin clouds are looked for where the nights do not yet bend to them
         found, cuts = work.solution, work.solution.cuts
@@ -411,6 +422,8 @@ def _fit_until_settled(
         if rough and settings.seeks_clouds and n <= _CONSENSUS_FITS:
             solution, sky = _agreed(survey, config, solution)
             work = replace(work, sky=sky)
+            if config.autoJointGray and n == _CONSENSUS_FITS and _is_doubtful(work):
+                break
         work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.recipes.fgcm_cycle.consensus import night_consensus
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
-__all__ = ["continued_joint_gray", "has_joint_gray", "seeks_photometric", "with_joint_gray"]
+__all__ = [
+    "continued_joint_gray",
+    "has_joint_gray",
+    "joint_gray_numbers",
+    "seeks_photometric",
+    "with_joint_gray",
+]
 
 
 def has_joint_gray(survey: Survey, config: FgcmFitCycleConfigBase) -> bool:
@@ -68,3 +76,23 @@ def continued_joint_gray(
     if config.jointGray and evidence.has_photometric:
         return config
     return with_joint_gray(config, evidence.sigma)
+
+
+def joint_gray_numbers(
+    survey: Survey, given: FgcmFitCycleConfigBase, used: FgcmFitCycleConfigBase
+) -> dict[str, Any]:
+    """Return what metrics say of the joint gray.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    given, used
+        Settings of a cycle as they were asked for, and as they were with what was found.
+    """
+    joint = has_joint_gray(survey, used)
+    return {
+        "joint_gray": joint,
+        "joint_gray_sigma": used.jointGraySigma if joint else None,
+        "has_photometric": used is given,
+    }

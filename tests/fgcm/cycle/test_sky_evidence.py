@@ -1,0 +1,45 @@
+"""Whether the gray of exposures tells of photometric ones."""
+
+import numpy as np
+import pytest
+
+from zeropoint.recipes.fgcm_cycle.consensus import _agree
+from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, sky_evidence
+
+#: Widths of the priors of the parameters of a night.
+PRIOR = np.array([15.0, 0.25, 0.6, 1.0, 0.6, 1.0])
+
+
+def nights(rng, n_exp, *, n_nights=6, gray=0.0005, cloudy=0.0):
+    """Nights as the cycle looks at them: gray of exposures under clouds that dim and a sky that scatters."""
+    made = []
+    for _ in range(n_nights):
+        rows = rng.normal(size=(n_exp, 6)) * [1e-4, 0.02, 0.03, 0.01, 0.03, 0.01]
+        values = rows @ (PRIOR * rng.normal(size=6) * 0.5) + rng.normal(size=n_exp) * gray
+        values -= (rng.random(n_exp) < cloudy) * np.exp(rng.uniform(np.log(0.01), np.log(0.25), n_exp))
+        _, residual = _agree(rows, values, np.zeros(6), PRIOR**-2.0, np.random.default_rng(1))
+        clear, faint = np.abs(residual) < 0.006, residual < -0.006
+        made.append(NightGray(values, rows, np.zeros(6), PRIOR**2, clear, faint))
+    return made
+
+
+@pytest.mark.parametrize("n_exp", [8, 12, 20])
+@pytest.mark.parametrize(("gray", "cloudy"), [(0.0005, 0.0), (0.0005, 0.15), (0.0005, 0.4), (0.002, 0.15)])
+def test_clear_exposures_are_seen_between_clouds(n_exp, gray, cloudy):
+    found = sky_evidence(nights(np.random.default_rng(n_exp), n_exp, gray=gray, cloudy=cloudy))
+    assert found.has_photometric
+    assert found.n == 6 * n_exp
+
+
+@pytest.mark.parametrize("n_exp", [8, 12, 20])
+@pytest.mark.parametrize("gray", [0.02, 0.04, 0.08])
+def test_exposures_that_all_scatter_are_none(n_exp, gray):
+    """Among 8, atmospheres can be bent to six: these do not count."""
+    found = sky_evidence(nights(np.random.default_rng(n_exp), n_exp, gray=gray))
+    assert not found.has_photometric
+    # the prior lets nights explain part of it
+    assert found.sigma == pytest.approx(gray, rel=4.0 / np.sqrt(2.0 * (6 * n_exp - 36) + 12))
+
+
+def test_nothing_to_look_at_tells_of_nothing():
+    assert sky_evidence([]).has_photometric
