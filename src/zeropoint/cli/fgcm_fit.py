@@ -337,7 +337,9 @@ def _echo(
         click.echo(f"  {reason}")
     if metrics.get("has_photometric") is False:
         scatter = 1e3 * metrics["joint_gray_sigma"]
-        click.echo(f"  no part of the nights is photometric: a gray of each exposure was fitted ({scatter:.0f} mmag)")
+        click.echo(
+            f"  no part of the nights is photometric: a gray of each exposure was fitted ({scatter:.0f} mmag)"
+        )
     nights = metrics.get("nights_without_fit")
     if nights:
         told = ", ".join(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +12,9 @@ from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit import FitResult, FitSettings, fit
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag
-from zeropoint.fgcm.model.layout import DEFAULT_PRIORS, LayoutSettings, ParameterLayout
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.recipes.fgcm_cycle.consensus import night_consensus
+from zeropoint.recipes.fgcm_cycle.fit_settings import layout_of, settings_of
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
     first_photometry,
@@ -28,7 +26,6 @@ from zeropoint.recipes.fgcm_cycle.joint_gray import has_joint_gray, seeks_photom
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_stars, new_cuts
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import (
-    Selection,
     drop_nights,
     drop_stars,
     good_observations,
@@ -38,9 +35,6 @@ from zeropoint.recipes.fgcm_cycle.selection import (
 from zeropoint.recipes.fgcm_cycle.sky_evidence import SkyEvidence
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate, references_of
 from zeropoint.recipes.fgcm_cycle.survey import Survey
-
-if TYPE_CHECKING:
-    from zeropoint.fgcm.model.parameters import FitParameters
 
 __all__ = ["Work", "fit_cycle", "posterior_at"]
 
@@ -91,65 +85,6 @@ class Work:
     errors: ErrorCoefficients
     solution: Solution
     sky: SkyEvidence | None = None
-
-
-def layout_of(
-    survey: Survey,
-    config: FgcmFitCycleConfigBase,
-    selection: Selection,
-    parameters: FitParameters,
-    has_references: bool,
-) -> ParameterLayout:
-    """Return which parameters are free in a cycle.
-
-    Parameters
-    ----------
-    survey, config, selection
-        Data, settings and flags.
-    parameters
-        At the start.
-    has_references
-        Whether the absolute throughput can be fitted.
-    """
-    priors: Mapping[str, float] = dict(DEFAULT_PRIORS) | {
-        "airmass_residual": config.airmassResidualSigma,
-        "exposure_gray": config.jointGraySigma,
-    }
-    atmosphere = not config.freezeStdAtmosphere and bool(survey.passbands.fitted)
-    settings = LayoutSettings(
-        atmosphere=atmosphere,
-        quadratic_pwv=config.useQuadraticPwv,
-        retrieved_pwv=parameters.retrieved_ln_pwv is not None,
-        per_band=config.instrumentParsPerBand,
-        abs_offset=has_references,
-        aper_slope=config.aperCorrFitNBins > 0,
-        airmass_residual=atmosphere and config.airmassResidualSigma > 0,
-        exposure_gray=has_joint_gray(survey, config),
-        priors=priors,
-    )
-    used = survey.in_fit_band & selection.photometric
-    source = survey.passbands
-    return ParameterLayout.build(
-        survey.data.exposures, used, parameters, source.ranges, source.standard, source.std_physical_filters, settings
-    )  # fmt: skip
-
-
-def settings_of(survey: Survey, config: FgcmFitCycleConfigBase) -> FitSettings:
-    """Return how the fit of a cycle proceeds.
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    """
-    return FitSettings(
-        optimizer=config.optimizer,
-        max_iterations=config.maxIterBeforeFinalCycle,
-        robust=config.robustWeights,
-        joint_gray=has_joint_gray(survey, config),
-        gray_sigma=config.jointGraySigma,
-        threads=survey.threads,
-    )
 
 
 def fit_cycle(
