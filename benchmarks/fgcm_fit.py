@@ -161,7 +161,7 @@ def solve_again(result: CycleResult, start: Any, settings: FitSettings, *, gray:
         used = np.ones(len(used), bool)
     layout = ParameterLayout.build(
         model.exposures, used, start, model.passbands.ranges, model.passbands.standard, model.passbands.std_physical_filters,
-        LayoutSettings(airmass_residual=True, exposure_gray=gray),
+        LayoutSettings(airmass_residual=True, water_residual=True, exposure_gray=gray),
     )  # fmt: skip
     return fit(model, observations, weight, result.stars.slope.ravel(), None, start, layout, settings)
 

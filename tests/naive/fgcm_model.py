@@ -26,7 +26,12 @@ def node(e, p, source, row, secant):
     n, u = int(e.night[row]), float(e.night_time[row])
     air = AtmosphereParameters(
         pmb=e.pmb[row],
-        pwv=np.exp(p.ln_pwv_intercept[n] + p.ln_pwv_slope[n] * u + p.ln_pwv_quadratic[n] * u**2),
+        pwv=np.exp(
+            p.ln_pwv_intercept[n]
+            + p.ln_pwv_slope[n] * u
+            + p.ln_pwv_quadratic[n] * u**2
+            + p.water_residual[int(e.band[row])]
+        ),
         o3=p.o3[n],
         tau=np.exp(p.ln_tau_intercept[n] + p.ln_tau_slope[n] * u),
         alpha=p.alpha[n],

@@ -406,6 +406,11 @@ class SolverFields(pexConfig.Config):
         "mag per airmass; 0: none is fitted.",
         0.002,
     )
+    waterResidualSigma = _least(
+        "Prior of how far the strength of the lines of water of each band is from the model's, in ln of the water vapor; 0: "
+        "none is fitted.",
+        0.1,
+    )
     passbandIntegrals = pexConfig.ChoiceField[str](
         doc="How the integrals over passbands are computed.",
         default="auto",

@@ -39,7 +39,7 @@ def parameters(rng, retrieved):
         **{name: numbers(rng, "night") for name in (*nightly, "retrieved_night_offset")},
         **{name: numbers(rng) for name in ("retrieved_scale", "retrieved_offset")},
         **{name: numbers(rng, "band", "wash") for name in ("qe_intercept", "qe_slope")},
-        **{name: numbers(rng, "band") for name in ("abs_offset", "aper_slope", "aper_pivot", "airmass_residual")},
+        **{name: numbers(rng, "band") for name in ("abs_offset", "aper_slope", "aper_pivot", "airmass_residual", "water_residual")},
         filter_offset=numbers(rng, "filter"),
         superstar=numbers(rng, "epoch", "filter", "det"),
         aper_range=numbers(rng, "band", 2),

@@ -15,11 +15,12 @@ from zeropoint.fgcm.fit.priors import Priors
 from zeropoint.fgcm.fit.problem import SurveyProblem
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.fit.weights import huber_weight
-from zeropoint.fgcm.model.layout import LayoutSettings, ParameterLayout
+from zeropoint.fgcm.model.layout import DEFAULT_PRIORS, LayoutSettings, ParameterLayout
 from zeropoint.fgcm.model.load import load_fit_data
 from zeropoint.fgcm.model.model import PhotometricModel
 from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.fgcm.model.settings import FitDataSettings
+from zeropoint.fgcm.model.sweep import standard_magnitudes
 from zeropoint.simulation.fgcm_star_list import star_list, survey_passbands
 
 
@@ -215,6 +216,52 @@ def test_nights_share_half_as_much_again_of_their_prior():
     np.testing.assert_allclose(np.linalg.inv(priors.hessian()), covariance, rtol=1e-10)
     vector = np.array([3.0, -1.0, 20.0, 0.2])
     np.testing.assert_allclose(priors.pull(vector), priors.hessian() @ vector, rtol=1e-10)
+
+
+def test_priors_of_nights_hold_in_the_middle_of_their_exposures(survey, fitted):
+    layout = fitted.posterior.layout
+    e, priors = survey.data.exposures, Priors.of(layout)
+    covariance = np.linalg.inv(priors.hessian()[:, : layout.n_free])
+    for name in ("ln_pwv", "ln_tau"):
+        intercept, slope = (layout.indices[f"{name}_{part}"] for part in ("intercept", "slope"))
+        for night in range(e.n_nights):
+            time = float(e.night_time[survey.clear & (e.night == night)].mean())
+            row = np.zeros(layout.n_free)
+            row[intercept[night]], row[slope[night]] = 1.0, time
+            # a night by itself, and what nights share: 1.5 times 0.6 squared
+            assert row @ covariance @ row == pytest.approx(1.5 * 0.36, rel=1e-8)
+            # how a night changes says nothing of how it is
+            assert (row @ covariance)[slope[night]] == pytest.approx(0.0, abs=1e-8)
+    vector = np.random.default_rng(1).normal(priors.mean, 0.1)
+    pull = priors.hessian() @ (vector - priors.mean)
+    np.testing.assert_allclose(priors.pull(vector), pull, rtol=1e-8, atol=1e-8)
+
+
+def test_the_strength_of_water_in_a_band_is_found(survey):
+    # without noise: what is left is held by the priors
+    e, o, passbands = survey.data.exposures, survey.data.observations, survey.model.passbands
+    nights = survey.start.ln_pwv_intercept + np.linspace(-0.8, 0.8, e.n_nights)
+    true = survey.start.replace(ln_pwv_intercept=nights, water_residual=np.array([0.0, 0.0, 0.3, -0.3]))
+    flat = replace(o, mag=np.zeros(len(o), np.float32))
+    mag = standard_magnitudes(flat, survey.slopes, survey.model.tables(true))[0]
+    layout = ParameterLayout.build(
+        e, survey.clear, survey.start, passbands.ranges, passbands.standard, passbands.std_physical_filters,
+        LayoutSettings(water_residual=True, priors=dict(DEFAULT_PRIORS) | {"water_residual": 1.0}),
+    )  # fmt: skip
+    found = fit(
+        survey.model, replace(o, mag=(15.0 - mag).astype(np.float32)), 1e3 * survey.weight, survey.slopes, None,
+        survey.start, layout, FitSettings(max_iterations=40, calibrate_sed=False, absorption_sigma=0.0),
+    )  # fmt: skip
+    row = np.zeros((1, layout.n_free))
+    row[0, layout.indices["water_residual"][[2, 3]]] = 1.0, -1.0
+    error = found.posterior.linear_sigmas(row)[0]
+    assert error < 0.08
+    # how much water there is is another matter, of the prior: bands are compared
+    assert row @ found.vector == pytest.approx(0.6, abs=1.5 * error)
+    # the air has the water of the night, passbands that of their lines
+    z = int(np.flatnonzero(e.band == 3)[0])
+    felt = found.parameters.at(e, passbands.ranges).pwv[z] / found.parameters.pwv(e, passbands.ranges)[z]
+    assert felt == pytest.approx(np.exp(found.parameters.water_residual[3]))
 
 
 def test_calibrated_slopes_turn_about_the_pivot():

@@ -23,7 +23,7 @@ SCATTER = {
     "o3": 10.0, "ln_tau_intercept": 0.3, "ln_tau_slope": 0.5, "alpha": 0.2, "ln_pwv_intercept": 0.3, "ln_pwv_slope": 0.5,
     "ln_pwv_quadratic": 0.3, "retrieved_scale": 0.1, "retrieved_offset": 0.05, "retrieved_night_offset": 0.1,
     "qe_intercept": 0.02, "qe_slope": 1e-3, "filter_offset": 0.01, "abs_offset": 0.1, "superstar": 0.01,
-    "aper_slope": 0.1, "airmass_residual": 0.003, "exposure_gray": 0.01,
+    "aper_slope": 0.1, "airmass_residual": 0.003, "water_residual": 0.1, "exposure_gray": 0.01,
 }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def full_layout(problem: Problem, *, retrieved: bool = False, per_band: bool = T
     """Every class free, with bounds and priors as they are by default."""
     settings = LayoutSettings(
         quadratic_pwv=True, retrieved_pwv=retrieved, nightly_offset=retrieved, per_band=per_band, abs_offset=True,
-        airmass_residual=True, exposure_gray=True,
+        airmass_residual=True, water_residual=True, exposure_gray=True,
     )  # fmt: skip
     e, source = problem.data.exposures, problem.model.passbands
     return ParameterLayout.build(

@@ -70,6 +70,8 @@ def exposure_derivatives(
     ]
     # axes: exposure, detector, node, quantity
     means = {name: np.einsum("edn,ednq->eq", share, values) for name, values in tables.derivatives.items()}
+    if "ln_pwv" in means:
+        entries.append((layout.indices["water_residual"][band], *means["ln_pwv"].T))
     for name, factor in model.nightly_factors(parameters).items():
         index = layout.indices[name]
         column = np.broadcast_to(index, len(e)) if factor.is_global else index[e.night]

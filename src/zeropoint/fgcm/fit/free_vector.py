@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from zeropoint.fgcm.fit.priors import NIGHTLY, Priors
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
@@ -89,7 +90,10 @@ class FreeVector:
         """Priors of all."""
         own = Priors.of(self.layout)
         sigma = self._with(own.sigma, self.scale_sigma, self.offset_sigma, self.absorption_sigma)
-        return Priors(self._with(own.mean, 1.0, 0.0, 0.0), sigma, own.groups)
+        # what is not the layout's has a prior of its own
+        more = sparse.identity(len(self) - self.layout.n_free)
+        shift = sparse.block_diag([own.shift, more], format="csr")
+        return Priors(self._with(own.mean, 1.0, 0.0, 0.0), sigma, own.groups, shift)
 
     def pack(self, parameters: FitParameters) -> FloatArray:
         """Return the vector at given parameters and the calibration to begin with.

@@ -1,12 +1,14 @@
-"""Priors of the free parameters: independent ones, and a mean that nights share."""
+"""Priors of the free parameters: independent ones, a mean that nights share, and what holds in the middle of a night."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
@@ -18,6 +20,12 @@ IntArray = npt.NDArray[np.int64]
 
 #: Classes whose nights scatter about a mean of the survey that is not known better than one night.
 NIGHTLY = ("o3", "ln_tau_intercept", "alpha", "ln_pwv_intercept")
+#: Class -> classes of the same nights with which it changes in time: power of the time, and factor in front of it.
+_IN_TIME: Mapping[str, tuple[tuple[str, int, float], ...]] = {
+    "ln_tau_intercept": (("ln_tau_slope", 1, 1.0),),
+    "ln_pwv_intercept": (("ln_pwv_slope", 1, 1.0), ("ln_pwv_quadratic", 2, 1.0)),
+    "ln_pwv_slope": (("ln_pwv_quadratic", 1, 2.0),),
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class Priors:
     groups
         Indices of parameters that deviate from their means together by their sigma, and each by itself by 0.7 of it: so the
         mean of many nights is not held nearer to the standard atmosphere than each night is.
+    shift
+        Sparse, shape (n, n): deviations that the priors are of, by those of the parameters; None: they are the same. A night's
+        intercept is what the parameter would be hours before the first exposure; the prior is of the middle of its exposures.
 
     Notes
     -----
@@ -40,6 +51,7 @@ class Priors:
     mean: FloatArray
     sigma: FloatArray
     groups: tuple[IntArray, ...] = ()
+    shift: Any = None
 
     @classmethod
     def of(cls, layout: ParameterLayout) -> Priors:
@@ -56,7 +68,7 @@ class Priors:
             columns = np.unique(index[index >= 0])
             if len(columns) and np.isfinite(layout.prior_sigma[columns]).all():
                 groups.append(columns)
-        return cls(layout.prior_mean, layout.prior_sigma, tuple(groups))
+        return cls(layout.prior_mean, layout.prior_sigma, tuple(groups), _to_the_middle(layout))
 
     def with_sigma(self, columns: IntArray, sigma: FloatArray) -> Priors:
         """Return the priors with other sigmas of some parameters.
@@ -80,11 +92,8 @@ class Priors:
         vector : float64, shape (n,)
             Parameters.
         """
-        weighted = (vector - self.mean) * self.sigma**-2.0
-        for columns in self.groups:
-            shared = np.sum(vector[columns] - self.mean[columns]) / (len(columns) + 0.5)
-            weighted[columns] = 2.0 * (weighted[columns] - shared * self.sigma[columns] ** -2.0)
-        return np.asarray(weighted)
+        deviation = vector - self.mean
+        return self._back(self._weighted(deviation if self.shift is None else self.shift @ deviation))
 
     def chi2(self, vector: FloatArray) -> float:
         """Return the chi-square.
@@ -102,4 +111,33 @@ class Priors:
         for columns in self.groups:
             block = np.ix_(columns, columns)
             out[block] = 2.0 * (out[block] - self.sigma[columns] ** -2.0 / (len(columns) + 0.5))
-        return out
+        return self._back(self._back(out).T)
+
+    def _weighted(self, deviation: FloatArray) -> FloatArray:
+        """Return the product of the inverse covariance with deviations that the priors are of."""
+        weighted = deviation * self.sigma**-2.0
+        for columns in self.groups:
+            shared = np.sum(deviation[columns]) / (len(columns) + 0.5)
+            weighted[columns] = 2.0 * (weighted[columns] - shared * self.sigma[columns] ** -2.0)
+        return np.asarray(weighted)
+
+    def _back(self, values: FloatArray) -> FloatArray:
+        """Return gradients by the parameters, from those by what the priors are of, down the columns."""
+        return values if self.shift is None else np.asarray(self.shift.T @ values)
+
+
+def _to_the_middle(layout: ParameterLayout) -> Any:
+    """Return how deviations in the middle of each night follow from those of the parameters, sparse, shape (n, n)."""
+    rows, columns, values = [], [], []
+    for name, others in _IN_TIME.items():
+        for other, power, factor in others:
+            own, its = layout.indices[name], layout.indices[other]
+            both = (own >= 0) & (its >= 0)
+            rows.append(own[both])
+            columns.append(its[both])
+            values.append(factor * layout.night_middle[both] ** power)
+    place = (np.concatenate(rows), np.concatenate(columns))
+    shape = (layout.n_free, layout.n_free)
+    return sparse.identity(layout.n_free, format="csr") + sparse.csr_matrix(
+        (np.concatenate(values), place), shape
+    )

@@ -79,7 +79,7 @@ class FitSettings:
     calibrate_sed: bool = True
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 5e-5
-    absorption_sigma: float = 2.5e-4
+    absorption_sigma: float = 1.2e-4
     preliminary: bool = False
     seeks_clouds: bool = False
     threads: int = 1

@@ -38,6 +38,7 @@ DEFAULT_PRIORS: Mapping[str, float] = {
     "superstar": 0.1,
     "aper_slope": 0.5,
     "airmass_residual": 0.002,
+    "water_residual": 0.1,
     "exposure_gray": 0.005,
 }
 #: Class -> bounds, of those whose bounds are not a range of the atmosphere.
@@ -56,6 +57,7 @@ DEFAULT_BOUNDS: Mapping[str, tuple[float, float]] = {
     "superstar": (-1.0, 1.0),
     "aper_slope": (-10.0, 10.0),
     "airmass_residual": (-0.05, 0.05),
+    "water_residual": (-1.0, 1.0),
     "exposure_gray": (-10.0, 10.0),
 }
 _RANGES = {"o3": "o3", "ln_tau_intercept": "tau", "ln_pwv_intercept": "pwv"}
@@ -84,7 +86,7 @@ class LayoutSettings:
         Offsets of filters that share a band with the standard filter.
     abs_offset
         The absolute throughput: needs references.
-    superstar, aper_slope, airmass_residual, exposure_gray
+    superstar, aper_slope, airmass_residual, water_residual, exposure_gray
         The classes of these names.
     priors
         Class -> sigma of its prior.
@@ -103,6 +105,7 @@ class LayoutSettings:
     superstar: bool = True
     aper_slope: bool = True
     airmass_residual: bool = False
+    water_residual: bool = False
     exposure_gray: bool = False
     priors: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_PRIORS))
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(DEFAULT_BOUNDS))
@@ -124,6 +127,8 @@ class ParameterLayout:
         Normal priors; an infinite sigma: none.
     names
         Of the elements, such as ``ln_pwv_intercept[3]``; of those that share an entry the first.
+    night_middle : float64, shape (n_nights,)
+        Mean time within the night of the exposures that the fit uses, days; 0 without any.
     """
 
     indices: Mapping[str, IntArray]
@@ -133,6 +138,7 @@ class ParameterLayout:
     prior_mean: FloatArray
     prior_sigma: FloatArray
     names: tuple[str, ...]
+    night_middle: FloatArray
 
     @classmethod
     def build(
@@ -184,9 +190,15 @@ class ParameterLayout:
             columns["mean"].append(means[name].ravel()[first])
             columns["sigma"].append(np.full(n, settings.priors.get(name, np.inf)))
         flat = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return cls(
-            indices, len(names), flat["lower"], flat["upper"], flat["mean"], flat["sigma"], tuple(names)
+        counted = used & exposures.has_passband
+        n_used, times = (
+            np.bincount(exposures.night[counted], weights, exposures.n_nights)
+            for weights in (None, exposures.night_time[counted])
         )
+        return cls(
+            indices, len(names), flat["lower"], flat["upper"], flat["mean"], flat["sigma"], tuple(names),
+            times / np.maximum(n_used, 1),
+        )  # fmt: skip
 
     @cached_property
     def slices(self) -> Mapping[str, slice]:
@@ -284,6 +296,7 @@ def _free_elements(
     choose("superstar", flats)
     choose("aper_slope", bands & settings.aper_slope)
     choose("airmass_residual", bands & settings.airmass_residual)
+    choose("water_residual", bands & settings.water_residual)
     choose("exposure_gray", used & settings.exposure_gray)
     return free
 

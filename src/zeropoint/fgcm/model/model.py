@@ -233,7 +233,7 @@ class PhotometricModel:
             return
         e, ranges = self.exposures, self.passbands.ranges
         given: dict[str, tuple[FloatArray, npt.ArrayLike]] = {
-            "ln_pwv": (parameters.ln_pwv(e), np.log(ranges["pwv"])),
+            "ln_pwv": (parameters.ln_pwv_of_bands(e), np.log(ranges["pwv"])),
             "ln_tau": (parameters.ln_tau(e), np.log(ranges["tau"])),
             "o3": (parameters.o3[e.night], ranges["o3"]),
             "alpha": (parameters.alpha[e.night], ranges["alpha"]),
@@ -308,6 +308,9 @@ class PhotometricModel:
             "airmass_residual": total(band, rise, (e.n_band,)),
             "exposure_gray": by_exposure,
         }
+        if atmosphere:
+            water = np.where(usable, atmosphere["ln_pwv"], 0.0)
+            out["water_residual"] = total(band, water, (e.n_band,))
         for name, weight in self.nightly_factors(parameters).items():
             derivative = np.where(usable, atmosphere[weight.source], 0.0) if atmosphere else np.zeros(len(e))
             if weight.is_global:

@@ -21,7 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 PARAMETER_CLASSES = (
     "o3", "ln_tau_intercept", "ln_tau_slope", "alpha", "ln_pwv_intercept", "ln_pwv_slope", "ln_pwv_quadratic",
     "retrieved_scale", "retrieved_offset", "retrieved_night_offset", "qe_intercept", "qe_slope", "filter_offset",
-    "abs_offset", "superstar", "aper_slope", "airmass_residual", "exposure_gray",
+    "abs_offset", "superstar", "aper_slope", "airmass_residual", "water_residual",
+    "exposure_gray",
 )  # fmt: skip
 
 
@@ -52,6 +53,8 @@ class FitParameters:
         The seeing variable is clipped to it.
     airmass_residual : shape (n_band,)
         What the absorption model lacks, magnitudes per airmass beyond 1.
+    water_residual : shape (n_band,)
+        How much stronger the lines of water in the band are than the model has them: added to ln of the water vapour.
     exposure_gray : shape (n_exp,)
         Gray of each exposure, magnitudes, added.
     retrieved_ln_pwv : shape (n_exp,), or None
@@ -77,6 +80,7 @@ class FitParameters:
     aper_pivot: FloatArray
     aper_range: FloatArray
     airmass_residual: FloatArray
+    water_residual: FloatArray
     exposure_gray: FloatArray
     retrieved_ln_pwv: FloatArray | None = None
 
@@ -144,6 +148,29 @@ class FitParameters:
             self.ln_pwv_intercept[night] + u * (self.ln_pwv_slope[night] + u * self.ln_pwv_quadratic[night])
         )
 
+    def pwv(self, exposures: FitExposures, ranges: Mapping[str, tuple[float, float]]) -> FloatArray:
+        """Return the water vapour of each exposure, mm, within its range.
+
+        Parameters
+        ----------
+        exposures
+            Of the fit.
+        ranges
+            Least and greatest value of ``pwv``.
+        """
+        return np.exp(np.clip(self.ln_pwv(exposures), *np.log(ranges["pwv"])))
+
+    def ln_pwv_of_bands(self, exposures: FitExposures) -> FloatArray:
+        """Return ln of the water vapour that gives each exposure the absorption of its band, not clipped.
+
+        Parameters
+        ----------
+        exposures
+            Of the fit.
+        """
+        band = exposures.band
+        return self.ln_pwv(exposures) + np.where(band >= 0, self.water_residual[np.maximum(band, 0)], 0.0)
+
     def ln_tau(self, exposures: FitExposures) -> FloatArray:
         """Return ln of the aerosol depth of each exposure, not clipped.
 
@@ -161,7 +188,7 @@ class FitParameters:
         ranges: Mapping[str, tuple[float, float]],
         airmass: FloatArray | None = None,
     ) -> AtmosphereParameters:
-        """Return the atmosphere of each exposure.
+        """Return the atmosphere of each exposure as its band feels it: with the strength of the band's lines of water.
 
         Parameters
         ----------
@@ -176,7 +203,7 @@ class FitParameters:
         secant = exposures.airmass if airmass is None else airmass
         return AtmosphereParameters(
             pmb=exposures.pmb,
-            pwv=np.exp(np.clip(self.ln_pwv(exposures), *np.log(ranges["pwv"]))),
+            pwv=np.exp(np.clip(self.ln_pwv_of_bands(exposures), *np.log(ranges["pwv"]))),
             o3=np.clip(self.o3[night], *ranges["o3"]),
             tau=np.exp(np.clip(self.ln_tau(exposures), *np.log(ranges["tau"]))),
             alpha=np.clip(self.alpha[night], *ranges["alpha"]),
@@ -212,5 +239,6 @@ def _shapes(exposures: FitExposures) -> dict[str, tuple[int, ...]]:
         "superstar": (exposures.n_epoch, exposures.n_filter, exposures.n_det),
         "aper_slope": (exposures.n_band,),
         "airmass_residual": (exposures.n_band,),
+        "water_residual": (exposures.n_band,),
         "exposure_gray": (len(exposures),),
     }

@@ -78,6 +78,7 @@ COLUMNS = (
     _C("compAperCorrPivot", "parameters.aper_pivot", _BAND, "f8", None, "Seeing variable where it is zero"),
     _C("compAperCorrRange", "parameters.aper_range", ("band", "2"), "f8", None, "Range of the seeing variable", True),
     _C("airmassResidual", "parameters.airmass_residual", _BAND, "f8", "mag", "Extinction per airmass beyond the atmosphere's"),
+    _C("waterResidual", "parameters.water_residual", _BAND, "f8", None, "Added to ln of the water vapor: strength of the band's lines over the model's"),
     _C("exposureGray", "parameters.exposure_gray", _EXP, "f8", "mag", "Gray of exposures where it is part of the fit, added"),
     _C("usedRetrievedLnPwv", "parameters.retrieved_ln_pwv", _EXP, "f8", None, "ln of the retrieved water vapor that the fit used in place of the nights'; NaN: none"),
     _C("superstarShape", "instrument.superstar_shape", _FLAT, "f8", None, "Chebyshev coefficients of the superstar flat within detectors, in flux, y first"),

@@ -50,7 +50,7 @@ def facts_of(
         gray_err=residuals.exposure.err,
         gray_rms=residuals.exposure.rms,
         n_stars=residuals.exposure.n_stars,
-        pwv=np.asarray(air.pwv),
+        pwv=solution.parameters.pwv(e, survey.passbands.ranges),
         o3=np.asarray(air.o3),
         tau=np.asarray(air.tau),
         alpha=np.asarray(air.alpha),

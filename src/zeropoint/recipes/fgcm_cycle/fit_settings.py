@@ -38,6 +38,7 @@ def layout_of(
     """
     priors: Mapping[str, float] = dict(DEFAULT_PRIORS) | {
         "airmass_residual": config.airmassResidualSigma,
+        "water_residual": config.waterResidualSigma,
         "exposure_gray": config.jointGraySigma,
     }
     atmosphere = not config.freezeStdAtmosphere and bool(survey.passbands.fitted)
@@ -49,6 +50,7 @@ def layout_of(
         abs_offset=has_references,
         aper_slope=config.aperCorrFitNBins > 0,
         airmass_residual=atmosphere and config.airmassResidualSigma > 0,
+        water_residual=atmosphere and config.waterResidualSigma > 0,
         exposure_gray=has_joint_gray(survey, config),
         priors=priors,
     )

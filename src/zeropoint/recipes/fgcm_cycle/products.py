@@ -235,7 +235,7 @@ def atmospheres(survey: Survey, solution: Solution, instrument: InstrumentState)
     )
     lambda_std = np.where(e.filter >= 0, survey.passbands.lambda_std[np.maximum(e.filter, 0)], np.nan)
     return atmosphere_table(
-        visit=e.visit, pmb=air.pmb, pwv=air.pwv, tau=air.tau, alpha=air.alpha, o3=air.o3, airmass=e.airmass,
+        visit=e.visit, pmb=air.pmb, pwv=solution.parameters.pwv(e, survey.passbands.ranges), tau=air.tau, alpha=air.alpha, o3=air.o3, airmass=e.airmass,
         lambda_std=lambda_std, mirror_chromaticity=mirror,
     )  # fmt: skip
 
