@@ -6,10 +6,7 @@ magnitude, so chi-square does not change with it to first order, and the gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,7 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.model._kernels import standardize, sweep_segments
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
+from zeropoint.fgcm.threads import finish, in_order
 
 __all__ = ["References", "SweepResult", "standard_magnitudes", "sweep"]
 
@@ -148,7 +146,7 @@ def sweep(
         return float(chi2), int(n_used), buffer
 
     chi2, n_used, total = 0.0, 0, np.zeros((n_ec, 4)) if gradient else None
-    for part_chi2, part_used, buffer in _in_order(run, len(bounds) - 1, threads):
+    for part_chi2, part_used, buffer in in_order(run, len(bounds) - 1, threads):
         chi2 += part_chi2
         n_used += part_used
         if total is not None:
@@ -186,8 +184,7 @@ def standard_magnitudes(
             bounds[chunk], bounds[chunk + 1], slope, relative, mstd, d_standard,
         )  # fmt: skip
 
-    for _ in _in_order(run, len(bounds) - 1, threads):
-        pass
+    finish(run, len(bounds) - 1, threads)
     return mstd, d_standard
 
 
@@ -220,18 +217,3 @@ def _chunk_bounds(observations: FitObservations) -> npt.NDArray[np.int64]:
     targets = np.arange(1, n_chunks) * n_obs // n_chunks
     inner = np.searchsorted(observations.start, targets)
     return np.concatenate([[0], inner, [observations.n_segment]]).astype(np.int64)
-
-
-def _in_order(run: Callable[[int], Any], n: int, threads: int) -> Any:
-    """Yield run(0), run(1), ... in order, computed by several threads; at most one result per thread waits."""
-    if threads <= 1 or n <= 1:
-        for k in range(n):
-            yield run(k)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(run, k) for k in range(min(threads, n))]
-        for k in range(n):
-            result = waiting.pop(0).result()
-            if k + threads < n:
-                waiting.append(pool.submit(run, k + threads))
-            yield result

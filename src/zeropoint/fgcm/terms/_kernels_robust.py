@@ -1,6 +1,6 @@
 """Compiled robust means of observations by group, with the scatter that their errors do not explain.
 
-Groups are int32, -1: left out. Sums are added in the order of the observations, in double precision.
+Sums are added in the order of the observations, in double precision.
 """
 
 from __future__ import annotations
@@ -10,111 +10,192 @@ import numpy as np
 from zeropoint.fgcm.terms._kernels import _median
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["robust_means"]
+__all__ = ["mark_outliers", "places_by_group", "put_in_groups", "robust_means"]
 
 #: Squares of pulls beyond count as this in the scatter; the mean of those of normal pulls that are limited so, and its deviation.
 _FARTHEST = 2.5**2
 _MEAN_SQUARE, _DEVIATION = 0.977558, 1.2967
 #: Scatter counts as more than the errors explain from as many of its own errors on.
 _SIGNIFICANT = 3.0
-_DOUBLINGS, _HALVINGS, _ROUNDS = 30, 12, 4
+#: The scatter that is sought is known to this part of its goal; most trials.
+_CLOSE, _TRIALS = 1e-3, 40
+_ROUNDS = 4
 #: Square of the change of a mean, in its errors, from which on it has settled.
 _SETTLED = 1e-4
 
 
-@helper
-def _limited_square(pairs, start, end, shift, excess, farthest):  # type: ignore[no-untyped-def]
-    """Return the mean of the limited squares of pulls, of those that are not outliers, and how many these are."""
-    total, n = 0.0, 0
-    for i in range(start, end):
-        square = (pairs[i, 0] - shift) ** 2 / (pairs[i, 1] + excess)
-        if square <= farthest:
-            total += min(square, _FARTHEST)
-            n += 1
-    return total / max(n, 1), n
+@kernel
+def places_by_group(group, first, place):  # type: ignore[no-untyped-def]
+    """Number rows by group, and in their order within each.
 
-
-@helper
-def _excess(pairs, start, end, shift, farthest):  # type: ignore[no-untyped-def]
-    """Return the variance beside that of the errors with which pulls scatter as normal ones do; 0 if it is not significant."""
-    square, n = _limited_square(pairs, start, end, shift, 0.0, farthest)
-    if n == 0 or square <= _MEAN_SQUARE + _SIGNIFICANT * _DEVIATION / np.sqrt(n):
-        return 0.0
-    high = 0.0
-    for i in range(start, end):
-        high += np.float64(pairs[i, 1])
-    high /= end - start
-    for _ in range(_DOUBLINGS):
-        square, n = _limited_square(pairs, start, end, shift, high, np.inf)
-        if square <= _MEAN_SQUARE:
-            break
-        high *= 4.0
-    low = 0.0
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        square, n = _limited_square(pairs, start, end, shift, middle, farthest)
-        if square > _MEAN_SQUARE:
-            low = middle
+    Parameters
+    ----------
+    group : int32, shape (n,)
+        Group of each row; negative: none.
+    first : int64, shape (n_groups,)
+        Where groups begin; gets where they end.
+    place : int32, shape (n,)
+        Gets the numbers; -1 without group.
+    """
+    for i in range(group.shape[0]):
+        g = group[i]
+        if g >= 0:
+            place[i] = first[g]
+            first[g] += 1
         else:
-            high = middle
-    return high
+            place[i] = -1
 
 
 @kernel
-def robust_means(values, variance, group, first, n_sigma, wants_excess, mean, weight, excess, outlier):  # type: ignore[no-untyped-def]
-    """Compute the mean of each group without its outliers.
+def put_in_groups(values, variance, use, place, begin, end, pairs):  # type: ignore[no-untyped-def]
+    """Copy values with their variances to their places.
 
     Parameters
     ----------
     values, variance : float32, shape (n,)
-        Finite values and their positive variances.
+        What is not finite, or without a positive variance, is left out.
+    use : bool, shape (n,)
+        Which take part.
+    place : int32, shape (n,)
+        Place of each; -1: none.
+    begin, end : int64
+        Rows that are wanted.
+    pairs : float32, shape (n_known, 2)
+        Gets values and variances; a variance of 0 says that a place is empty.
+    """
+    for i in range(begin, end):
+        k = place[i]
+        if k >= 0:
+            if use[i] and variance[i] > 0.0 and np.isfinite(values[i]) and np.isfinite(variance[i]):
+                pairs[k, 0] = values[i]
+                pairs[k, 1] = variance[i]
+            else:
+                pairs[k, 1] = np.float32(0.0)
+
+
+@kernel
+def mark_outliers(values, variance, use, group, begin, end, n_sigma, mean, excess, outlier):  # type: ignore[no-untyped-def]
+    """Tell which values are far from the mean of their group.
+
+    Parameters
+    ----------
+    values, variance, use, begin, end, n_sigma
+        As of `put_in_groups` and `robust_means`.
     group : int32, shape (n,)
-        Group of each; negative: left out.
+        Group of each; negative: none.
+    mean, excess : float64, shape (n_groups,)
+        NaN where a group has no outliers.
+    outlier : bool, shape (n,)
+        Gets which are.
+    """
+    limit = n_sigma * n_sigma
+    for i in range(begin, end):
+        g = group[i]
+        outlier[i] = False
+        if g >= 0 and use[i] and variance[i] > 0.0:
+            d = values[i] - mean[g]
+            outlier[i] = d * d > limit * (variance[i] + excess[g])
+
+
+@helper
+def _limited_square(pairs, n, shift, excess, farthest):  # type: ignore[no-untyped-def]
+    """Return the mean of the limited squares of pulls, of those that are not outliers, and how many these are."""
+    total, used = 0.0, 0
+    for i in range(n):
+        square = (pairs[i, 0] - shift) ** 2 / (pairs[i, 1] + excess)
+        if square <= farthest:
+            total += min(square, _FARTHEST)
+            used += 1
+    return total / max(used, 1), used
+
+
+@helper
+def _excess(pairs, n, shift, farthest, guess):  # type: ignore[no-untyped-def]
+    """Return the variance beside that of the errors with which pulls scatter as normal ones do; 0 if it is not significant."""
+    trial, low, high = 0.0, 0.0, np.inf
+    at_low, at_high = 0.0, 0.0
+    last = 0
+    for k in range(_TRIALS):
+        square, used = _limited_square(pairs, n, shift, trial, farthest)
+        off = square - _MEAN_SQUARE if used > 0 or k == 0 else _FARTHEST
+        if k == 0:
+            if used == 0 or off <= _SIGNIFICANT * _DEVIATION / np.sqrt(used):
+                return 0.0
+            if guess <= 0.0:
+                for i in range(n):
+                    guess += np.float64(pairs[i, 1])
+                guess /= n
+        elif abs(off) < _CLOSE:
+            return trial
+        # false position: the end that stays for a second time counts half
+        if off > 0.0:
+            low, at_low = trial, off
+            if last > 0:
+                at_high *= 0.5
+            last = 1
+        else:
+            high, at_high = trial, off
+            if last < 0:
+                at_low *= 0.5
+            last = -1
+        if high == np.inf:
+            trial = guess if k == 0 else 3.0 * trial
+        else:
+            if high - low < _CLOSE * high:
+                return high
+            trial = low + (high - low) * at_low / (at_low - at_high)
+    return high
+
+
+@kernel
+def robust_means(pairs, first, begin, end, n_sigma, wants_excess, count, mean, weight, excess):  # type: ignore[no-untyped-def]
+    """Compute the mean of each of some groups without its outliers.
+
+    Parameters
+    ----------
+    pairs : float32, shape (n_known, 2)
+        Values and their variances by group, from `put_in_groups`; used as working space.
     first : int64, shape (n_groups + 1,)
-        Number of values in the groups before each.
+        Where the groups begin in it.
+    begin, end : int64
+        Groups that are wanted.
     n_sigma
         Pull from the mean beyond which a value is an outlier, float64.
     wants_excess : bool
         Whether scatter beyond the errors is added to them.
+    count : int64, shape (n_groups,)
+        Gets the numbers of values.
     mean, weight, excess : float64, shape (n_groups,)
         Get the results, the sums of the weights, and the variance beyond the errors; untouched for groups without values.
-    outlier : bool, shape (n,)
-        All False; gets which values are outliers.
     """
-    n_groups, n = mean.shape[0], values.shape[0]
-    total = first[n_groups]
-    place, pairs, work = (
-        np.empty(n_groups, np.int64),
-        np.empty((total, 2), np.float32),
-        np.empty(total, np.float32),
-    )
-    for g in range(n_groups):
-        place[g] = first[g]
-    for i in range(n):
-        g = group[i]
-        if g >= 0:
-            pairs[place[g], 0] = values[i]
-            pairs[place[g], 1] = variance[i]
-            place[g] += 1
+    longest = 0
+    for g in range(begin, end):
+        longest = max(longest, first[g + 1] - first[g])
+    work = np.empty(longest, np.float32)
     limit = n_sigma * n_sigma
-    for g in range(n_groups):
-        start, end = first[g], first[g + 1]
-        if start == end:
+    for g in range(begin, end):
+        n = 0
+        own = pairs[first[g] : first[g + 1]]
+        for k in range(own.shape[0]):
+            if own[k, 1] > 0.0:
+                own[n, 0], own[n, 1] = own[k, 0], own[k, 1]
+                work[n] = own[k, 0]
+                n += 1
+        count[g] = n
+        if n == 0:
             continue
-        for k in range(start, end):
-            work[k] = pairs[k, 0]
-        center = _median(work, start, end)
-        for k in range(start, end):
-            pairs[k, 0] = np.float32(pairs[k, 0] - center)
+        center = _median(work, np.int64(0), np.int64(n))
+        for k in range(n):
+            own[k, 0] = np.float32(own[k, 0] - center)
         shift, extra, farthest, sum_w = 0.0, 0.0, np.inf, 0.0
         for _ in range(_ROUNDS):
             if wants_excess:
-                extra = _excess(pairs, start, end, shift, farthest)
+                extra = _excess(own, n, shift, farthest, extra)
             farthest = limit
             before, sum_w, sum_wd = shift, 0.0, 0.0
-            for k in range(start, end):
-                v = pairs[k, 1] + extra
-                d = pairs[k, 0] - shift
+            for k in range(n):
+                v = own[k, 1] + extra
+                d = own[k, 0] - shift
                 if d * d <= limit * v:
                     w = 1.0 / v
                     sum_w += w
@@ -124,8 +205,3 @@ def robust_means(values, variance, group, first, n_sigma, wants_excess, mean, we
             if abs(shift - before) * abs(shift - before) * sum_w < _SETTLED:
                 break
         mean[g], weight[g], excess[g] = center + shift, sum_w, extra
-    for i in range(n):
-        g = group[i]
-        if g >= 0:
-            d = values[i] - mean[g]
-            outlier[i] = d * d > limit * (variance[i] + excess[g])

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms._kernels_robust import robust_means
+from zeropoint.fgcm.terms._kernels_robust import mark_outliers, places_by_group, put_in_groups, robust_means
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray
+from zeropoint.fgcm.threads import finish
 
-__all__ = ["RobustMeans", "robust_group_means"]
+__all__ = ["Groups", "RobustMeans", "robust_group_means"]
+
+#: Parts that groups are divided into, and rows of one, if there are not enough for all.
+_N_PARTS, _LEAST_PART = 16, 1 << 15
 
 IndexArray = npt.NDArray[np.integer]
 
@@ -37,16 +41,68 @@ class RobustMeans:
     outlier: BoolArray
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Rows by the group that they belong to.
+
+    Parameters
+    ----------
+    group : int32, shape (n,)
+        Group of each row; negative: none.
+    first : int64, shape (n_groups + 1,)
+        Where the groups begin among rows sorted by group.
+    place : int32, shape (n,)
+        Place of each row among them; -1: none.
+    """
+
+    group: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, group: IndexArray, n_groups: int) -> Groups:
+        """Return the groups of rows.
+
+        Parameters
+        ----------
+        group : int, shape (n,)
+            Group of each; negative: none.
+        n_groups
+            Number of groups.
+        """
+        owner = np.ascontiguousarray(group, np.int32)
+        # those without a group are counted first
+        count = np.bincount(np.maximum(owner, -1) + 1, minlength=n_groups + 1)
+        first = np.cumsum(count) - count[0]
+        place = np.empty(len(owner), np.int32)
+        places_by_group(owner, first[:-1].copy(), place)
+        return cls(owner, first, place)
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return rows and groups at which parts begin, and their numbers: parts have about equal numbers of rows."""
+        n, n_known = len(self.group), int(self.first[-1])
+        n_parts = int(np.clip(n // _LEAST_PART, 1, _N_PARTS))
+        inner = np.arange(1, n_parts)
+        groups = np.searchsorted(self.first, inner * n_known // n_parts)
+        ends = (0, n), (0, len(self))
+        rows = np.concatenate([ends[0][:1], inner * n // n_parts, ends[0][1:]])
+        return rows, np.concatenate([ends[1][:1], groups, ends[1][1:]])
+
+
 def robust_group_means(
     values: npt.NDArray[np.floating],
     variance: npt.NDArray[np.floating],
-    group: IndexArray,
+    group: IndexArray | Groups,
     n_groups: int,
     use: BoolArray,
     *,
     n_sigma: float,
     with_excess: bool = True,
     min_count: int = 3,
+    threads: int = 1,
 ) -> RobustMeans:
     """Average values by group without those that are far from the others.
 
@@ -55,7 +111,7 @@ def robust_group_means(
     values, variance : float, shape (n,)
         Values and their variances, taken in single precision.
     group : int, shape (n,)
-        Group of each; negative: none.
+        Group of each; negative: none. Or what `Groups.of` has made of them.
     n_groups
         Number of groups.
     use : bool, shape (n,)
@@ -66,6 +122,8 @@ def robust_group_means(
         Whether groups may scatter more than the errors say. Without, the errors are taken at their word.
     min_count
         Groups with fewer values have no outliers.
+    threads
+        Threads; the result has the same bits for any number.
 
     Notes
     -----
@@ -74,25 +132,36 @@ def robust_group_means(
     of values with pulls up to ``n_sigma``. Limits are symmetric, so that a mean of normal noise is not biased; with one value in
     fifty far away the excess changes little, since limited pulls count 6.25 at most and outliers then do not count.
     """
-    known = use & np.isfinite(values) & (variance > 0) & (np.asarray(group) >= 0)
-    owner = np.where(known, group, -1).astype(np.int32)
-    count = np.bincount(owner[known], minlength=n_groups)
-    first = np.concatenate([[0], np.cumsum(count)])
+    if not isinstance(group, Groups):
+        group = Groups.of(group, n_groups)
     mean, weight, excess = np.full(n_groups, np.nan), np.zeros(n_groups), np.zeros(n_groups)
-    outlier = np.zeros(len(owner), bool)
-    robust_means(
-        np.ascontiguousarray(values, np.float32),
-        np.ascontiguousarray(variance, np.float32),
-        owner,
-        first,
-        float(n_sigma),
-        bool(with_excess),
-        mean,
-        weight,
-        excess,
-        outlier,
-    )
-    if (count < min_count).any():
-        few = np.append(count < min_count, True)
-        outlier &= ~few[owner]
+    count, outlier = np.zeros(n_groups, np.int64), np.empty(len(values), bool)
+    given = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(variance, np.float32), use
+    pairs, limit = np.empty((int(group.first[-1]), 2), np.float32), float(n_sigma)
+    rows, groups = group.bounds()
+
+    def put(k: int) -> None:
+        put_in_groups(*given, group.place, rows[k], rows[k + 1], pairs)
+
+    def average(k: int) -> None:
+        robust_means(
+            pairs,
+            group.first,
+            groups[k],
+            groups[k + 1],
+            limit,
+            bool(with_excess),
+            count,
+            mean,
+            weight,
+            excess,
+        )
+
+    def mark(k: int) -> None:
+        mark_outliers(*given, group.group, rows[k], rows[k + 1], limit, judged, excess, outlier)
+
+    finish(put, len(rows) - 1, threads)
+    finish(average, len(groups) - 1, threads)
+    judged = np.where(count >= min_count, mean, np.nan)
+    finish(mark, len(rows) - 1, threads)
     return RobustMeans(mean, weight, excess, outlier)

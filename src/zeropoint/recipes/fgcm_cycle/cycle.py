@@ -147,12 +147,15 @@ def _begin(
     if previous is None:
         photometry = first_photometry(survey, config, instrument, None)
         start = first_look(survey, photometry, config, cycle)
-        errors = measure_errors(survey, config, start)
+        errors, gray = measure_errors(survey, config, start), None
     else:
         photometry = first_photometry(survey, config, instrument, previous.parameters)
         start = continue_from(survey, photometry, config, previous, cycle)
-        errors = ErrorCoefficients.of(previous)
-    complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start)
+        errors, gray = ErrorCoefficients.of(previous), previous.exposures.gray
+    if survey.passbands.fitted and not config.isFinalCycle:
+        # rough fits come first, and see to the photometry of all afterwards
+        return Work(photometry, instrument, errors, start)
+    complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start, gray)
     if complete is not photometry:
         start = evaluate(
             survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, start.sed,

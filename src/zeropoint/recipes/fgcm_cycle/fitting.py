@@ -21,6 +21,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
     measure_superstar,
     sub_ccd_filters,
     with_colors_and_errors,
+    with_shapes,
 )
 from zeropoint.recipes.fgcm_cycle.joint_gray import has_joint_gray, seeks_photometric, with_joint_gray
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_stars, new_cuts
@@ -34,9 +35,9 @@ from zeropoint.recipes.fgcm_cycle.selection import (
 )
 from zeropoint.recipes.fgcm_cycle.sky_evidence import SkyEvidence
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate, references_of
-from zeropoint.recipes.fgcm_cycle.survey import Survey
+from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 
-__all__ = ["Work", "fit_cycle", "posterior_at"]
+__all__ = ["Work", "begins_roughly", "fit_cycle", "posterior_at"]
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def fit_cycle(
     n_fits, n_rough = _MAX_FITS, _MAX_ROUGH
     if config.freezeStdAtmosphere or not survey.passbands.fitted:
         n_rough = n_fits = 1
-    if survey.passbands.fitted and not start.solution.parameters.exposure_gray.any():
+    if begins_roughly(survey, start.solution):
         start, config = _first_fits(survey, config, start, cycle, n_rough, on_progress)
     settings = settings_of(survey, config)
     if config.freezeStdAtmosphere and survey.passbands.fitted:
@@ -138,6 +139,17 @@ def fit_cycle(
         # the priors' widths are decided anew again and again
         settings = replace(settings, max_iterations=min(settings.max_iterations, _JOINT_STEPS))
     return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress), config
+
+
+def begins_roughly(survey: Survey, start: Solution) -> bool:
+    """Tell whether fits of a part of the stars come first, which then see to the photometry of all.
+
+    Parameters
+    ----------
+    survey, start
+        Data, and the model to begin with.
+    """
+    return bool(survey.passbands.fitted and not start.parameters.exposure_gray.any())
 
 
 def _first_fits(
@@ -206,7 +218,7 @@ def _whole(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, work: Wo
     begun = replace(
         start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
     )
-    work = _prepared(survey, config, replace(work, photometry=start.photometry), begun)
+    work = _prepared(survey, config, work, begun, found.residuals.exposure.gray)
     return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
 
 
@@ -287,15 +299,38 @@ def _with_gray(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> Wo
 
 def _with_flats(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, *, renew: bool = False) -> Work:
     """Return the work with superstar flats measured anew, where they vary within detectors."""
-    if not sub_ccd_filters(survey, config).any():
-        return _prepared(survey, config, work, work.solution) if renew else work
-    measured = measure_superstar(survey, config, work.photometry, work.instrument, work.solution)
-    work = replace(work, instrument=measured.instrument)
-    return _prepared(survey, config, work, replace(work.solution, parameters=measured.parameters))
+    solution, photometry, instrument = work.solution, work.photometry, work.instrument
+    parameters = solution.parameters
+    if sub_ccd_filters(survey, config).any():
+        measured = measure_superstar(survey, config, photometry, instrument, solution)
+        parameters, instrument = measured.parameters, measured.instrument
+        photometry = with_shapes(survey, photometry, instrument)
+    elif not renew:
+        return work
+    found = evaluate(
+        survey,
+        photometry,
+        config,
+        parameters,
+        solution.selection,
+        solution.slopes,
+        solution.cuts,
+        solution.sed,
+    )
+    return replace(work, photometry=photometry, instrument=instrument, solution=found)
 
 
-def _prepared(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, solution: Solution) -> Work:
-    """Return the photometry with the corrections of some work, and a solution's model of it."""
+def _prepared(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    work: Work,
+    solution: Solution,
+    gray: FloatArray | None = None,
+) -> Work:
+    """Return the photometry with the corrections of some work, and a solution's model of it.
+
+    The gray of exposures, where it is known about, saves measuring it for the model of errors.
+    """
     parameters = solution.parameters
     photometry = first_photometry(survey, config, work.instrument, parameters)
 
@@ -312,7 +347,7 @@ def _prepared(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, soluti
         )
 
     found = at(photometry)
-    complete = with_colors_and_errors(survey, config, photometry, work.instrument, work.errors, found)
+    complete = with_colors_and_errors(survey, config, photometry, work.instrument, work.errors, found, gray)
     return replace(work, photometry=complete, solution=found if complete is photometry else at(complete))
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "measure_superstar",
     "sub_ccd_filters",
     "with_colors_and_errors",
+    "with_shapes",
 ]
 
 
@@ -125,15 +126,8 @@ def first_photometry(
         Of the cycle before, None: there was none.
     """
     observations = survey.data.observations
-    mag = observations.mag
-    superstar: SingleArray | float = 0.0
-    shape = instrument.superstar_shape
-    if shape.shape[-1] > 1:
-        varies = (shape[..., 1:, :] != 0).any(axis=(-1, -2)) | (shape[..., 0, 1:] != 0).any(axis=-1)
-        flats = SuperstarFlats(shape, np.zeros(shape.shape[:3], np.int64), varies)
-        superstar = flats.magnitudes(
-            flat_of_observations(survey), observations.x, observations.y, survey.size
-        ).astype(np.float32)
+    mag, superstar = observations.mag, _superstar(survey, instrument)
+    if not isinstance(superstar, float):
         mag = np.asarray(mag + superstar)
     if parameters is not None and config.aperCorrPerCcd:
         own = detector_apertures(survey, config, parameters)
@@ -142,6 +136,36 @@ def first_photometry(
     inverse = np.zeros(len(observations), np.float32)
     np.divide(1.0, np.square(observations.err), out=inverse, where=usable)
     return Photometry(survey.with_magnitudes(mag), observations.err, inverse, superstar)
+
+
+def _superstar(survey: Survey, instrument: InstrumentState) -> SingleArray | float:
+    """Return what the shapes of superstar flats add to magnitudes; 0 where there are none."""
+    shape = instrument.superstar_shape
+    varies = (shape[..., 1:, :] != 0).any(axis=(-1, -2)) | (shape[..., 0, 1:] != 0).any(axis=-1)
+    if not varies.any():
+        return 0.0
+    observations = survey.data.observations
+    flats = SuperstarFlats(shape, np.zeros(shape.shape[:3], np.int64), varies)
+    return flats.magnitudes(flat_of_observations(survey), observations.x, observations.y, survey.size).astype(
+        np.float32, copy=False
+    )
+
+
+def with_shapes(survey: Survey, photometry: Photometry, instrument: InstrumentState) -> Photometry:
+    """Return the photometry with other shapes of superstar flats; all else of it stays, errors too.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    photometry
+        With shapes, or none.
+    instrument
+        With the shapes that are to take their place.
+    """
+    superstar = _superstar(survey, instrument)
+    mag = np.asarray(photometry.observations.mag + (superstar - photometry.superstar))
+    return replace(photometry, observations=survey.with_magnitudes(mag), superstar=superstar)
 
 
 def detector_apertures(
@@ -209,6 +233,7 @@ def with_colors_and_errors(
     instrument: InstrumentState,
     errors: ErrorCoefficients,
     solution: Solution,
+    gray: FloatArray | None = None,
 ) -> Photometry:
     """Return the photometry with what a first model is needed for: chromaticities, and modeled errors.
 
@@ -222,6 +247,8 @@ def with_colors_and_errors(
         Chromaticities and error model.
     solution
         Model of this photometry.
+    gray
+        Of the exposures, where it is known about, mag, shape (n_exp,).
     """
     added = chromatic_corrections(survey, instrument, solution.slopes.value)
     if added is not None:
@@ -232,7 +259,7 @@ def with_colors_and_errors(
         return photometry
     e, observations = survey.data.exposures, survey.data.observations
     err = modelled_errors(
-        _expected(survey, solution), observations.err, survey.band, survey.exposure, errors.coefficients, errors.pivot,
+        _expected(survey, solution, gray), observations.err, survey.band, survey.exposure, errors.coefficients, errors.pivot,
         exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot,
     )  # fmt: skip
     inverse = np.zeros(len(observations), np.float32)
@@ -240,10 +267,10 @@ def with_colors_and_errors(
     return replace(photometry, error=err, inverse_variance=inverse)
 
 
-def _expected(survey: Survey, solution: Solution) -> npt.NDArray[np.float32]:
+def _expected(survey: Survey, solution: Solution, gray: FloatArray | None = None) -> npt.NDArray[np.float32]:
     """Return the instrumental magnitudes that observations should have had, clouds and all."""
-    gray = np.nan_to_num(solution.residuals.exposure.gray).astype(np.float32)
-    residual = solution.residuals.gray.gray - survey.of_exposure(gray)
+    known = solution.residuals.exposure.gray if gray is None else gray
+    residual = solution.residuals.gray.gray - survey.of_exposure(np.nan_to_num(known).astype(np.float32))
     return expected_magnitudes(survey.data.observations.mag, residual)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from zeropoint.fgcm.terms.gray import (
     gray_residuals,
     gray_sample,
 )
-from zeropoint.fgcm.terms.robust import robust_group_means
+from zeropoint.fgcm.terms.robust import RobustMeans, robust_group_means
 from zeropoint.recipes.fgcm_cycle.selection import Selection, good_observations, weights
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
@@ -34,7 +35,6 @@ __all__ = [
     "Residuals",
     "Slopes",
     "mean_magnitudes",
-    "measure_residuals",
     "star_slopes",
 ]
 
@@ -119,29 +119,26 @@ class Means:
 def mean_magnitudes(
     survey: Survey,
     photometry: Photometry,
-    selection: Selection,
+    member: BoolArray,
     slopes: FloatArray,
     tables: ModelTables,
     references: References | None = None,
-    *,
-    all_exposures: bool = False,
 ) -> Means:
-    """Return the means of the good observations of good and reserve stars, in all bands.
+    """Return the means of some observations, in all bands.
 
     Parameters
     ----------
-    survey, photometry, selection
-        Data and flags.
+    survey, photometry
+        Data.
+    member
+        Observations that count.
     slopes
         Of the spectra, shape (n_star, n_band).
     tables
         The model.
     references
         Reference magnitudes that take part.
-    all_exposures
-        Whether all exposures count, photometric or not.
     """
-    member = good_observations(survey, selection, reserve=True, all_exposures=all_exposures)
     weight = weights(survey, photometry.inverse_variance, member, fit_only=False)
     swept = sweep(
         photometry.observations, weight, slopes, references, tables, gradient=False, threads=survey.threads
@@ -179,47 +176,7 @@ def star_slopes(
 
 @dataclass(frozen=True)
 class Residuals:
-    """Residuals of a model.
-
-    Parameters
-    ----------
-    standard, delta_std
-        Standard magnitudes and their chromatic parts, shape (n_obs,).
-    gray
-        Of the observations.
-    noisy
-        The same with the excess of scatter of their detectors in the variances.
-    sample
-        Observations that the gray of detectors is from.
-    n_clipped
-        How many more it would be from but for being far from the others of their detector.
-    detector, exposure
-        Gray of detectors and exposures.
-    excess
-        Variance of each detector's stars beside that of their errors, mag^2, shape (n_exp, n_det).
-    """
-
-    standard: SingleArray
-    delta_std: SingleArray
-    gray: GrayResiduals
-    noisy: GrayResiduals
-    sample: BoolArray
-    n_clipped: int
-    detector: DetectorGray
-    exposure: ExposureGray
-    excess: FloatArray
-
-
-def measure_residuals(
-    survey: Survey,
-    photometry: Photometry,
-    selection: Selection,
-    config: FgcmFitCycleConfigBase,
-    slopes: FloatArray,
-    tables: ModelTables,
-    means: Means,
-) -> Residuals:
-    """Return the residuals of all observations, and the gray of all detectors and exposures.
+    """Residuals of a model, each computed when it is asked for.
 
     Parameters
     ----------
@@ -232,28 +189,91 @@ def measure_residuals(
     means
         Of the stars.
     """
-    e = survey.data.exposures
-    standard, delta_std = standard_magnitudes(photometry.observations, slopes, tables, threads=survey.threads)
-    segment = photometry.observations.segment
-    gray = gray_residuals(standard, photometry.error, segment, means.magnitude, means.err, means.member)
-    good = good_observations(survey, selection, all_exposures=True)
-    sample = gray_sample(gray, good, config.ccdGrayMaxStarErr)
-    tilings = survey.of_segment(survey.per_segment(means.member).astype(np.float32))
-    ec, shape = photometry.observations.ec, (len(e), e.n_det)
-    robust = robust_group_means(
-        gray.gray, gray.variance, ec, len(e) * e.n_det, sample, n_sigma=config.focalPlaneSigmaClip
-    )
-    sample &= ~robust.outlier
-    noisy = gray
-    if robust.excess.any():
-        noisy = replace(gray, variance=gray.variance + robust.excess.astype(np.float32)[ec])
-    detector = detector_gray(noisy, ec, shape, sample, delta_std=delta_std, n_good=tilings)
-    exposure = exposure_gray(
-        detector, min_star_per_ccd=config.minStarPerCcd, max_ccd_gray_err=config.maxCcdGrayErr
-    )
-    return Residuals(
-        standard, delta_std, gray, noisy, sample, int(robust.outlier.sum()), detector, exposure, robust.excess.reshape(shape)
-    )  # fmt: skip
+
+    survey: Survey
+    photometry: Photometry
+    selection: Selection
+    config: FgcmFitCycleConfigBase
+    slopes: FloatArray
+    tables: ModelTables
+    means: Means
+
+    @cached_property
+    def _standardized(self) -> tuple[SingleArray, SingleArray]:
+        return standard_magnitudes(
+            self.photometry.observations, self.slopes, self.tables, threads=self.survey.threads
+        )
+
+    @property
+    def standard(self) -> SingleArray:
+        """Standard magnitudes, shape (n_obs,)."""
+        return self._standardized[0]
+
+    @property
+    def delta_std(self) -> SingleArray:
+        """Chromatic parts of the standard magnitudes."""
+        return self._standardized[1]
+
+    @cached_property
+    def gray(self) -> GrayResiduals:
+        """Gray of the observations."""
+        means = self.means
+        return gray_residuals(
+            self.standard, self.photometry.error, self.photometry.observations.segment, means.magnitude, means.err, means.member
+        )  # fmt: skip
+
+    @cached_property
+    def _averaged(self) -> tuple[BoolArray, RobustMeans]:
+        """Observations of good stars, and their means by detector."""
+        survey, config = self.survey, self.config
+        good = good_observations(survey, self.selection, all_exposures=True)
+        sample = gray_sample(self.gray, good, config.ccdGrayMaxStarErr)
+        robust = robust_group_means(
+            self.gray.gray, self.gray.variance, survey.detectors, len(survey.detectors), sample,
+            n_sigma=config.focalPlaneSigmaClip, threads=survey.threads,
+        )  # fmt: skip
+        return sample & ~robust.outlier, robust
+
+    @property
+    def sample(self) -> BoolArray:
+        """Observations that the gray of detectors is from."""
+        return self._averaged[0]
+
+    @property
+    def n_clipped(self) -> int:
+        """How many more it would be from but for being far from the others of their detector."""
+        return int(np.count_nonzero(self._averaged[1].outlier))
+
+    @property
+    def excess(self) -> FloatArray:
+        """Variance of each detector's stars beside that of their errors, mag^2, shape (n_exp, n_det)."""
+        return self._averaged[1].excess.reshape(self.survey.n_exp, -1)
+
+    @cached_property
+    def noisy(self) -> GrayResiduals:
+        """Gray of the observations with the excess of scatter of their detectors in the variances."""
+        if not self.excess.any():
+            return self.gray
+        added = self.survey.of_detector(self.excess.astype(np.float32))
+        return replace(self.gray, variance=self.gray.variance + added)
+
+    @cached_property
+    def detector(self) -> DetectorGray:
+        """Gray of the detectors."""
+        survey = self.survey
+        tilings = survey.of_segment(survey.per_segment(self.means.member).astype(np.float32))
+        return detector_gray(
+            self.noisy, survey.data.observations.ec, self.excess.shape, self.sample,
+            delta_std=self.delta_std, n_good=tilings,
+        )  # fmt: skip
+
+    @cached_property
+    def exposure(self) -> ExposureGray:
+        """Gray of the exposures."""
+        config = self.config
+        return exposure_gray(
+            self.detector, min_star_per_ccd=config.minStarPerCcd, max_ccd_gray_err=config.maxCcdGrayErr
+        )
 
 
 def gray_by_color(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +21,15 @@ from zeropoint.recipes.fgcm_cycle.residuals import (
     Residuals,
     Slopes,
     mean_magnitudes,
-    measure_residuals,
     star_slopes,
 )
-from zeropoint.recipes.fgcm_cycle.selection import Selection
+from zeropoint.recipes.fgcm_cycle.selection import Selection, good_observations
 from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["Cuts", "Solution", "evaluate", "fitted_residuals", "references_of"]
+__all__ = ["Cuts", "Look", "Solution", "evaluate", "fitted_residuals", "references_of"]
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,121 @@ class Cuts:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Stars and residuals of a model, each computed when it is asked for.
+
+    Parameters
+    ----------
+    survey, photometry, config
+        Data and settings.
+    parameters, selection, sed
+        The model, and with what it is looked at.
+    first_slopes
+        Slopes of the spectra that a first mean is made with.
+    given
+        Tables of the parameters, gray of exposures included; None: not known.
+    """
+
+    survey: Survey
+    photometry: Photometry
+    config: FgcmFitCycleConfigBase
+    parameters: FitParameters
+    selection: Selection
+    sed: SedCalibration
+    first_slopes: Slopes
+    given: ModelTables | None = None
+
+    @cached_property
+    def tables(self) -> ModelTables:
+        """The model without the gray of exposures that a joint fit has: residuals show it."""
+        gray = self.parameters.exposure_gray
+        if self.given is not None and not gray.any():
+            return self.given
+        without = (
+            self.parameters.replace(exposure_gray=np.zeros_like(gray)) if gray.any() else self.parameters
+        )
+        return self.survey.model.tables(without, derivatives=False)
+
+    @cached_property
+    def _stars(self) -> tuple[Slopes, Means]:
+        tables = self.given
+        if tables is None:
+            # means are of what gray was taken off
+            gray = self.parameters.exposure_gray.any()
+            tables = self.survey.model.tables(self.parameters, derivatives=False) if gray else self.tables
+        references = references_of(self.survey, self.config, self.selection)
+        member = good_observations(self.survey, self.selection, reserve=True)
+        means = mean_magnitudes(
+            self.survey, self.photometry, member, self.first_slopes.value, tables, references
+        )
+        slopes = star_slopes(self.survey, self.config, means.magnitude, self.sed)
+        return slopes, mean_magnitudes(self.survey, self.photometry, member, slopes.value, tables, references)
+
+    @property
+    def slopes(self) -> Slopes:
+        """Of the stars' spectra."""
+        return self._stars[0]
+
+    @property
+    def means(self) -> Means:
+        """Of the stars."""
+        return self._stars[1]
+
+    @cached_property
+    def residuals(self) -> Residuals:
+        """Of the observations."""
+        return Residuals(
+            self.survey, self.photometry, self.selection, self.config, self.slopes.value, self.tables, self.means
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Solution:
     """A model with what it leaves.
 
     Parameters
     ----------
-    parameters, tables
-        The model; the tables without the gray of exposures that a joint fit has.
+    parameters, sed
+        The model.
     selection
         What takes part.
-    slopes, means, residuals
-        Of the stars, and of their observations.
-    fit
-        The last fit; None: none was made.
     cuts
         By which exposures were chosen.
+    look
+        At the model, with the selection of then.
+    fit
+        The last fit; None: none was made.
     n_fits
         How many fits were made.
     """
 
     parameters: FitParameters
-    tables: ModelTables
-    selection: Selection
-    slopes: Slopes
-    means: Means
-    residuals: Residuals
-    cuts: Cuts
     sed: SedCalibration
+    selection: Selection
+    cuts: Cuts
+    look: Look
     fit: FitResult | None = None
     n_fits: int = 0
+
+    @property
+    def tables(self) -> ModelTables:
+        """The model without the gray of exposures that a joint fit has."""
+        return self.look.tables
+
+    @property
+    def slopes(self) -> Slopes:
+        """Of the stars' spectra."""
+        return self.look.slopes
+
+    @property
+    def means(self) -> Means:
+        """Of the stars."""
+        return self.look.means
+
+    @property
+    def residuals(self) -> Residuals:
+        """Of the observations."""
+        return self.look.residuals
 
 
 def references_of(survey: Survey, config: FgcmFitCycleConfigBase, selection: Selection) -> References | None:
@@ -107,7 +193,7 @@ def evaluate(
     *,
     tables: ModelTables | None = None,
 ) -> Solution:
-    """Return a model with its means, slopes of spectra and residuals.
+    """Return a model with its means, slopes of spectra and residuals: computed when they are asked for.
 
     Parameters
     ----------
@@ -118,18 +204,8 @@ def evaluate(
     tables
         Of the parameters, gray of exposures included, where they are known.
     """
-    if tables is None:
-        tables = survey.model.tables(parameters, derivatives=False)
-    references = references_of(survey, config, selection)
-    means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
-    slopes = star_slopes(survey, config, means.magnitude, sed)
-    means = mean_magnitudes(survey, photometry, selection, slopes.value, tables, references)
-    if parameters.exposure_gray.any():
-        # means are of what gray was taken off, which residuals then show
-        without = parameters.replace(exposure_gray=np.zeros_like(parameters.exposure_gray))
-        tables = survey.model.tables(without, derivatives=False)
-    residuals = measure_residuals(survey, photometry, selection, config, slopes.value, tables, means)
-    return Solution(parameters, tables, selection, slopes, means, residuals, cuts, sed)
+    look = Look(survey, photometry, config, parameters, selection, sed, slopes, tables)
+    return Solution(parameters, sed, selection, cuts, look)
 
 
 def fitted_residuals(survey: Survey, solution: Solution) -> GrayResiduals:

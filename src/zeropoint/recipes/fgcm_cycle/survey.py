@@ -14,6 +14,7 @@ from zeropoint.fgcm.model.observations import FitData, FitObservations
 from zeropoint.fgcm.model.passband_source import PassbandSource
 from zeropoint.fgcm.terms.detector_positions import detector_positions, detector_secants
 from zeropoint.fgcm.terms.groups import group_sums, ratio
+from zeropoint.fgcm.terms.robust import Groups
 
 __all__ = ["Survey"]
 
@@ -110,6 +111,12 @@ class Survey:
     def exposure(self) -> npt.NDArray[np.int32]:
         """Exposure of each observation."""
         return self.data.observations.exposure
+
+    @cached_property
+    def detectors(self) -> Groups:
+        """Observations by exposure and detector."""
+        e = self.data.exposures
+        return Groups.of(self.data.observations.ec, len(e) * e.n_det)
 
     @cached_property
     def band(self) -> npt.NDArray[np.int8]:
