@@ -19,6 +19,7 @@ from zeropoint.fgcm.terms.gray import (
 from zeropoint.fgcm.terms.groups import group_medians, robust_outliers
 from zeropoint.fgcm.terms.histogram import fit_normal
 from zeropoint.fgcm.terms.outliers import detector_outliers, superstar_outliers
+from zeropoint.fgcm.terms.robust import Groups
 
 
 def residuals_of(gray: np.ndarray, err: np.ndarray) -> GrayResiduals:
@@ -158,7 +159,7 @@ def test_bright_blends_are_found_among_faint_stars(rng: np.random.Generator) -> 
     good[3999] = False
     for outlier in (
         superstar_outliers(found, group, 4, good, sigma_clip=5.0),
-        detector_outliers(found, group, (2, 2), good, sigma_clip=5.0),
+        detector_outliers(found, Groups.of(group, 4), 2, good, sigma_clip=5.0),
     ):
         assert outlier[:40:2].all()
         assert outlier.sum() <= 21

@@ -7,7 +7,7 @@ import pytest
 
 from zeropoint.fgcm.terms.gray import GrayResiduals
 from zeropoint.fgcm.terms.outliers import detector_outliers, robust_star_residuals
-from zeropoint.fgcm.terms.robust import robust_group_means
+from zeropoint.fgcm.terms.robust import Groups, robust_group_means
 
 N_GROUPS, N_STARS = 400, 150
 GROUP = np.repeat(np.arange(N_GROUPS), N_STARS)
@@ -82,7 +82,9 @@ def test_one_bright_star_in_a_cloudy_exposure_is_found() -> None:
     gray = rng.normal(-1.2, err)
     gray[5], err[5] = -1.2 + 0.89, 0.005
     residuals = GrayResiduals(gray.astype("f4"), np.square(err).astype("f4"))
-    outlier = detector_outliers(residuals, np.zeros(147, int), (1, 1), np.ones(147, bool), sigma_clip=4.0)
+    outlier = detector_outliers(
+        residuals, Groups.of(np.zeros(147, int), 1), 1, np.ones(147, bool), sigma_clip=4.0
+    )
     assert np.flatnonzero(outlier).tolist() == [5]
 
 

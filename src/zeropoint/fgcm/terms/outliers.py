@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms.gray import GrayResiduals
 from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, BoolArray, FloatArray, robust_outliers
-from zeropoint.fgcm.terms.robust import robust_group_means
+from zeropoint.fgcm.terms.robust import Groups, robust_group_means
 
 __all__ = ["detector_outliers", "robust_star_residuals", "superstar_outliers"]
 
@@ -77,8 +77,8 @@ def robust_star_residuals(
 
 def detector_outliers(
     residuals: GrayResiduals,
-    ec: IndexArray,
-    shape: tuple[int, int],
+    detectors: Groups,
+    n_det: int,
     good: BoolArray,
     *,
     sigma_clip: float,
@@ -89,10 +89,10 @@ def detector_outliers(
     ----------
     residuals
         Gray of the observations; or against reference magnitudes, for FOCALPLANE_OUTLIER_REF.
-    ec : int, shape (n_obs,)
-        ``exposure * n_det + detector`` of each.
-    shape
-        Number of exposures and of detectors.
+    detectors
+        Observations by ``exposure * n_det + detector``.
+    n_det
+        Number of detectors.
     good : bool, shape (n_obs,)
         Good observations, those flagged as outliers before included.
     sigma_clip
@@ -110,14 +110,14 @@ def detector_outliers(
     too, whose gray is many errors of a bright star and few of a faint one. Detectors with fewer than five stars are judged
     together, each exposure by itself.
     """
-    n_exp, n_det = shape
-    n = n_exp * n_det
-    few = np.bincount(ec[good], minlength=n) < MIN_STARS
-    group = ec
+    n, group = len(detectors), detectors
+    few = np.bincount(detectors.group[good], minlength=n) < MIN_STARS
     if few.any():
         together = np.where(few, n + np.arange(n) // n_det, np.arange(n)).astype(np.int32)
-        group = together[ec]
-    means = robust_group_means(residuals.gray, residuals.variance, group, n + n_exp, good, n_sigma=sigma_clip)
+        group = Groups.of(together[detectors.group], n + n // n_det)
+    means = robust_group_means(
+        residuals.gray, residuals.variance, group, len(group), good, n_sigma=sigma_clip
+    )
     return means.outlier
 
 

@@ -11,12 +11,10 @@ import numpy as np
 
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.cycle_result import CycleResult, ObservationFacts, StarFacts
-from zeropoint.fgcm.cycle_state import BandState, CycleState, ExposureState, FlaggedStars, InstrumentState
+from zeropoint.fgcm.cycle_state import CycleState, InstrumentState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
 from zeropoint.fgcm.progress import OnProgress
-from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
-from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
 from zeropoint.fgcm.terms.selection import cuts_from_scatter
 from zeropoint.recipes.fgcm_cycle.cautions import (
     atmosphere_at_ends,
@@ -27,47 +25,38 @@ from zeropoint.recipes.fgcm_cycle.cautions import (
 )
 from zeropoint.recipes.fgcm_cycle.facts import facts_of
 from zeropoint.recipes.fgcm_cycle.final_tables import FinalTables, final_tables
-from zeropoint.recipes.fgcm_cycle.fitting import Work, fit_cycle, posterior_at
+from zeropoint.recipes.fgcm_cycle.fitting import Work, begins_roughly, fit_cycle, posterior_at
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
     first_instrument,
     first_photometry,
     measure_errors,
-    measure_instrument,
     with_colors_and_errors,
 )
 from zeropoint.recipes.fgcm_cycle.joint_gray import continued_joint_gray, joint_gray_numbers
+from zeropoint.recipes.fgcm_cycle.measurements import measure
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
-from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, exposure_flags_of, new_cuts
+from zeropoint.recipes.fgcm_cycle.photometric import exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
     chosen_gray,
     shaped_gray,
 )
 from zeropoint.recipes.fgcm_cycle.reference_colors import with_color_terms, with_reference_colors
-from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.scatter import (
-    Apertures,
     Scatter,
-    background_offsets,
     compare_references,
-    look_at_apertures,
-    measure_scatter,
-    reference_offsets,
-    retrieve,
 )
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate
 from zeropoint.recipes.fgcm_cycle.start import continue_from, first_look
-from zeropoint.recipes.fgcm_cycle.survey import FloatArray, SingleArray, Survey
-from zeropoint.recipes.fgcm_cycle.wash_check import wash_slopes
+from zeropoint.recipes.fgcm_cycle.state import state_after
+from zeropoint.recipes.fgcm_cycle.survey import SingleArray, Survey
 
 __all__ = ["Wanted", "run_cycle"]
 
 _log = logging.getLogger(__name__)
-
-#: Filled in where a number of an exposure is not known to a reader of the state.
-_STANDARD_PWV = 4
 
 
 @dataclass(frozen=True)
@@ -152,8 +141,7 @@ def _begin(
         photometry = first_photometry(survey, config, instrument, previous.parameters)
         start = continue_from(survey, photometry, config, previous, cycle)
         errors, gray = ErrorCoefficients.of(previous), previous.exposures.gray
-    if survey.passbands.fitted and not config.isFinalCycle:
-        # rough fits come first, and see to the photometry of all afterwards
+    if begins_roughly(survey, start) and not config.isFinalCycle:
         return Work(photometry, instrument, errors, start)
     complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start, gray)
     if complete is not photometry:
@@ -174,7 +162,7 @@ def _finish(
     joint_gray: Mapping[str, Any],
 ) -> CycleResult:
     """Return the result of a cycle from its solution, with some metrics."""
-    photometry, instrument, errors = work.photometry, work.instrument, work.errors
+    photometry = work.photometry
     references, solution = compare_references(survey, config, work.solution)
     if config.jointGray:
         # what was fitted under clouds is not photometric for it
@@ -184,31 +172,15 @@ def _finish(
     solution = with_scatter(solution, float(chi2[0].sum() / max(chi2[1].sum(), 1.0)))
     gray = shaped_gray(survey, config, photometry, solution)
     chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
-    by_detector = chosen.gray.astype(np.float32)
-    applied = survey.of_detector(by_detector)
-    scatter = measure_scatter(survey, config, photometry, solution, applied)
-    cuts = _next_cuts(survey, config, solution, scatter)
-    split = gray_by_color(survey, config, solution.residuals, solution.means)
-    has_tables = config.writes_zeropoints or config.writes_standard_stars
-    apertures = look_at_apertures(survey, config, photometry, solution) if has_tables or _looks(config) else Apertures.none(survey)  # fmt: skip
-    retrieved: tuple[RetrievedIntegrals, PwvRetrieval | None] | None = None
-    if config.writes_zeropoints or config.useRetrievedPwv:
-        retrieved = retrieve(survey, config, photometry, solution)
-    ref_offset = reference_offsets(survey, config, solution, applied)
-    background = background_offsets(survey, config, solution)
+    applied = survey.of_detector(chosen.gray.astype(np.float32))
+    measured = measure(survey, config, cycle, work, solution, applied)
+    cuts = _next_cuts(survey, config, solution, measured.scatter)
     made = FinalTables(None, None, None, None, None)
-    if has_tables:
-        reference = np.nan_to_num(ref_offset) if config.useExposureReferenceOffset else np.zeros(survey.n_exp)
-        made = final_tables(
-            survey, config, work, solution, gray, chosen, zpt_flags, split, apertures, background, reference,
-            None if retrieved is None else retrieved[0],
-        )  # fmt: skip
-    state = _state(
-        survey, config, cycle, photometry, solution, instrument, errors, previous, scatter, references, cuts,
-        apertures, None if retrieved is None else retrieved[1], ref_offset, background,
-    )  # fmt: skip
+    if config.writes_zeropoints or config.writes_standard_stars:
+        made = final_tables(survey, config, work, solution, gray, chosen, zpt_flags, measured)
+    state = state_after(survey, config, cycle, solution, measured, references, cuts, previous)
     metrics = {"cycle": cycle, "is_final": bool(config.isFinalCycle)} | cycle_metrics(
-        survey, solution, scatter, cuts, references, chi2, made.found
+        survey, solution, measured.scatter, cuts, references, chi2, made.found
     )
     ends = atmosphere_at_ends(survey, solution)
     metrics |= {
@@ -219,9 +191,8 @@ def _finish(
     }
     if cycle == 0:
         warn_of_few_stars(survey, solution, config.minStarPerExp)
-    if config.writes_zeropoints:
-        for band, numbers in wash_slopes(survey, config, photometry, solution).items():
-            metrics["bands"][band] |= numbers
+    for band, numbers in (measured.wash or {}).items():
+        metrics["bands"][band] |= numbers
     accounting = _accounting(survey, solution)
     for table in (made.zeropoints, made.atmosphere, made.standard_stars):
         if table is not None:
@@ -237,7 +208,7 @@ def _finish(
         fit=solution.fit,
         detector_gray=gray,
         exposure_gray=solution.residuals.exposure,
-        color_gray=split,
+        color_gray=measured.split,
         stars=_star_facts(survey, solution, made.stars),
         observations=observations if wanted.observations else None,
         data=survey.data if wanted.observations else None,
@@ -252,13 +223,6 @@ def _finish(
     )
 
 
-def _looks(config: FgcmFitCycleConfigBase) -> bool:
-    """Tell whether a background diagnosis of every cycle is asked for."""
-    return bool(
-        config.doComputeDeltaAperPerVisit or config.doComputeDeltaAperMap or config.doComputeDeltaAperPerCcd
-    )
-
-
 def _next_cuts(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, scatter: Scatter) -> Cuts:
     """Return the cuts of exposures for the next cycle."""
     found = new_cuts(survey, config, solution, solution.cuts)
@@ -269,97 +233,6 @@ def _next_cuts(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solutio
     bands = survey.data.exposures.bands
     from_stars = np.array([config.useRepeatabilityForExpGrayCutsDict[band] for band in bands])
     return Cuts(np.where(from_stars, low, found.low), np.where(from_stars, high, found.high))
-
-
-def _state(
-    survey: Survey,
-    config: FgcmFitCycleConfigBase,
-    cycle: int,
-    photometry: Photometry,
-    solution: Solution,
-    instrument: InstrumentState,
-    errors: ErrorCoefficients,
-    previous: CycleState | None,
-    scatter: Scatter,
-    references: ReferenceScatter | None,
-    cuts: Cuts,
-    apertures: Apertures,
-    pwv: PwvRetrieval | None,
-    ref_offset: FloatArray,
-    background: FloatArray,
-) -> CycleState:
-    """Return what the next cycle needs: after a final cycle, what it used itself."""
-    e, parameters = survey.data.exposures, solution.parameters
-    selection = solution.selection
-    if not config.isFinalCycle:
-        errors = measure_errors(survey, config, solution)
-        measured = measure_instrument(survey, config, photometry, instrument, solution, cycle)
-        instrument, parameters = measured.instrument, measured.parameters
-        # exposures of the next cycle; what they are now is in the flags of this one's tables
-        selection = choose_exposures(survey, config, solution, cuts)
-    if config.useRetrievedPwv and pwv is not None:
-        parameters = parameters.replace(retrieved_ln_pwv=_known_pwv(pwv, parameters.ln_pwv(e)))
-    sigmas = previous.parameter_sigmas if previous is not None else None
-    if solution.fit is not None and solution.fit.posterior is not None:
-        sigmas = solution.fit.posterior.parameter_sigmas(solution.parameters)
-    unknown = np.full(len(e), np.nan)
-    residuals = solution.residuals.exposure
-    persistent = selection.star & np.int32(
-        StarFlag.VARIABLE | StarFlag.RESERVED | StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_RESERVED
-    )
-    flagged = np.flatnonzero(persistent)
-    nothing = np.full(survey.n_band, np.nan)
-    return CycleState(
-        cycle=cycle,
-        bands=e.bands,
-        physical_filters=e.physical_filters,
-        detectors=e.detectors,
-        filter_bands=tuple(int(b) for b in e.filter_band),
-        fit_bands=tuple(config.fitBands),
-        night_numbers=e.night_numbers,
-        wash_mjds=e.wash_mjds,
-        epoch_mjds=e.epoch_mjds,
-        coating_mjds=e.coating_mjds,
-        parameters=parameters,
-        parameter_sigmas=sigmas,
-        exposures=ExposureState(
-            visit=e.visit,
-            flag=selection.exposure,
-            gray=residuals.gray,
-            gray_var=np.square(residuals.rms),
-            n_star=residuals.n_stars.astype(np.int32),
-            delta_mag_bkg=background if background.ndim == 1 else background.mean(axis=1),
-            ref_offset=ref_offset,
-            retrieved_ln_pwv=unknown if pwv is None else pwv.ln_pwv,
-            retrieved_ln_pwv_raw=unknown if pwv is None else pwv.ln_pwv_raw,
-            retrieved_ln_pwv_flag=np.full(len(e), _STANDARD_PWV, np.int32) if pwv is None else pwv.flag,
-            epsilon=apertures.epsilon,
-            median_delta_aper=apertures.median,
-        ),
-        instrument=instrument,
-        band=BandState(
-            median_sed_slope=solution.slopes.median,
-            sed_scale=solution.sed.scale,
-            sed_offset=solution.sed.offset,
-            sed_pivot=solution.sed.pivot,
-            sig_fgcm=scatter.stars_gray.sigma_fgcm[:, 0],
-            sigma_cal=scatter.sigma_cal.sigma,
-            ref_offset=nothing if references is None else references.offset[:, 0],
-            ref_sigma=nothing if references is None else references.sigma[:, 0],
-            gray_cut=cuts.low,
-            gray_high_cut=cuts.high,
-            error_pivot=errors.pivot,
-            error_model=errors.coefficients,
-            global_epsilon=apertures.global_epsilon,
-        ),
-        epsilon_maps=apertures.maps,
-        flagged_stars=FlaggedStars(survey.data.stars.fgcm_id[flagged], persistent[flagged].astype(np.int32)),
-    )
-
-
-def _known_pwv(pwv: PwvRetrieval, nightly: FloatArray) -> FloatArray:
-    """Return the retrieved water vapor, and that of the night where none was retrieved."""
-    return np.where(np.isfinite(pwv.ln_pwv) & (pwv.flag != _STANDARD_PWV), pwv.ln_pwv, nightly)
 
 
 def _observation_facts(

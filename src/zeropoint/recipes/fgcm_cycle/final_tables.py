@@ -10,10 +10,10 @@ from astropy.table import Table
 
 from zeropoint.fgcm.fit.posterior import ZeropointErrors
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
-from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray
-from zeropoint.fgcm.terms.retrieval import RetrievedIntegrals
+from zeropoint.fgcm.terms.gray import DetectorGray
 from zeropoint.fgcm.terms.zeropoints import ChosenGray, Zeropoints
 from zeropoint.recipes.fgcm_cycle.fitting import Work
+from zeropoint.recipes.fgcm_cycle.measurements import Measurements
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
     atmospheres,
@@ -22,9 +22,8 @@ from zeropoint.recipes.fgcm_cycle.products import (
     zeropoints,
     zeropoints_as_table,
 )
-from zeropoint.recipes.fgcm_cycle.scatter import Apertures
 from zeropoint.recipes.fgcm_cycle.solution import Solution
-from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
+from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["FinalTables", "final_tables"]
 
@@ -56,11 +55,7 @@ def final_tables(
     gray: DetectorGray,
     chosen: ChosenGray,
     flags: npt.NDArray[np.int32],
-    split: ColorSplitGray,
-    apertures: Apertures,
-    background: FloatArray,
-    reference: FloatArray,
-    retrieved: RetrievedIntegrals | None,
+    measured: Measurements,
 ) -> FinalTables:
     """Return zeropoints, atmospheres and standard stars.
 
@@ -70,26 +65,30 @@ def final_tables(
         Data, settings, corrections and model.
     gray, chosen, flags
         Gray of the detectors, that of each zeropoint, and flags of the exposures.
-    split, apertures, retrieved
-        Gray by color, differences of apertures, integrals from stars (None: not wanted).
-    background, reference
-        Shifts of magnitudes by the background and by references, mag, shape (n_exp,) or with detectors.
+    measured
+        What else was measured.
     """
     posterior = None if solution.fit is None else solution.fit.posterior
     errors: ZeropointErrors | None = None
     if posterior is not None:
         sample = np.where(solution.residuals.sample, work.photometry.inverse_variance, np.float32(0.0))
         errors = posterior.zeropoint_errors(sample, solution.selection.photometric)
+    reference = np.zeros(survey.n_exp)
+    if config.useExposureReferenceOffset:
+        reference = np.nan_to_num(measured.ref_offset)
     found = zeropoints(
-        survey, config, solution, work.instrument, gray, chosen, flags, errors, background, reference
+        survey, config, solution, work.instrument, gray, chosen, flags, errors, measured.background, reference
     )
     stars = final_stars(survey, work.photometry, solution, found, gray)
+    retrieved = measured.retrieved
     r = None if retrieved is None else (retrieved.r0, retrieved.r10)
     with_zeropoints = config.writes_zeropoints
     return FinalTables(
         found,
         stars,
-        zeropoints_as_table(survey, solution, found, split, errors, r) if with_zeropoints else None,
+        zeropoints_as_table(survey, solution, found, measured.split, errors, r) if with_zeropoints else None,
         atmospheres(survey, solution, work.instrument) if with_zeropoints else None,
-        standard_stars(survey, solution, stars, apertures.star) if config.writes_standard_stars else None,
+        standard_stars(survey, solution, stars, measured.apertures.star)
+        if config.writes_standard_stars
+        else None,
     )

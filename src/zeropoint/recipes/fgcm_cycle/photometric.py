@@ -16,6 +16,7 @@ from zeropoint.fgcm.terms.selection import (
     photometric_cuts,
 )
 from zeropoint.fgcm.terms.superstar import flat_index
+from zeropoint.fgcm.threads import at_once
 from zeropoint.recipes.fgcm_cycle.consensus import thin_clouds
 from zeropoint.recipes.fgcm_cycle.selection import (
     FlagArray,
@@ -152,12 +153,17 @@ def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solu
     )
     flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[observations.ec]
     n_flats = e.n_epoch * e.n_filter * e.n_det
-    outlier = superstar_outliers(residuals, flat, n_flats, photometric, sigma_clip=config.superStarSigmaClip)
-    clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, outlier)
-    outlier = detector_outliers(
-        residuals, observations.ec, (survey.n_exp, e.n_det), good, sigma_clip=config.focalPlaneSigmaClip
+    of_flat, of_detector = at_once(
+        survey.threads,
+        lambda: superstar_outliers(
+            residuals, flat, n_flats, photometric, sigma_clip=config.superStarSigmaClip
+        ),
+        lambda: detector_outliers(
+            residuals, survey.detectors, e.n_det, good, sigma_clip=config.focalPlaneSigmaClip
+        ),
     )
-    return clean.with_observation_flag(ObservationFlag.FOCALPLANE_OUTLIER, outlier)
+    clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, of_flat)
+    return clean.with_observation_flag(ObservationFlag.FOCALPLANE_OUTLIER, of_detector)
 
 
 def _cut_colors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Selection:

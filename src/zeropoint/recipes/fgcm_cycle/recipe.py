@@ -187,6 +187,7 @@ class FgcmCycle:
                 inputs.reference_stars if config.doReferenceCalibration else None,
                 source,
                 FitDataSettings.from_config(config),
+                threads=threads,
             )
             focal_plane = inputs.focal_plane or stored_focal_plane(inputs.visits)
         area, gain = config.mirrorArea or 1.0, config.cameraGain or 1.0
