@@ -8,7 +8,6 @@ nodes' derivatives by the parameters turn it into the parameters' Hessian.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from zeropoint.fgcm.fit._kernels import mean_response, node_blocks
 from zeropoint.fgcm.fit.node_derivatives import Derivatives, NodeDerivatives
 from zeropoint.fgcm.fit.nodes import Nodes
+from zeropoint.fgcm.threads import in_order
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitObservations
@@ -82,8 +82,7 @@ def band_curvatures(
         lower = np.tril(blocks, -1)
         return BandCurvature(band, blocks + np.swapaxes(lower, 1, 2))
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(of, nodes))
+    return list(in_order(lambda k: of(nodes[k]), len(nodes), threads))
 
 
 def parameter_hessian(

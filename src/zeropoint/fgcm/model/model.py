@@ -8,8 +8,7 @@ gradient needs of the observations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +21,7 @@ from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.layout import ParameterLayout
 from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.fgcm.model.passband_source import FITTED, PassbandSource
+from zeropoint.fgcm.threads import finish
 
 __all__ = ["ModelTables", "PhotometricModel", "ab_zeropoint"]
 
@@ -30,6 +30,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: In the terms of the tables: what is added to the magnitude, and the colour of the passband.
 _A, _B = 0, 1
+#: Exposures times detectors from which on filters are integrated at once.
+_MANY = 20_000
 
 
 def ab_zeropoint(mirror_area: float, gain: float) -> float:
@@ -166,6 +168,8 @@ class PhotometricModel:
             parameters.at(e, self.passbands.ranges, e.airmass_high),
         )
 
+        filters = np.unique(e.filter[wanted])
+
         def integrate(filter_index: int) -> None:
             rows = np.flatnonzero(wanted & (e.filter == filter_index))
             nodes_of = both.rows(np.concatenate([rows, rows + n_exp]))
@@ -176,7 +180,9 @@ class PhotometricModel:
                 slope[rows, ..., _A] = _by_node(integrals.d_magnitude(name))
                 slope[rows, ..., _B] = _by_node(integrals.d_i10(name))
 
-        _map(integrate, [int(k) for k in np.unique(e.filter[wanted])], self.threads)
+        # of few exposures arrays are so short that threads would wait for each other
+        threads = self.threads if np.count_nonzero(wanted) * n_det > _MANY else 1
+        finish(lambda k: integrate(int(filters[k])), len(filters), threads)
         self._stop_clipped(parameters, slopes)
         nodes[..., _A] += self._gray_terms(parameters)[..., None]
         residual = parameters.airmass_residual[np.maximum(e.band, 0)]
@@ -413,14 +419,3 @@ def _join(low: AtmosphereParameters, high: AtmosphereParameters) -> AtmospherePa
 def _by_node(values: FloatArray) -> FloatArray:
     """Return values of shape (2 n, n_det), lower nodes first, as (n, n_det, 2)."""
     return np.moveaxis(values.reshape(2, -1, values.shape[1]), 0, -1)
-
-
-def _map(function: Callable[[int], None], items: Sequence[int], threads: int) -> None:
-    """Call a function for each item, several at once."""
-    if threads <= 1 or len(items) <= 1:
-        for item in items:
-            function(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(function, items):
-            pass

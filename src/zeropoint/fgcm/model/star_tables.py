@@ -76,7 +76,7 @@ class StarColumns:
     def __len__(self) -> int:
         if isinstance(self._table, (Table, pa.Table)):
             return len(self._table)
-        return self._n_rows
+        return self._table.n_rows if isinstance(self._table, _ParquetFile) else self._n_rows
 
     def __contains__(self, name: str) -> bool:
         return any(each in self.columns for each in _NAMES.get(name, (name,)))
@@ -131,7 +131,8 @@ class _ParquetFile:
         if path.stat().st_size == 0:
             raise InvalidInputError(f"{name}: {path} is empty (0 bytes); make the star list again.")
         try:
-            self.column_names = list(pq.read_schema(path).names)
+            found = pq.read_metadata(path)
+            self.column_names, self.n_rows = list(found.schema.to_arrow_schema().names), found.num_rows
         except (OSError, pa.ArrowException) as error:
             raise InvalidInputError(f"{name}: {path} cannot be read ({error}).") from None
 

@@ -48,7 +48,7 @@ from zeropoint.recipes.fgcm_cycle.scatter import (
     Scatter,
     compare_references,
 )
-from zeropoint.recipes.fgcm_cycle.selection import good_observations
+from zeropoint.recipes.fgcm_cycle.selection import flag_words, good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution, evaluate
 from zeropoint.recipes.fgcm_cycle.start import continue_from, first_look
 from zeropoint.recipes.fgcm_cycle.state import state_after
@@ -297,14 +297,14 @@ def _accounting(survey: Survey, solution: Solution) -> Accounting:
         ("stars_of_fit", selection.star, StarFlag),
         ("flags_of_observations", selection.observation, ObservationFlag),
     ):
-        left = np.asarray(flags).astype(np.int64)
-        n, rejected = len(left), {}
-        kept = int(np.count_nonzero(left == 0))
+        words, numbers = flag_words(flags)
+        rejected, left = {}, words != 0
         for bit in names:
-            has = (left & bit.value) != 0
+            has = left & ((words & bit.value) != 0)
             if has.any():
-                rejected[str(bit.name).lower()] = int(has.sum())
-                left = left[~has]
+                rejected[str(bit.name).lower()] = int(numbers[has].sum())
+                left &= ~has
+        n, kept = int(numbers.sum()), int(numbers[words == 0].sum())
         # a star that is only a bad reference is in the fit
         accounting.add(stage, read=n, kept=kept, rejected=rejected)
     return accounting

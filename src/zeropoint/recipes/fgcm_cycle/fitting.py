@@ -59,6 +59,8 @@ _ROUGH_N_SIGMA = 1.5
 
 #: After as many of these fits, the exposures of each night are looked at by themselves.
 _CONSENSUS_FITS = 2
+#: A change of as small a part of the exposures is no reason for one more of these fits.
+_FEW = 0.005
 #: Fits with any gray, between which superstar flats are measured anew.
 _GRAY_FITS = 3
 #: Width of the prior of the gray of exposures while it is looked at whether any is photometric, mag: as good as none.
@@ -200,7 +202,9 @@ def _part(
     """Return a part of the stars, the settings for it, and where it begins."""
     every = max(len(survey.data.observations) // _ROUGH_OBSERVATIONS, 1)
     some = survey.of_star(np.arange(survey.n_star) % every == 0)
-    part = replace(survey, data=replace(survey.data, observations=survey.data.observations.select(some)))
+    # threads would wait for each other more than they help with so few
+    observations = survey.data.observations.select(some)
+    part = replace(survey, data=replace(survey.data, observations=observations), threads=1)
     limits: FgcmFitCycleConfigBase = config.copy()
     for name in ("minStarPerExp", "minStarPerCcd"):
         setattr(limits, name, -(-getattr(config, name) // every))
@@ -363,6 +367,7 @@ def _fit_until_settled(
     rough: bool = False,
 ) -> Work:
     """Fit until the photometric exposures stay, or so many times; a rough fit is to find clouds."""
+    n_agreed = _CONSENSUS_FITS if rough and settings.seeks_clouds else 0
     for n in range(1, n_fits + 1):
         solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
         require(survey, solution.selection, cycle)
@@ -389,7 +394,10 @@ def _fit_until_settled(
         if n_changed == 0 and (rough or config.jointGray or result.converged):
             break
         solution = replace(work.solution, selection=chosen, cuts=cuts)
-        if rough and settings.seeks_clouds and n <= _CONSENSUS_FITS:
+        if rough and n > n_agreed and n_changed <= _FEW * survey.n_exp:
+            # the fits that follow see to these
+            return replace(work, solution=solution)
+        if n <= n_agreed:
             solution, sky = _agreed(survey, config, solution)
             work = replace(work, sky=sky)
             if config.autoJointGray and n == _CONSENSUS_FITS and _is_doubtful(work):

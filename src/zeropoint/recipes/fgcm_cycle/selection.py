@@ -22,6 +22,7 @@ __all__ = [
     "drop_nights",
     "drop_stars",
     "flag_counts",
+    "flag_words",
     "good_observations",
     "require",
     "weights",
@@ -234,9 +235,22 @@ def flag_counts(flags: npt.NDArray[np.integer], names: type[IntFlag]) -> dict[st
     names
         The bits.
     """
-    words = flags.astype(np.int64)
-    counts = {str(bit.name): int(np.count_nonzero(words & bit.value)) for bit in names}
+    words, numbers = flag_words(flags)
+    counts = {str(bit.name): int(numbers[(words & bit.value) != 0].sum()) for bit in names}
     return {name: number for name, number in counts.items() if number}
+
+
+def flag_words(flags: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the flag words that occur, and how often each does.
+
+    Parameters
+    ----------
+    flags
+        Words, not negative.
+    """
+    numbers = np.bincount(flags.ravel())
+    words = np.flatnonzero(numbers)
+    return words, numbers[words]
 
 
 def _told(counts: dict[str, int]) -> str:
