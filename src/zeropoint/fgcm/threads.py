@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["at_once", "finish", "in_order"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["at_once", "finish", "in_order", "row_parts"]
+
+#: Parts that rows are divided into, whatever the number of threads, and rows of one, if there are not enough for all.
+_N_PARTS, _LEAST_PART = 16, 1 << 15
 
 
 def in_order[T](run: Callable[[int], T], n: int, threads: int) -> Iterator[T]:
@@ -57,3 +63,15 @@ def at_once(threads: int, *functions: Callable[[], Any]) -> tuple[Any, ...]:
         Without arguments.
     """
     return tuple(in_order(lambda k: functions[k](), len(functions), threads))
+
+
+def row_parts(n: int) -> npt.NDArray[np.int64]:
+    """Return rows at which parts of about equal size begin, and the number of all: the same whatever the threads.
+
+    Parameters
+    ----------
+    n
+        Rows.
+    """
+    n_parts = int(np.clip(n // _LEAST_PART, 1, _N_PARTS))
+    return np.arange(n_parts + 1, dtype=np.int64) * n // n_parts

@@ -150,7 +150,7 @@ def test_look_up_tables_interpolate_by_the_rule(lut_passbands: LutPassbands, pro
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_no_bit(problem: Problem, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zeropoint.fgcm.model.sweep._LEAST_CHUNK", 500)
+    monkeypatch.setattr("zeropoint.fgcm.threads._LEAST_PART", 500)
     tables = problem.model.tables(problem.parameters)
     args = (problem.data.observations, problem.weight, problem.slopes, problem.references, tables)
     one, several = sweep(*args), sweep(*args, threads=threads)
@@ -167,7 +167,7 @@ def test_other_parts_give_the_same_sums_to_rounding(
     tables = problem.model.tables(problem.parameters)
     args = (problem.data.observations, problem.weight, problem.slopes, problem.references, tables)
     whole = sweep(*args)
-    monkeypatch.setattr("zeropoint.fgcm.model.sweep._LEAST_CHUNK", 500)
+    monkeypatch.setattr("zeropoint.fgcm.threads._LEAST_PART", 500)
     parts = sweep(*args)
     assert parts.chi2 == pytest.approx(whole.chi2, rel=1e-12)
     # compact observations, those without weight left out, are the same fit

@@ -15,17 +15,13 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.model._kernels import standardize, sweep_segments
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
-from zeropoint.fgcm.threads import finish, in_order
+from zeropoint.fgcm.threads import finish, in_order, row_parts
 
 __all__ = ["References", "SweepResult", "standard_magnitudes", "sweep"]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-#: Parts of the observations, whatever the number of threads, whose sums are added in order.
-_N_CHUNKS = 16
-#: Observations of a part, if there are not enough for all.
-_LEAST_CHUNK = 1 << 15
 #: Least factor by which a star's colour may change its flux: beyond, its slope is no linear spectrum.
 _LEAST_FACTOR = 0.1
 
@@ -212,8 +208,5 @@ def _relative_slopes(observations: FitObservations, slopes: FloatArray, tables: 
 
 def _chunk_bounds(observations: FitObservations) -> npt.NDArray[np.int64]:
     """Return the segments at which parts begin, and the last's end: about equal numbers of observations."""
-    n_obs = len(observations)
-    n_chunks = int(np.clip(n_obs // _LEAST_CHUNK, 1, _N_CHUNKS))
-    targets = np.arange(1, n_chunks) * n_obs // n_chunks
-    inner = np.searchsorted(observations.start, targets)
+    inner = np.searchsorted(observations.start, row_parts(len(observations))[1:-1])
     return np.concatenate([[0], inner, [observations.n_segment]]).astype(np.int64)

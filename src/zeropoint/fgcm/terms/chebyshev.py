@@ -15,6 +15,7 @@ from numpy.polynomial import chebyshev
 from zeropoint.datamodel.fields import chebyshev_means, chebyshev_terms
 from zeropoint.fgcm.terms._kernels import field_sums, field_values
 from zeropoint.fgcm.terms.groups import FloatArray, group_sums, ratio
+from zeropoint.fgcm.threads import finish, in_order, row_parts
 
 __all__ = [
     "MIN_FLUX",
@@ -93,6 +94,8 @@ def flux_field_magnitudes(
     x: npt.NDArray[np.floating],
     y: npt.NDArray[np.floating],
     size: tuple[int, int],
+    *,
+    threads: int = 1,
 ) -> FloatArray:
     """Return what fields add to the magnitudes of stars.
 
@@ -106,17 +109,19 @@ def flux_field_magnitudes(
         Pixel positions.
     size
         Width and height of the detectors in pixels.
+    threads
+        Threads; the result has the same bits for any number.
     """
-    out = np.empty(len(group))
-    field_values(
-        np.where(group < 0, group + len(coefficients), group).astype(np.int32),
-        np.ascontiguousarray(x, np.float32),
-        np.ascontiguousarray(y, np.float32),
-        np.array(size, np.float64),
-        np.ascontiguousarray(coefficients, np.float64),
-        MIN_FLUX,
-        out,
-    )
+    out, bounds = np.empty(len(group)), row_parts(len(group))
+    owner = np.where(group < 0, group + len(coefficients), group).astype(np.int32)
+    x, y = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
+    fields, extent = np.ascontiguousarray(coefficients, np.float64), np.array(size, np.float64)
+
+    def run(k: int) -> None:
+        rows = slice(bounds[k], bounds[k + 1])
+        field_values(owner[rows], x[rows], y[rows], extent, fields, MIN_FLUX, out[rows])
+
+    finish(run, len(bounds) - 1, threads)
     return out
 
 
@@ -133,6 +138,7 @@ def fit_flux_fields(
     triangular: bool = False,
     min_stars: int = 3,
     shaped: npt.NDArray[np.bool_] | None = None,
+    threads: int = 1,
 ) -> FluxFields:
     """Fit a field to each group of stars.
 
@@ -156,6 +162,8 @@ def fit_flux_fields(
         Stars that a constant needs; without them the group has no field.
     shaped : bool, shape (n_groups,), optional
         Groups that may have more than a constant; all if not given.
+    threads
+        Threads; the result has the same bits for any number.
 
     Returns
     -------
@@ -193,7 +201,7 @@ def fit_flux_fields(
         np.ascontiguousarray(magnitudes, np.float32),
         np.ascontiguousarray(variance, np.float32),
     )
-    found, solved = _solve(stars, constants[chosen], terms, order)
+    found, solved = _solve(stars, constants[chosen], terms, order, threads)
     grid = _corner_basis(order)
     flux = np.einsum("gij,ai,bj->gab", found, grid, grid)
     least = MIN_FLUX * fields.coefficients[chosen, :1, :1]
@@ -216,19 +224,16 @@ class _Stars:
 
 
 def _solve(
-    stars: _Stars, constants: FloatArray, terms: list[tuple[int, int]], order: int
+    stars: _Stars, constants: FloatArray, terms: list[tuple[int, int]], order: int, threads: int
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return the fields (n, order + 1, order + 1) of groups with known constants, and whether stars determine each."""
     n, orders = len(constants), np.array(terms, np.int64)
     solution = np.zeros((n, len(terms)))
     constant = 10.0 ** (-0.4 * constants)
     solution[:, 0] = constant
-    normal = np.zeros((n, len(terms), len(terms)))
-    given = (stars.group, stars.x, stars.y, stars.size, stars.magnitude, stars.variance)
     inverse, before = None, np.inf
     for _ in range(_ITERATIONS):
-        side = np.zeros_like(solution)
-        field_sums(*given, solution, orders, side, normal if inverse is None else normal[:0])
+        side, normal = _sums(stars, solution, orders, inverse is None, threads)
         if inverse is None:
             inverse, solved = _inverses(normal)
         # the derivative of a logarithm is one over the flux, which is near the constant's
@@ -243,6 +248,30 @@ def _solve(
     for k, (j, i) in enumerate(terms):
         found[:, j, i] = solution[:, k]
     return found, solved
+
+
+def _sums(
+    stars: _Stars, fields: FloatArray, orders: npt.NDArray[np.int64], wants_normal: bool, threads: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the sums of `field_sums`, those of the normal matrices only where they are wanted."""
+    bounds, n_terms = row_parts(len(stars.group)), fields.shape[1]
+    n_normal = len(fields) if wants_normal else 0
+
+    def run(k: int) -> tuple[FloatArray, FloatArray]:
+        rows = slice(bounds[k], bounds[k + 1])
+        side, normal = np.zeros(fields.shape), np.zeros((n_normal, n_terms, n_terms))
+        field_sums(
+            stars.group[rows], stars.x[rows], stars.y[rows], stars.size, stars.magnitude[rows], stars.variance[rows],
+            fields, orders, side, normal,
+        )  # fmt: skip
+        return side, normal
+
+    parts = in_order(run, len(bounds) - 1, threads)
+    side, normal = next(parts)
+    for part in parts:
+        side += part[0]
+        normal += part[1]
+    return side, normal
 
 
 def _inverses(lower: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

@@ -9,12 +9,9 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms._kernels_robust import mark_outliers, places_by_group, put_in_groups, robust_means
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray
-from zeropoint.fgcm.threads import finish
+from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = ["Groups", "RobustMeans", "robust_group_means"]
-
-#: Parts that groups are divided into, and rows of one, if there are not enough for all.
-_N_PARTS, _LEAST_PART = 16, 1 << 15
 
 IndexArray = npt.NDArray[np.integer]
 
@@ -83,13 +80,9 @@ class Groups:
 
     def bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return rows and groups at which parts begin, and their numbers: parts have about equal numbers of rows."""
-        n, n_known = len(self.group), int(self.first[-1])
-        n_parts = int(np.clip(n // _LEAST_PART, 1, _N_PARTS))
-        inner = np.arange(1, n_parts)
-        groups = np.searchsorted(self.first, inner * n_known // n_parts)
-        ends = (0, n), (0, len(self))
-        rows = np.concatenate([ends[0][:1], inner * n // n_parts, ends[0][1:]])
-        return rows, np.concatenate([ends[1][:1], groups, ends[1][1:]])
+        rows = row_parts(len(self.group))
+        inner = np.searchsorted(self.first, rows[1:-1] * self.first[-1] // max(len(self.group), 1))
+        return rows, np.concatenate([[0], inner, [len(self)]]).astype(np.int64)
 
 
 def robust_group_means(

@@ -90,6 +90,8 @@ class SuperstarFlats:
         x: npt.NDArray[np.floating],
         y: npt.NDArray[np.floating],
         size: tuple[int, int],
+        *,
+        threads: int = 1,
     ) -> FloatArray:
         """Return what the flats add to the magnitudes of observations; 0 where there is none.
 
@@ -101,6 +103,8 @@ class SuperstarFlats:
             Pixel positions.
         size
             Width and height of the detectors in pixels.
+        threads
+            Threads; the result has the same bits for any number.
         """
         measured = self.measured.ravel()
         coefficients = np.zeros((len(measured) + 1, *self.coefficients.shape[3:]))
@@ -108,7 +112,7 @@ class SuperstarFlats:
         # the last one, which index -1 takes, is that of observations without a flat
         coefficients[:-1][~measured, 0, 0] = 1.0
         coefficients[-1, 0, 0] = 1.0
-        return flux_field_magnitudes(coefficients, flat, x, y, size)
+        return flux_field_magnitudes(coefficients, flat, x, y, size, threads=threads)
 
     @property
     def _flat(self) -> FluxFields:
@@ -129,6 +133,7 @@ def superstar_flats(
     sub_ccd: BoolArray,
     triangular: bool = False,
     force_zero_mean: bool = False,
+    threads: int = 1,
 ) -> SuperstarFlats:
     """Measure the superstar flats.
 
@@ -156,6 +161,8 @@ def superstar_flats(
         ``superStarSubCcdTriangular``.
     force_zero_mean
         Divide by the mean over the focal plane of each epoch and filter (``superStarForceZeroMean``).
+    threads
+        Threads; the result has the same bits for any number.
 
     Notes
     -----
@@ -178,6 +185,7 @@ def superstar_flats(
         triangular=triangular,
         min_stars=MIN_STARS,
         shaped=np.broadcast_to(np.asarray(sub_ccd)[None, :, None], shape).ravel(),
+        threads=threads,
     )
     flats = SuperstarFlats(
         fields.coefficients.reshape(*shape, top + 1, top + 1),

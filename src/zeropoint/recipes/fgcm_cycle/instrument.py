@@ -146,9 +146,10 @@ def _superstar(survey: Survey, instrument: InstrumentState) -> SingleArray | flo
         return 0.0
     observations = survey.data.observations
     flats = SuperstarFlats(shape, np.zeros(shape.shape[:3], np.int64), varies)
-    return flats.magnitudes(flat_of_observations(survey), observations.x, observations.y, survey.size).astype(
-        np.float32, copy=False
+    added = flats.magnitudes(
+        flat_of_observations(survey), observations.x, observations.y, survey.size, threads=survey.threads
     )
+    return added.astype(np.float32)
 
 
 def with_shapes(survey: Survey, photometry: Photometry, instrument: InstrumentState) -> Photometry:
@@ -377,6 +378,7 @@ def measure_superstar(
         fitted_residuals(survey, solution), photometry.superstar, flat_of_observations(survey),
         (e.n_epoch, e.n_filter, e.n_det), sample, observations.x, observations.y, survey.size,
         order=config.superStarSubCcdChebyshevOrder, sub_ccd=filters, triangular=config.superStarSubCcdTriangular,
+        threads=survey.threads,
     )  # fmt: skip
     shape = _no_shape(survey, config)
     use = flats.measured & filters[None, :, None]

@@ -53,21 +53,27 @@ class NightGray:
     clear: BoolArray
     faint: BoolArray
 
-    def surprise(self, sigma: float, chosen: BoolArray | None = None) -> float:
-        """Return -2 ln of the likelihood of exposures that scatter by sigma, the night's parameters integrated out.
+    def surprises(self, sigmas: Sequence[float], chosen: BoolArray | None = None) -> FloatArray:
+        """Return -2 ln of the likelihood of exposures that scatter by each sigma, the night's parameters integrated out.
 
         Parameters
         ----------
-        sigma
+        sigmas
             Their scatter, mag.
         chosen : bool, shape (n,)
             Which; None: all.
+
+        Returns
+        -------
+        surprises : float64, shape (n_sigmas,)
         """
         use = slice(None) if chosen is None else chosen
         rows = self.rows[use]
         residual = self.gray[use] - rows @ self.mean
-        covariance = (rows * self.variance) @ rows.T + sigma**2 * np.eye(len(residual))
-        return float(np.linalg.slogdet(covariance)[1] + residual @ np.linalg.solve(covariance, residual))
+        # scatter adds as much to every eigenvalue of the covariance
+        values, vectors = np.linalg.eigh((rows * self.variance) @ rows.T)
+        variance = np.maximum(values, 0.0) + np.square(np.asarray(sigmas, float))[:, None]
+        return np.asarray((np.log(variance) + np.square(residual @ vectors) / variance).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def sky_evidence(nights: Sequence[NightGray]) -> SkyEvidence:
         return SkyEvidence(0, 0, np.nan, 0.0)
     share = min(n_clear / n, _MOST_CLEAR)
     n_faint = sum(int(np.count_nonzero(each.faint)) for each in nights)
-    clear = min(sum(each.surprise(sigma, each.clear) for each in nights) for sigma in _CLEAR)
+    clear = float(np.min(np.sum([each.surprises(_CLEAR, each.clear) for each in nights], axis=0)))
     if n_clear:
         clear -= 2.0 * n_clear * np.log(share)
     cloud = 2.0 * np.log(_CLOUDS / np.sqrt(2.0 * np.pi)) - 2.0 * np.log(1.0 - share)
@@ -120,6 +126,6 @@ def sky_evidence(nights: Sequence[NightGray]) -> SkyEvidence:
 
 def _widest(nights: Sequence[NightGray]) -> tuple[float, float]:
     """Return the most likely scatter of all exposures, and -2 ln of its likelihood."""
-    surprises = [sum(each.surprise(sigma) for each in nights) for sigma in _ALL]
+    surprises = np.sum([each.surprises(_ALL) for each in nights], axis=0)
     best = int(np.argmin(surprises))
-    return _ALL[best], surprises[best]
+    return _ALL[best], float(surprises[best])
