@@ -84,7 +84,9 @@ def test_flats_within_detectors_where_there_are_stars_enough():
 
 def test_the_star_list_shows_the_camera(fgcm_survey):
     stars = star_list(fgcm_survey)
-    plane = star_list_camera(stars.visits, StarColumns(stars.observations, "observations"), (0, 1, 2, 3, 7))
+    camera = star_list_camera(stars.visits, StarColumns(stars.observations, "observations"), (0, 1, 2, 3, 7))
+    assert camera.turn == 1.0
+    plane = camera.focal_plane
     s = fgcm_survey.settings
     assert [(each.id, each.width, each.height) for each in plane] == [
         (d, 1024, 1024) for d in (0, 1, 2, 3, 7)

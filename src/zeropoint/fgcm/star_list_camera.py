@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
 
 from zeropoint.datamodel.fields import ChebyshevPolynomial
 from zeropoint.datamodel.focal_plane import DetectorGeometry, FocalPlane
-from zeropoint.fgcm.facts.layout import fit_layout, tangent_offsets
+from zeropoint.fgcm.facts.layout import Layout, fit_layout, tangent_offsets
 from zeropoint.fgcm.model.star_tables import StarColumns
 from zeropoint.fgcm.visit_geometry import is_area_applied
 
-__all__ = ["star_list_camera"]
+__all__ = ["StarListCamera", "star_list_camera"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,9 +26,26 @@ _MULTIPLE, _NEAR = 32, 0.01
 _ORDER = 2
 
 
+@dataclass(frozen=True)
+class StarListCamera:
+    """A camera as stars show it.
+
+    Parameters
+    ----------
+    focal_plane
+        Its detectors.
+    turn
+        How ``telrot`` of the visits counts: 1 as the position angle of the focal plane's +Y axis, -1 the other way around, 0 not
+        at all.
+    """
+
+    focal_plane: FocalPlane
+    turn: float
+
+
 def star_list_camera(
     visits: Table, observations: StarColumns, detectors: tuple[int, ...]
-) -> FocalPlane | None:
+) -> StarListCamera | None:
     """Return the camera that a star list's observations show; None if their pixels are not known.
 
     Parameters
@@ -54,13 +73,13 @@ def star_list_camera(
     rows = np.flatnonzero(known)
     rows = rows[:: max(len(rows) // _MOST, 1)]
     index = np.searchsorted(there, detector[rows])
-    affine = _places(visits, observations, rows, x[rows], y[rows], index, len(there), size)
+    layout = _places(visits, observations, rows, x[rows], y[rows], index, len(there), size)
     areas = _areas(visits, observations, rows, x[rows], y[rows], index, len(there), size)
     middle = np.array([0.5 * (size[0] - 1), 0.5 * (size[1] - 1), 1.0])
     geometries = []
     for k, number in enumerate(there.tolist()):
-        place = np.zeros(2) if affine is None else affine[k] @ middle
-        scale = np.nan if affine is None else 3600.0 * np.sqrt(abs(np.linalg.det(affine[k][:, :2])))
+        place = np.zeros(2) if layout is None else layout.affine[k] @ middle
+        scale = np.nan if layout is None else 3600.0 * np.sqrt(abs(np.linalg.det(layout.affine[k][:, :2])))
         geometries.append(
             DetectorGeometry(
                 number, str(number), 0, 0, *size, float(place[0]), float(place[1]), float(scale),
@@ -72,7 +91,8 @@ def star_list_camera(
         DetectorGeometry(number, str(number), 0, 0, *size, 0.0, 0.0, geometries[0].pixel_scale, one)
         for number in absent
     ]
-    return FocalPlane(str(visits.meta.get("INSTRUMENT", "")), tuple(geometries))
+    plane = FocalPlane(str(visits.meta.get("INSTRUMENT", "")), tuple(geometries))
+    return StarListCamera(plane, 1.0 if layout is None else layout.turn)
 
 
 def _size(largest: float) -> int:
@@ -91,7 +111,7 @@ def _places(
     index: npt.NDArray[np.int64],
     n_det: int,
     size: tuple[int, int],
-) -> FloatArray | None:
+) -> Layout | None:
     """Return linear functions from pixels to the focal plane; None if they are not known."""
     ra, dec = (observations.column(name)[rows].astype(np.float64) for name in ("ra", "dec"))
     if "ccd" in observations.columns:  # that form has radians

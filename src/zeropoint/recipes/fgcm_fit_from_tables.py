@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.table import Table
@@ -41,6 +42,11 @@ _FORMS = (
     ("fgcmStarObservations", "fgcmStarIds", "fgcmStarIndices", "fgcmReferenceStars"),
     ("fgcm_star_observations", "fgcm_star_ids", None, "fgcm_reference_stars"),
 )
+#: What is said of rotations that count in another way than the star list has them.
+_TURNED = {
+    -1.0: "telrot = -telrot: the stars' places show that it is measured from North through West",
+    0.0: "telrot = 0: the stars' places show that the camera does not turn with it",
+}
 #: What the recipe calls its cycles where it tells how far it is.
 _CYCLES = "calibration cycles"
 _SUFFIXES = (".parquet", ".parq")
@@ -204,7 +210,12 @@ class FgcmFitFromTables:
         )
         notes = derive_settings(self.config, facts, source)
         self.config.validate()
-        plane = stored_focal_plane(visits) or star_list_camera(visits, observations, source.detectors)
+        plane = stored_focal_plane(visits)
+        if plane is None and (camera := star_list_camera(visits, observations, source.detectors)) is not None:
+            plane = camera.focal_plane
+            if camera.turn != 1.0:
+                visits["telrot"] = camera.turn * np.asarray(visits["telrot"], float)
+                notes.append(_TURNED[camera.turn])
         return FitProgress(visits, notes, plane)
 
     def run(

@@ -141,7 +141,13 @@ def test_the_layout_does_not_mind_how_the_rotation_counts(rng, sign):
     angle = np.deg2rad(sign * rotation)
     xi, eta = u * np.cos(angle) - v * np.sin(angle), u * np.sin(angle) + v * np.cos(angle)
     found = fit_layout(x, y, detector, xi, eta, rotation, 2, (1000, 1000))
-    assert found[1, 0] == pytest.approx([scale, 0.0, 20 * scale], abs=1e-9)
+    # the angles here run from East to North
+    assert found.turn == -sign
+    assert found.affine[1, 0] == pytest.approx([scale, 0.0, 20 * scale], abs=1e-9)
+    # rotations by nothing or by half a turn look the same either way: they count as they are told
+    half = np.where(rotation > 0, 180.0, 0.0)
+    flip = np.where(rotation > 0, -1.0, 1.0)
+    assert fit_layout(x, y, detector, flip * u, flip * v, half, 2, (1000, 1000)).turn == 1.0
     ra0 = np.full(n, 200.0)
     dec = dec0 + eta  # small offsets
     assert tangent_offsets(ra0, dec, ra0, dec0)[1] == pytest.approx(

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from zeropoint.fgcm.terms.bright_means import bright_means, mean_exposure_gray
 from zeropoint.fgcm.terms.gray import (
+    DetectorGray,
     GrayResiduals,
     color_split_gray,
     detector_gray,
     exposure_gray,
     gray_residuals,
     gray_sample,
+    gray_scatter,
 )
 from zeropoint.fgcm.terms.groups import group_medians, robust_outliers
 from zeropoint.fgcm.terms.histogram import fit_normal
@@ -201,3 +203,26 @@ def test_few_values_have_a_median_and_none_have_nothing() -> None:
     assert fit.sigma == pytest.approx(1.4826)
     assert fit_normal([]).method == "none"
     assert np.isnan(fit_normal([]).sigma)
+
+
+def test_the_scatter_of_gray_is_what_errors_do_not_explain(rng: np.random.Generator) -> None:
+    # 300 exposures of four detectors in each of two bands; the second has no gray, and one in ten is under clouds
+    n_exp, n_det, sigma = 600, 4, 0.002
+    band, clear = np.arange(n_exp) % 2, np.arange(n_exp) % 10 < 9
+    err = rng.uniform(0.0005, 0.003, (n_exp, n_det))
+    gray = rng.normal(0, 1, err.shape) * err + np.where(band == 0, sigma, 0.0)[:, None] * rng.normal(
+        0, 1, err.shape
+    )
+    gray[~clear] -= 0.3
+    gray[5, 2] = err[5, 2] = np.nan
+    count = np.full(err.shape, 20)
+    found = gray_scatter(DetectorGray(gray, err, err, err, count, count.astype(float)), band, 2, clear)
+    # of a thousand pulls: to 6 % of the variance of gray and errors together
+    assert found[0] == pytest.approx(sigma**2, rel=0.25)
+    assert found[1] < 0.1 * sigma**2
+    # bands without an exposure, and exposures without a band
+    none = gray_scatter(
+        DetectorGray(gray, err, err, err, count, count.astype(float)), np.where(band == 0, -1, 1), 2, clear
+    )
+    assert none[0] == 0.0
+    assert none[1] == found[1]

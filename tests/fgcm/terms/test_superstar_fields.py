@@ -15,7 +15,7 @@ from zeropoint.fgcm.terms.gray_fields import (
     focal_plane_offsets,
     sub_detector_gray,
 )
-from zeropoint.fgcm.terms.superstar import flat_index, superstar_flats
+from zeropoint.fgcm.terms.superstar import flat_index, shape_variance, superstar_flats
 
 SIZE = (200, 300)
 #: Error of each star, and what a field of four parameters is known to with 500 of them: 0.004 x 2 / sqrt(500).
@@ -170,6 +170,37 @@ def test_the_mean_over_the_focal_plane_can_be_forced_to_one(rng: np.random.Gener
 def test_each_exposure_and_detector_has_the_flat_of_its_epoch_and_filter() -> None:
     index = flat_index(np.array([0, 1, 1]), np.array([1, 0, -1]), 2, 2)
     assert index.tolist() == [2, 3, 4, 5, -1, -1]
+
+
+def test_flats_are_known_at_their_centers_as_they_scatter_there(rng: np.random.Generator) -> None:
+    # stars seen six times; flats of order 2 are fitted to residuals from their means
+    n_star, n_seen, n_flat = 300, 6, 120
+    n = n_star * n_seen * n_flat
+    x, y = positions(rng, n)
+    err = np.repeat(rng.uniform(0.5 * ERR, 2 * ERR, n_star * n_flat), n_seen)
+    star = np.repeat(np.arange(n_star * n_flat), n_seen)
+    weight = err**-2.0
+    noise = rng.normal(0, 1, n) * err
+    total = np.bincount(star, weight)
+    gray = (np.bincount(star, weight * noise) / total)[star] - noise
+    variance = err**2 - 1 / total[star]
+    # the stars are dealt out to flats that are all alike: so many tries of one
+    flat, sample, shape = star // n_star, np.ones(n, bool), (1, 1, n_flat)
+    residuals = GrayResiduals(gray.astype(np.float32), variance.astype(np.float32))
+    flats = superstar_flats(
+        residuals, 0.0, flat, shape, sample, x, y, SIZE, order=2, sub_ccd=np.array([True])
+    )
+    shapes = flats.shapes().coefficients
+    found = shape_variance(residuals.variance, weight, flat, shapes, sample, x, y, SIZE)
+    middle = np.tile(0.5 * (np.array(SIZE)[:, None] - 1), n_flat)
+    center = flux_field_magnitudes(shapes[0, 0], np.arange(n_flat), *middle, SIZE)
+    # as well as 120 tries tell it; the flats' own share of the stars' means is not iterated away here
+    assert np.mean(center**2 / found[0, 0]) == pytest.approx(
+        (1 - 1 / n_seen) ** 2, rel=4 * np.sqrt(2 / n_flat)
+    )
+    constant = np.zeros_like(shapes)
+    constant[..., 0, 0] = 1.0
+    assert not shape_variance(residuals.variance, weight, flat, constant, sample, x, y, SIZE).any()
 
 
 def test_gray_within_detectors_is_given_at_their_centers(rng: np.random.Generator) -> None:

@@ -17,7 +17,12 @@ from zeropoint.fgcm.terms.cycle_tables import (
     standard_star_table,
     zeropoint_table,
 )
-from zeropoint.fgcm.terms.detector_positions import detector_positions, detector_secants
+from zeropoint.fgcm.terms.detector_positions import (
+    CenterSecants,
+    center_secants,
+    detector_positions,
+    detector_secants,
+)
 from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray, ExposureGray
 from zeropoint.fgcm.terms.zeropoints import (
     FlatTerms,
@@ -183,21 +188,51 @@ def test_detectors_are_placed_with_the_rotation_of_their_own_exposure() -> None:
     assert polar.ra[0, 0] == pytest.approx(190.0)
     assert polar.dec[0, 0] == pytest.approx(180.0 - 89.5 - one, abs=1e-12)
     unknown = detector_positions([0.0], [1.0], ra=[10.0], dec=[0.0], rotation=[_NAN])
+    mean = CenterSecants(np.array([[1.3]]), np.array([[False]]))
     secant = detector_secants(
-        unknown, ra=[10.0], hour_angle=[0.0], latitude=0.0, observed=[[1.3]], boresight=[1.2]
+        unknown, ra=[10.0], hour_angle=[0.0], latitude=0.0, observed=mean, boresight=[1.2]
     )
     assert secant.tolist() == [[1.3]]
+    nobody = CenterSecants(np.full((2, 3), _NAN), np.zeros((2, 3), bool))
     zenith = detector_secants(
         found,
         ra=[10.0, 10.0],
         hour_angle=[0.0, _NAN],
         latitude=60.0,
-        observed=np.full((2, 3), _NAN),
+        observed=nobody,
         boresight=[1.0, 1.5],
     )
     assert zenith[0, 0] == pytest.approx(1.0, abs=1e-12)
     assert zenith[0, 2] == pytest.approx(1.0 / np.cos(np.deg2rad(one)), abs=1e-12)
     assert zenith[1].tolist() == [1.5, 1.5, 1.5]
+    # what stars tell of the center counts, whatever rotation and hour angle say
+    told = CenterSecants(np.array([[1.1, _NAN, 1.2], [1.3, 1.4, _NAN]]), np.array([[True, False, False]] * 2))
+    arguments = {"ra": [10.0, 10.0], "hour_angle": [0.0, _NAN], "latitude": 60.0, "boresight": [1.0, 1.5]}
+    both = detector_secants(found, observed=told, **arguments)
+    assert both[0, 0] == 1.1
+    assert both[0, 1:].tolist() == zenith[0, 1:].tolist()
+    assert both[1].tolist() == [1.3, 1.4, 1.5]
+
+
+def test_stars_tell_the_secant_at_the_center_of_their_detector(rng: np.random.Generator) -> None:
+    n, size = 4000, np.array([[2000, 1000], [1000, 1000], [1000, 1000], [1000, 1000]])
+    ec = rng.integers(0, 8, n)
+    detector = ec % 4
+    x, y = rng.uniform(0, 1, (2, n)) * size[detector].T - 0.5
+    # of detector 2 in the last exposure there are stars in a corner only, of detector 3 in the first on a line
+    corner, line = ec == 6, ec == 3
+    x[corner], y[corner] = 900 + 0.05 * x[corner], 0.03 * y[corner]
+    y[line] = 2 * x[line]
+    u, v = (2 * (x + 0.5) / size[detector, 0] - 1, 2 * (y + 0.5) / size[detector, 1] - 1)
+    secant = 1.2 + 0.1 * ec + 0.01 * u - 0.02 * v
+    x[ec == 5] = _NAN
+    found = center_secants(secant.astype(np.float32), x, y, ec, size, 2)
+    expected = 1.2 + 0.1 * np.arange(8).reshape(2, 4)
+    assert found.at_center.ravel().tolist() == [True, True, True, False, True, False, False, True]
+    assert found.value[found.at_center] == pytest.approx(expected[found.at_center], abs=1e-6)
+    # else it is the mean of the stars
+    assert found.value[1, 2] == pytest.approx(secant[corner].mean(), abs=1e-4)
+    assert found.value[1, 1] == pytest.approx(secant[ec == 5].mean(), abs=1e-3)
 
 
 def test_tables_have_the_columns_of_the_products() -> None:

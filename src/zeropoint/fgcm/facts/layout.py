@@ -14,7 +14,7 @@ from zeropoint.datamodel.wcs import gnomonic
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.observations import FitData
 
-__all__ = ["DetectorLayout", "detector_layout", "fit_layout", "tangent_offsets"]
+__all__ = ["DetectorLayout", "Layout", "detector_layout", "fit_layout", "tangent_offsets"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,6 +22,26 @@ FloatArray = npt.NDArray[np.float64]
 _MOST = 60_000
 #: Largest scatter about the straight lines, as a part of the size of a detector, of a layout that is believed.
 _SCATTER = 0.05
+#: Part of the scatter with the rotation as it is told that another way of counting it must come below.
+_BETTER = 0.5
+#: Scatter that is none, degrees.
+_ROUNDING = 1e-7
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the stars put the detectors.
+
+    Parameters
+    ----------
+    affine : float64, shape (n_det, 2, 3)
+        Place on the focal plane = ``affine @ (x, y, 1)``, degrees.
+    turn
+        How rotations count: 1 as told, -1 the other way around, 0 not at all.
+    """
+
+    affine: FloatArray
+    turn: float
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,10 @@ def detector_layout(data: FitData, size: tuple[float, float]) -> DetectorLayout:
         data.stars.ra[star], data.stars.dec[star], exposures.ra[exposure], exposures.dec[exposure]
     )
     pixels = o.x[rows], o.y[rows]
-    affine = fit_layout(*pixels, o.ec[rows] % o.n_det, xi, eta, exposures.rotation[exposure], o.n_det, size)
-    return DetectorLayout(_in_rows(o.n_det, size), "") if affine is None else DetectorLayout(affine, "deg")
+    found = fit_layout(*pixels, o.ec[rows] % o.n_det, xi, eta, exposures.rotation[exposure], o.n_det, size)
+    return (
+        DetectorLayout(_in_rows(o.n_det, size), "") if found is None else DetectorLayout(found.affine, "deg")
+    )
 
 
 def tangent_offsets(
@@ -110,8 +132,8 @@ def fit_layout(
     rotation: FloatArray,
     n_det: int,
     size: tuple[float, float],
-) -> FloatArray | None:
-    """Return linear functions from pixels to the focal plane, shape (n_det, 2, 3); None if the positions do not tell them.
+) -> Layout | None:
+    """Return linear functions from pixels to the focal plane; None if the positions do not tell them.
 
     Parameters
     ----------
@@ -138,18 +160,19 @@ def fit_layout(
     parts = np.split(order, ends[:-1])
     if min(len(part) for part in parts) < 10:
         return None
-    best: tuple[float, FloatArray] | None = None
-    for sign in (1.0, -1.0, 0.0):
-        cosine, sine = np.cos(sign * angle), np.sin(sign * angle)
+    best: tuple[float, FloatArray, float] | None = None
+    for turn in (1.0, -1.0, 0.0):
+        cosine, sine = np.cos(turn * angle), np.sin(turn * angle)
         places = np.column_stack(
             [cosine * xi[known] - sine * eta[known], sine * xi[known] + cosine * eta[known]]
         )
-        found = _affine(pixels, places, parts)
-        if best is None or found[0] < best[0]:
-            best = found
+        scatter, affine = _affine(pixels, places, parts)
+        # rotations that are all alike fit either way, but for rounding
+        if best is None or scatter + _ROUNDING < (_BETTER if best[2] == 1.0 else 1.0) * best[0]:
+            best = scatter, affine, turn
     assert best is not None
     scale = float(np.median(np.sqrt(np.abs(np.linalg.det(best[1][:, :, :2])))))
-    return best[1] if best[0] < _SCATTER * scale * min(size) else None
+    return Layout(best[1], best[2]) if best[0] < _SCATTER * scale * min(size) else None
 
 
 def _affine(

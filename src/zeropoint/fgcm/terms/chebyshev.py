@@ -20,6 +20,7 @@ from zeropoint.fgcm.threads import finish, in_order, row_parts
 __all__ = [
     "MIN_FLUX",
     "FluxFields",
+    "center_variances",
     "constant_fields",
     "fit_flux_fields",
     "flux_field_magnitudes",
@@ -209,6 +210,59 @@ def fit_flux_fields(
     fields.coefficients[chosen[good]] = found[good]
     fields.has_shape[chosen[good]] = True
     return fields
+
+
+def center_variances(
+    information: npt.NDArray[np.floating],
+    group: IndexArray,
+    n_groups: int,
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    *,
+    order: int,
+    triangular: bool = False,
+    threads: int = 1,
+) -> FloatArray:
+    """Return how well fields are known at the centers of their detectors, beside their means, mag^2, shape (n_groups,).
+
+    Parameters
+    ----------
+    information : float, shape (n,)
+        What each star says of a field, mag^-2.
+    group : int, shape (n,)
+        Field of each; negative: none.
+    n_groups, x, y, size, order, triangular, threads
+        As for `fit_flux_fields`.
+
+    Returns
+    -------
+    variance
+        Of the field at the center minus its mean over the stars, for fields near 1; 0 where stars do not determine a field, as
+        those are constant.
+    """
+    terms = chebyshev_terms(order, order, triangular=triangular)
+    one = np.zeros((n_groups, len(terms)))
+    one[:, 0] = 1.0
+    known = (np.asarray(group) >= 0) & (information > 0)
+    variance = np.ones(len(group), np.float32)
+    np.divide(1.0, information, out=variance, where=known, casting="same_kind")
+    stars = _Stars(
+        np.where(known, group, -1).astype(np.int32),
+        np.ascontiguousarray(x, np.float32),
+        np.ascontiguousarray(y, np.float32),
+        np.array(size, np.float64),
+        np.zeros(len(group), np.float32),
+        variance,
+    )
+    _, normal = _sums(stars, one, np.array(terms, np.int64), True, threads)
+    total = normal[:, 0, 0]
+    normal[total <= 0] = np.eye(len(terms))
+    inverse, _ = _inverses(normal)
+    middle = chebyshev.chebvander(0.0, order).ravel()
+    center = np.array([middle[j] * middle[i] for j, i in terms])
+    off = center - normal[:, :, 0] / normal[:, :1, 0]
+    return np.where(total > 0, np.einsum("gi,gij,gj->g", off, inverse, off), 0.0)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.airmass import observation_secant
+from zeropoint.fgcm.terms.groups import group_sums, ratio
 
-__all__ = ["DetectorPositions", "detector_positions", "detector_secants"]
+__all__ = ["CenterSecants", "DetectorPositions", "center_secants", "detector_positions", "detector_secants"]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Stars that a plane of secants needs, and how many times the variance of one of them its value at the center may have.
+_LEAST, _MOST_VARIANCE = 6, 1.0
+#: As many observations of each detector tell the plane.
+_ENOUGH = 200
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,77 @@ def detector_positions(
     return DetectorPositions(np.rad2deg(ra0 + longitude) % 360.0, np.rad2deg(latitude))
 
 
+@dataclass(frozen=True)
+class CenterSecants:
+    """Secants of the zenith distance as the stars of each detector have them, shape (n_exp, n_det).
+
+    Parameters
+    ----------
+    value
+        At the center of the detector where its stars tell it, else their mean; NaN without stars.
+    at_center : bool
+        Whether it is at the center.
+    """
+
+    value: FloatArray
+    at_center: npt.NDArray[np.bool_]
+
+
+def center_secants(
+    secant: npt.NDArray[np.floating],
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    ec: npt.NDArray[np.integer],
+    size: FloatArray,
+    n_exp: int,
+) -> CenterSecants:
+    """Return the secant at the center of each detector from those of its stars: a plane over the pixels.
+
+    Parameters
+    ----------
+    secant, x, y : shape (n_obs,)
+        Of the stars; pixels, NaN where unknown.
+    ec : shape (n_obs,)
+        Exposure times number of detectors, plus position of the detector.
+    size : shape (n_det, 2)
+        Columns and rows of the detectors.
+    n_exp
+        Number of exposures.
+
+    Notes
+    -----
+    Neither a camera nor pointing, rotation and hour angle are needed, which may be told in another way than is thought. The
+    secant of a detector of half a degree differs from a plane by 0.0002 at secant 2, so that few stars tell it.
+    """
+    n_det, n = len(size), n_exp * len(size)
+    rows = np.arange(0, len(ec), max(len(ec) // (_ENOUGH * max(n, 1)), 1))
+    group, s = ec[rows], secant[rows].astype(np.float64)
+    mean = ratio(group_sums(s, group, n), np.bincount(group, minlength=n))
+    half = 0.5 * size[group % n_det]
+    u, v = ((p[rows] + 0.5) / half[:, k] - 1.0 for k, p in enumerate((x, y)))
+    known = np.isfinite(u) & np.isfinite(v)
+    group, u, v, rest = group[known], u[known], v[known], (s - mean[group])[known]
+    columns = (np.ones(len(u)), u, v)
+    normal = np.empty((n, 3, 3))
+    for i, a in enumerate(columns):
+        for j, b in enumerate(columns[: i + 1]):
+            normal[:, i, j] = normal[:, j, i] = group_sums(a * b, group, n)
+    right = np.stack([group_sums(a * rest, group, n) for a in columns], axis=1)
+    enough = (normal[:, 0, 0] >= _LEAST) & (np.linalg.det(normal) > 1e-9 * normal[:, 0, 0] ** 3)
+    inverse = np.linalg.inv(np.where(enough[:, None, None], normal, np.eye(3)))
+    enough &= inverse[:, 0, 0] < _MOST_VARIANCE
+    center = mean + np.einsum("ij,ij->i", inverse[:, 0], right)
+    value = np.where(enough, center, mean)
+    return CenterSecants(value.reshape(n_exp, n_det), enough.reshape(n_exp, n_det))
+
+
 def detector_secants(
     positions: DetectorPositions | None,
     *,
     ra: npt.ArrayLike,
     hour_angle: npt.ArrayLike,
     latitude: float,
-    observed: npt.ArrayLike,
+    observed: CenterSecants,
     boresight: npt.ArrayLike,
 ) -> FloatArray:
     """Return the secant of the zenith distance at the center of each detector, shape (n_exp, n_det).
@@ -82,9 +152,9 @@ def detector_secants(
         Of the boresights, degrees; the hour angle is NaN where unknown.
     latitude
         Of the site, degrees.
-    observed : shape (n_exp, n_det)
-        Mean secant of the stars on each detector, NaN without stars: what counts where position, rotation or hour angle are
-        unknown.
+    observed
+        By the stars on each detector: at its center, what counts; their mean, what counts where position, rotation or hour
+        angle are unknown.
     boresight : shape (n_exp,)
         Secant of the boresight: for detectors without stars of which the position is not known either.
 
@@ -93,13 +163,12 @@ def detector_secants(
     secant : float64, shape (n_exp, n_det)
         At least 1.
     """
-    fallback = np.where(
-        np.isfinite(observed), observed, np.asarray(boresight, np.float64)[:, None]
-    )  # fmt: skip
+    by_stars = observed.value
+    fallback = np.where(np.isfinite(by_stars), by_stars, np.asarray(boresight, np.float64)[:, None])
     if positions is None:
         return np.asarray(np.maximum(fallback, 1.0))
     sidereal = np.deg2rad(np.asarray(hour_angle, np.float64) + np.asarray(ra, np.float64))[:, None]
-    known = np.isfinite(positions.ra) & np.isfinite(sidereal)
+    known = np.isfinite(positions.ra) & np.isfinite(sidereal) & ~observed.at_center
     secant = observation_secant(
         np.deg2rad(np.where(known, positions.ra, 0.0)),
         np.deg2rad(np.where(known, positions.dec, 0.0)),

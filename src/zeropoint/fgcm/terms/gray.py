@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.terms import _kernels
-from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, ratio
+from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
 
 __all__ = [
     "ColorSplitGray",
@@ -23,6 +23,7 @@ __all__ = [
     "exposure_gray",
     "gray_residuals",
     "gray_sample",
+    "gray_scatter",
 ]
 
 #: Stars that a detector needs for a gray of its own.
@@ -284,6 +285,36 @@ def exposure_gray(detectors: DetectorGray, *, min_star_per_ccd: int, max_ccd_gra
         n_tilings=average(detectors.n_tilings),
         delta_std=average(detectors.delta_std),
     )
+
+
+def gray_scatter(
+    detectors: DetectorGray, band: npt.NDArray[np.integer], n_band: int, photometric: BoolArray
+) -> FloatArray:
+    """Return how much the gray of clear exposures scatters beside its errors, mag^2, shape (n_band,).
+
+    Parameters
+    ----------
+    detectors
+        Measured gray.
+    band : int, shape (n_exp,)
+        Band of each exposure, -1: none.
+    n_band
+        Number of bands.
+    photometric : bool, shape (n_exp,)
+        Exposures whose observations make the stars' means.
+
+    Notes
+    -----
+    The estimate of moments of DerSimonian and Laird (1986): that with which the sum of squared pulls is their number. The model's
+    own errors are in it, as far as they differ between exposures.
+    """
+    gray, variance = detectors.gray, np.square(detectors.err)
+    use = photometric[:, None] & np.isfinite(gray) & (variance > 0) & (band >= 0)[:, None]
+    weight = np.where(use, ratio(1.0, variance), 0.0).sum(axis=1)
+    squares = np.where(use, ratio(np.square(gray), variance) - 1.0, 0.0).sum(axis=1)
+    by_band = np.where(band >= 0, band, n_band)
+    total, excess = (group_sums(each, by_band, n_band + 1)[:-1] for each in (weight, squares))
+    return np.where(total > 0, np.maximum(excess, 0.0) / np.where(total > 0, total, 1.0), 0.0)
 
 
 @dataclass(frozen=True)

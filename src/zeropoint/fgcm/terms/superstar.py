@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms.chebyshev import (
     FluxFields,
+    center_variances,
     fit_flux_fields,
     flux_field_magnitudes,
     to_magnitude,
@@ -16,7 +17,7 @@ from zeropoint.fgcm.terms.chebyshev import (
 from zeropoint.fgcm.terms.gray import GrayResiduals
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray
 
-__all__ = ["SuperstarFlats", "flat_index", "superstar_flats"]
+__all__ = ["SuperstarFlats", "flat_index", "shape_variance", "superstar_flats"]
 
 #: Stars that a flat needs.
 MIN_STARS = 3
@@ -202,3 +203,57 @@ def _normalized(flats: SuperstarFlats) -> SuperstarFlats:
     mean = np.where(flats.measured, flux, 0.0).sum(axis=2) / np.maximum(n, 1)
     mean[n == 0] = 1.0
     return replace(flats, coefficients=flats.coefficients / mean[:, :, None, None, None])
+
+
+def shape_variance(
+    variance: npt.NDArray[np.floating],
+    inverse_variance: npt.NDArray[np.floating],
+    flat: IndexArray,
+    coefficients: FloatArray,
+    sample: BoolArray,
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    *,
+    triangular: bool = False,
+    threads: int = 1,
+) -> FloatArray:
+    """Return the variance that flats have at the centers of their detectors for being fitted: a zeropoint's, but not the gray's.
+
+    Parameters
+    ----------
+    variance, inverse_variance : shape (n_obs,)
+        Variance of the residuals from the stars' means, and inverse variance of the magnitudes themselves.
+    flat, sample, x, y, size, triangular, threads
+        As for `superstar_flats`.
+    coefficients : shape (n_epoch, n_filter, n_det, order + 1, order + 1)
+        Shapes of the flats; those that are constant have no variance.
+
+    Returns
+    -------
+    variance : float64, shape (n_epoch, n_filter, n_det)
+        Mag^2.
+
+    Notes
+    -----
+    The gray of a detector is from stars all over it, the zeropoint holds at its center: what the flat is wrong there beside its
+    mean, the zeropoint is. A star seen N times tells the flats, its own magnitude unknown, 1 - 1/N of its observations' weights:
+    the variance of a residual times the square of its weight.
+    """
+    shape, order = coefficients.shape[:3], coefficients.shape[3] - 1
+    varies = np.any(coefficients.reshape(*shape, -1)[..., 1:] != 0, axis=-1)
+    if not varies.any():
+        return np.zeros(shape)
+    rows = np.flatnonzero(sample & (flat >= 0) & (inverse_variance > 0))
+    information = variance[rows].astype(np.float64) * np.square(inverse_variance[rows].astype(np.float64))
+    found = center_variances(
+        information,
+        flat[rows],
+        int(np.prod(shape)),
+        x[rows],
+        y[rows],
+        size,
+        order=order,
+        triangular=triangular,
+    )
+    return np.where(varies, found.reshape(shape), 0.0)

@@ -13,6 +13,7 @@ from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.terms.gray import DetectorGray
 from zeropoint.fgcm.terms.zeropoints import ChosenGray, Zeropoints
 from zeropoint.recipes.fgcm_cycle.fitting import Work
+from zeropoint.recipes.fgcm_cycle.instrument import flat_variance
 from zeropoint.recipes.fgcm_cycle.measurements import Measurements
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
@@ -76,9 +77,10 @@ def final_tables(
     reference = np.zeros(survey.n_exp)
     if config.useExposureReferenceOffset:
         reference = np.nan_to_num(measured.ref_offset)
+    of_flats = flat_variance(survey, config, work.photometry, work.instrument, solution)
     found = zeropoints(
-        survey, config, solution, work.instrument, gray, chosen, flags, errors, measured.background, reference
-    )
+        survey, config, solution, work.instrument, gray, chosen, flags, errors, of_flats, measured.background, reference,
+    )  # fmt: skip
     stars = final_stars(survey, work.photometry, solution, found, gray)
     retrieved = measured.retrieved
     r = None if retrieved is None else (retrieved.r0, retrieved.r10)

@@ -20,7 +20,7 @@ from zeropoint.fgcm.terms.chromaticity import (
     mirror_chromaticity_at,
 )
 from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
-from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, superstar_flats
+from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, shape_variance, superstar_flats
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Solution, fitted_residuals
@@ -31,6 +31,7 @@ __all__ = [
     "Measured",
     "first_instrument",
     "first_photometry",
+    "flat_variance",
     "measure_errors",
     "measure_instrument",
     "measure_superstar",
@@ -392,6 +393,33 @@ def measure_superstar(
     return Measured(
         replace(instrument, superstar_shape=shape), solution.parameters.replace(superstar=constants)
     )
+
+
+def flat_variance(
+    survey: Survey,
+    config: FgcmFitCycleConfigBase,
+    photometry: Photometry,
+    instrument: InstrumentState,
+    solution: Solution,
+) -> FloatArray:
+    """Return the variance of the superstar flats' shapes at the centers of detectors, mag^2, shape (n_exp, n_det).
+
+    Parameters
+    ----------
+    survey, config, photometry
+        Data and settings.
+    instrument
+        Flats.
+    solution
+        Model of the photometry.
+    """
+    e, observations = survey.data.exposures, photometry.observations
+    found = shape_variance(
+        solution.residuals.noisy.variance, photometry.inverse_variance, flat_of_observations(survey),
+        instrument.superstar_shape, solution.residuals.sample & survey.of_exposure(solution.selection.photometric),
+        observations.x, observations.y, survey.size, triangular=config.superStarSubCcdTriangular, threads=survey.threads,
+    )  # fmt: skip
+    return np.where(e.filter[:, None] >= 0, found[e.epoch, np.maximum(e.filter, 0)], 0.0)
 
 
 def _mirror(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,14 @@ from zeropoint.fgcm.model.sweep import sweep
 from zeropoint.fgcm.terms.chromaticity import mirror_chromaticity_at
 from zeropoint.fgcm.terms.cycle_tables import atmosphere_table, standard_star_table, zeropoint_table
 from zeropoint.fgcm.terms.detector_integrals import detector_integrals
-from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray
+from zeropoint.fgcm.terms.gray import ColorSplitGray, DetectorGray, gray_scatter
 from zeropoint.fgcm.terms.gray_fields import (
     FocalPlaneForm,
     focal_plane_gray,
     focal_plane_offsets,
     sub_detector_gray,
 )
+from zeropoint.fgcm.terms.groups import ratio
 from zeropoint.fgcm.terms.zeropoints import (
     ChosenGray,
     Zeropoints,
@@ -133,6 +134,7 @@ def zeropoints(
     chosen: ChosenGray,
     flags: npt.NDArray[np.int32],
     errors: ZeropointErrors | None,
+    flat_variance: FloatArray,
     background: FloatArray,
     reference: FloatArray,
 ) -> Zeropoints:
@@ -147,6 +149,8 @@ def zeropoints(
     errors
         Posterior of the model; None: nothing was fitted, and the model's error counts as none. Nights without fit have the
         error of an assumed atmosphere besides (`assumed_variance`).
+    flat_variance
+        Of the superstar flats' shapes at the centers of the detectors (`instrument.flat_variance`), mag^2, shape (n_exp, n_det).
     background, reference
         Offsets of the local background and to reference stars, mag, shape (n_exp,) or (n_exp, n_det).
     """
@@ -172,7 +176,13 @@ def zeropoints(
         exptime=e.exptime[:, None],
         flat=flat_terms(parameters.superstar, instrument.superstar_shape, e.epoch, e.filter),
     )
-    variance = assumed_variance(survey, solution, flags)
+    # stars' means have a part of the gray of each exposure that they are from, but for what a joint fit took off
+    left = replace(
+        solution.residuals.detector, gray=solution.residuals.detector.gray - parameters.exposure_gray[:, None]
+    )
+    scatter = gray_scatter(left, e.band, e.n_band, solution.selection.photometric)
+    shared = np.nan_to_num(ratio(scatter[band][:, None], chosen.tilings))
+    variance = assumed_variance(survey, solution, flags) + flat_variance + shared
     if errors is not None:
         variance = variance + errors.model_variance(chosen.from_detector)
     i10_std = np.where(e.filter >= 0, survey.passbands.i10_std[filters], np.nan)

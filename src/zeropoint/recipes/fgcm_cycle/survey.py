@@ -12,8 +12,7 @@ from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.fgcm.model.model import PhotometricModel
 from zeropoint.fgcm.model.observations import FitData, FitObservations
 from zeropoint.fgcm.model.passband_source import PassbandSource
-from zeropoint.fgcm.terms.detector_positions import detector_positions, detector_secants
-from zeropoint.fgcm.terms.groups import group_sums, ratio
+from zeropoint.fgcm.terms.detector_positions import center_secants, detector_positions, detector_secants
 from zeropoint.fgcm.terms.robust import Groups
 
 __all__ = ["Survey"]
@@ -149,16 +148,19 @@ class Survey:
     @cached_property
     def secants(self) -> FloatArray:
         """Secant of the zenith distance at each detector's center, shape (n_exp, n_det)."""
-        e, observations = self.data.exposures, self.data.observations
-        n = len(e) * e.n_det
-        seen = np.bincount(observations.ec, minlength=n)
-        observed = ratio(group_sums(observations.secant, observations.ec, n), seen)
+        e, o = self.data.exposures, self.data.observations
+        observed = center_secants(o.secant, o.x, o.y, o.ec, self.detector_size, len(e))
         positions = None
         if self.focal_plane is not None:
             by_id = {each.id: each for each in self.focal_plane.detectors}
-            x, y = ([getattr(by_id[d], name) for d in e.detectors] for name in ("offset_x", "offset_y"))
+            # a camera that stars do not place on the focal plane has no scale
+            placed = np.array([np.isfinite(by_id[d].pixel_scale) for d in e.detectors])
+            x, y = (
+                np.where(placed, [getattr(by_id[d], name) for d in e.detectors], np.nan)
+                for name in ("offset_x", "offset_y")
+            )
             positions = detector_positions(x, y, ra=e.ra, dec=e.dec, rotation=e.rotation)
         return detector_secants(
             positions, ra=e.ra, hour_angle=e.hour_angle, latitude=self.latitude,
-            observed=observed.reshape(len(e), -1), boresight=e.airmass,
+            observed=observed, boresight=e.airmass,
         )  # fmt: skip
