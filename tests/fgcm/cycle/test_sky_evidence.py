@@ -19,7 +19,7 @@ def nights(rng, n_exp, *, n_nights=6, gray=0.0005, cloudy=0.0):
         values -= (rng.random(n_exp) < cloudy) * np.exp(rng.uniform(np.log(0.01), np.log(0.25), n_exp))
         _, residual = _agree(rows, values, np.zeros(6), PRIOR**-2.0, np.random.default_rng(1))
         clear, faint = np.abs(residual) < 0.006, residual < -0.006
-        made.append(NightGray(values, rows, np.zeros(6), PRIOR**2, clear, faint))
+        made.append(NightGray(values, rows, np.zeros(6), PRIOR**2, np.full(n_exp, 3e-4), clear, faint))
     return made
 
 

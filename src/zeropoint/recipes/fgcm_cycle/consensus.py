@@ -18,11 +18,11 @@ from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.layout import DEFAULT_PRIORS
 from zeropoint.fgcm.model.parameters import FitParameters
-from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, SkyEvidence, sky_evidence
+from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, SkyEvidence, scatter_of_clear, sky_evidence
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, Survey
 
-__all__ = ["Consensus", "night_consensus", "thin_clouds"]
+__all__ = ["Consensus", "clear_scatter", "night_consensus", "thin_clouds"]
 
 #: Parameters of a night: class, quantity of the atmosphere, and whether it is the change with time.
 _CLASSES = (
@@ -99,9 +99,44 @@ def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: So
         changed[night] += step
         faint, clear = residual < -_LIMIT * _SIGMA, np.abs(residual) < _LIMIT * _SIGMA
         cloudy[index] = faint
-        nights.append(NightGray(gray[index], rows[index], prior, 1.0 / weight, clear, faint))
+        noise = solution.residuals.exposure.err[index]
+        nights.append(NightGray(gray[index], rows[index], prior, 1.0 / weight, noise, clear, faint))
     new = {name: changed[:, k] for k, (name, _, _) in enumerate(_CLASSES)}
     return Consensus(parameters.replace(**new), cloudy, sky_evidence(nights))
+
+
+def clear_scatter(survey: Survey, solution: Solution) -> float:
+    """Return by how much photometric exposures scatter about the atmospheres of their nights beyond their errors, mag.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    solution
+        Model, and the gray of all exposures.
+    """
+    e, residuals = survey.data.exposures, solution.residuals.exposure
+    usable = survey.in_fit_band & solution.selection.photometric & np.isfinite(residuals.gray)
+    rows = _responses(survey, solution)
+    values = np.stack([getattr(solution.parameters, name) for name, _, _ in _CLASSES], axis=1)
+    prior = np.median(values, axis=0) - values
+    variance = np.array([DEFAULT_PRIORS[name] for name, _, _ in _CLASSES]) ** 2
+    nights = []
+    for night in np.unique(e.night[usable]):
+        index = np.flatnonzero(usable & (e.night == night))
+        every = np.ones(len(index), bool)
+        nights.append(
+            NightGray(
+                residuals.gray[index],
+                rows[index],
+                prior[night],
+                variance,
+                residuals.err[index],
+                every,
+                ~every,
+            )
+        )
+    return scatter_of_clear(nights)
 
 
 def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolArray:

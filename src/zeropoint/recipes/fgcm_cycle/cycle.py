@@ -114,7 +114,9 @@ def run_cycle(
         work = posterior_at(survey, config, work, cycle)
     else:
         work, config = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
-    result = _finish(survey, config, cycle, work, previous, wanted, joint_gray_numbers(survey, given, config))
+    result = _finish(
+        survey, config, cycle, work, previous, wanted, joint_gray_numbers(given, config, work.gray_sigma)
+    )
     return result if terms is None else replace(result, metrics=with_color_terms(result.metrics, terms))
 
 

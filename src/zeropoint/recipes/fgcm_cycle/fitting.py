@@ -63,6 +63,8 @@ _CONSENSUS_FITS = 2
 _FEW = 0.005
 #: Fits with any gray, between which superstar flats are measured anew.
 _GRAY_FITS = 3
+#: By how much more than was thought the gray of clear exposures scatters for another fit.
+_WIDER = 1.3
 #: Width of the prior of the gray of exposures while it is looked at whether any is photometric, mag: as good as none.
 _ANY_GRAY = 0.3
 
@@ -81,6 +83,8 @@ class Work:
         Model.
     sky
         Whether any exposure is photometric, as far as that was looked at.
+    gray_sigma
+        Width of the prior of the gray of exposures that was part of the last fit, mag; None: none was.
     """
 
     photometry: Photometry
@@ -88,6 +92,7 @@ class Work:
     errors: ErrorCoefficients
     solution: Solution
     sky: SkyEvidence | None = None
+    gray_sigma: float | None = None
 
 
 def fit_cycle(
@@ -133,14 +138,32 @@ def fit_cycle(
         n_rough = n_fits = 1
     if begins_roughly(survey, start.solution):
         start, config = _first_fits(survey, config, start, cycle, n_rough, on_progress)
-    settings = settings_of(survey, config)
+    settings, start = _with_own_gray(survey, config, start)
     if config.freezeStdAtmosphere and survey.passbands.fitted:
         # the next cycle goes on from it
         settings = replace(settings, step_tolerance=_ROUGH_TOLERANCE, preliminary=True)
     if settings.joint_gray:
         # the priors' widths are decided anew again and again
         settings = replace(settings, max_iterations=min(settings.max_iterations, _JOINT_STEPS))
-    return _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress), config
+    work = _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
+    if settings.joint_gray and not config.jointGray:
+        # the means of the stars are free of gray now, and tell better by how much exposures scatter
+        again, start = _with_own_gray(survey, config, work)
+        if again.gray_sigma > _WIDER * settings.gray_sigma:
+            settings = replace(settings, gray_sigma=again.gray_sigma)
+            work = _fit_until_settled(survey, config, start, cycle, n_fits, settings, on_progress)
+    return replace(work, gray_sigma=settings.gray_sigma if settings.joint_gray else None), config
+
+
+def _with_own_gray(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -> tuple[FitSettings, Work]:
+    """Return how the fit goes on, and from where: without the gray of exposures that have none in it."""
+    settings, solution = settings_of(survey, config, work.solution), work.solution
+    gray = solution.parameters.exposure_gray
+    free = solution.selection.photometric & settings.joint_gray
+    if not gray[~free].any():
+        return settings, work
+    parameters = solution.parameters.replace(exposure_gray=np.where(free, gray, 0.0))
+    return settings, _prepared(survey, config, work, replace(solution, parameters=parameters))
 
 
 def begins_roughly(survey: Survey, start: Solution) -> bool:
@@ -444,13 +467,14 @@ def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cy
     """
     current = replace(start.solution, selection=choose_stars(survey, config, start.solution))
     require(survey, current.selection, cycle)
-    settings = replace(settings_of(survey, config), max_iterations=0)
+    settings = replace(settings_of(survey, config, start.solution), max_iterations=0)
     result = _fit(survey, start.photometry, config, current, settings)
     done = evaluate(
         survey, start.photometry, config, current.parameters, current.selection, current.slopes, current.cuts,
         current.sed, tables=None if current.parameters.exposure_gray.any() else current.tables,
     )  # fmt: skip
-    return replace(start, solution=replace(done, fit=result))
+    sigma = settings.gray_sigma if settings.joint_gray else None
+    return replace(start, solution=replace(done, fit=result), gray_sigma=sigma)
 
 
 def _fit(
@@ -471,7 +495,7 @@ def _fit(
         current.slopes.raw.ravel(),
         references,
         current.parameters,
-        layout_of(survey, config, current.selection, current.parameters, references is not None),
+        layout_of(survey, config, current.selection, current.parameters, references is not None, settings),
         settings,
         on_progress,
         sed=current.sed,

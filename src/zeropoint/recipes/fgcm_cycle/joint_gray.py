@@ -17,6 +17,9 @@ __all__ = [
     "with_joint_gray",
 ]
 
+#: Exposures of surveys whose gray is not fitted unasked: the matrices would be too large.
+_MOST_GRAYS = 5000
+
 
 def has_joint_gray(survey: Survey, config: FgcmFitCycleConfigBase) -> bool:
     """Tell whether the gray of exposures is fitted: with the atmosphere, if there is one, which it would stand for otherwise.
@@ -39,7 +42,9 @@ def seeks_photometric(survey: Survey, config: FgcmFitCycleConfigBase) -> bool:
         Data and settings.
     """
     fits_atmosphere = bool(survey.passbands.fitted) and not config.freezeStdAtmosphere
-    return bool(fits_atmosphere and (config.autoJointGray or config.jointGray))
+    return bool(
+        fits_atmosphere and survey.n_exp <= _MOST_GRAYS and (config.autoJointGray or config.jointGray)
+    )
 
 
 def with_joint_gray(config: FgcmFitCycleConfigBase, sigma: float) -> FgcmFitCycleConfigBase:
@@ -73,26 +78,25 @@ def continued_joint_gray(
     if not seeks_photometric(survey, config) or not solution.parameters.exposure_gray.any():
         return config
     evidence = night_consensus(survey, config, solution).evidence
-    if config.jointGray and evidence.has_photometric:
+    if evidence.has_photometric:
         return config
     return with_joint_gray(config, evidence.sigma)
 
 
 def joint_gray_numbers(
-    survey: Survey, given: FgcmFitCycleConfigBase, used: FgcmFitCycleConfigBase
+    given: FgcmFitCycleConfigBase, used: FgcmFitCycleConfigBase, sigma: float | None
 ) -> dict[str, Any]:
     """Return what metrics say of the joint gray.
 
     Parameters
     ----------
-    survey
-        Data.
     given, used
         Settings of a cycle as they were asked for, and as they were with what was found.
+    sigma
+        Width of the gray's prior, mag; None: no gray was fitted.
     """
-    joint = has_joint_gray(survey, used)
     return {
-        "joint_gray": joint,
-        "joint_gray_sigma": used.jointGraySigma if joint else None,
+        "joint_gray": sigma is not None,
+        "joint_gray_sigma": sigma,
         "has_photometric": used is given,
     }

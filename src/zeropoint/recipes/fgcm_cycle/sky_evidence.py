@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NightGray", "SkyEvidence", "sky_evidence"]
+__all__ = ["NightGray", "SkyEvidence", "scatter_of_clear", "sky_evidence"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -22,6 +22,8 @@ BoolArray = npt.NDArray[np.bool_]
 _CLEAR = (0.001, 0.002, 0.003)
 #: Scatter of all exposures that the second may choose from, mag: below 8 mmag, clear exposures are only gray.
 _ALL = tuple(0.008 * 1.05**k for k in range(79))
+#: Scatter that clear exposures may have beyond their errors, mag.
+_SCATTER = (0.0, *(0.0003 * 1.1**k for k in range(37)))
 #: How far the gray of clouds is spread, mag, and the part of the exposures that are too bright without a cause.
 _CLOUDS, _BRIGHT = 0.25, 0.01
 #: Most that the share of the clear exposures may be, so that a cloud remains possible.
@@ -40,6 +42,8 @@ class NightGray:
         Its derivatives by the night's parameters.
     mean, variance : float64, shape (n_par,)
         Prior of changes of these.
+    noise : float64, shape (n,)
+        Errors of the gray, mag.
     clear : bool, shape (n,)
         Exposures that agree on one atmosphere.
     faint : bool, shape (n,)
@@ -50,6 +54,7 @@ class NightGray:
     rows: FloatArray
     mean: FloatArray
     variance: FloatArray
+    noise: FloatArray
     clear: BoolArray
     faint: BoolArray
 
@@ -71,7 +76,7 @@ class NightGray:
         rows = self.rows[use]
         residual = self.gray[use] - rows @ self.mean
         # scatter adds as much to every eigenvalue of the covariance
-        values, vectors = np.linalg.eigh((rows * self.variance) @ rows.T)
+        values, vectors = np.linalg.eigh((rows * self.variance) @ rows.T + np.diag(self.noise[use] ** 2))
         variance = np.maximum(values, 0.0) + np.square(np.asarray(sigmas, float))[:, None]
         return np.asarray((np.log(variance) + np.square(residual @ vectors) / variance).sum(axis=1))
 
@@ -122,6 +127,20 @@ def sky_evidence(nights: Sequence[NightGray]) -> SkyEvidence:
     clear += (n - n_clear) * cloud - 2.0 * (n - n_clear - n_faint) * np.log(_BRIGHT)
     sigma, other = _widest(nights)
     return SkyEvidence(n, n_clear, sigma, float(other - clear))
+
+
+def scatter_of_clear(nights: Sequence[NightGray]) -> float:
+    """Return by how much clear exposures scatter about the atmospheres of their nights beyond their errors, mag.
+
+    Parameters
+    ----------
+    nights
+        Nights that are looked at.
+    """
+    if not nights:
+        return _SCATTER[0]
+    surprises = np.sum([each.surprises(_SCATTER, each.clear) for each in nights], axis=0)
+    return _SCATTER[int(np.argmin(surprises))]
 
 
 def _widest(nights: Sequence[NightGray]) -> tuple[float, float]:
