@@ -1,10 +1,12 @@
 """Whether the gray of exposures tells of photometric ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from zeropoint.recipes.fgcm_cycle.consensus import _agree
-from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, sky_evidence
+from zeropoint.recipes.fgcm_cycle.sky_evidence import NightGray, scatter_of_clear, sky_evidence
 
 #: Widths of the priors of the parameters of a night.
 PRIOR = np.array([15.0, 0.25, 0.6, 1.0, 0.6, 1.0])
@@ -39,6 +41,21 @@ def test_exposures_that_all_scatter_are_none(n_exp, gray):
     assert not found.has_photometric
     # the prior lets nights explain part of it
     assert found.sigma == pytest.approx(gray, rel=4.0 / np.sqrt(2.0 * (6 * n_exp - 36) + 12))
+
+
+@pytest.mark.parametrize("gray", [0.002, 0.004])
+def test_clear_exposures_tell_how_gray_they_are(gray):
+    made = [
+        replace(each, clear=np.ones(12, bool))
+        for each in nights(np.random.default_rng(7), 12, n_nights=20, gray=gray)
+    ]
+    # of 12 exposures of a night, six are about what its parameters take
+    assert scatter_of_clear(made) == pytest.approx(gray, rel=3.0 / np.sqrt(2.0 * 20 * 6))
+
+
+def test_errors_of_the_gray_are_no_scatter():
+    made = nights(np.random.default_rng(8), 12, n_nights=20, gray=0.0003)
+    assert scatter_of_clear([replace(each, clear=np.ones(12, bool)) for each in made]) < 0.0003
 
 
 def test_nothing_to_look_at_tells_of_nothing():

@@ -8,6 +8,7 @@ sought with which most exposures have none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ _SAMPLES, _SIZE, _BEST, _ROUNDS = 256, 6, 16, 4
 #: An exposure among those in the fit is under a thin cloud if a fit without it would find it too faint by so many errors and
 #: magnitudes; it comes back when it is not fainter than the last.
 _THIN, _LEAST, _BACK = 4.0, 0.0025, -0.0015
+#: Least part of the variance of gray that nights leave which bend to their exposures.
+_KEPT = 0.4
 #: Flags that say nothing of the sky.
 _SKY = (
     ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE | ExposureFlag.VAR_GRAY_TOO_LARGE
@@ -59,13 +62,18 @@ class Consensus:
         With the changes of the nights.
     cloudy
         Exposures that are too faint for it, shape (n_exp,).
-    evidence
-        Whether there are photometric exposures at all.
+    nights
+        The nights that were looked at.
     """
 
     parameters: FitParameters
     cloudy: BoolArray
-    evidence: SkyEvidence
+    nights: tuple[NightGray, ...]
+
+    @cached_property
+    def evidence(self) -> SkyEvidence:
+        """Whether there are photometric exposures at all."""
+        return sky_evidence(self.nights)
 
 
 def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> Consensus:
@@ -102,10 +110,10 @@ def night_consensus(survey: Survey, config: FgcmFitCycleConfigBase, solution: So
         noise = solution.residuals.exposure.err[index]
         nights.append(NightGray(gray[index], rows[index], prior, 1.0 / weight, noise, clear, faint))
     new = {name: changed[:, k] for k, (name, _, _) in enumerate(_CLASSES)}
-    return Consensus(parameters.replace(**new), cloudy, sky_evidence(nights))
+    return Consensus(parameters.replace(**new), cloudy, tuple(nights))
 
 
-def clear_scatter(survey: Survey, solution: Solution) -> float:
+def clear_scatter(survey: Survey, solution: Solution, least: float) -> float:
     """Return by how much photometric exposures scatter about the atmospheres of their nights beyond their errors, mag.
 
     Parameters
@@ -114,9 +122,14 @@ def clear_scatter(survey: Survey, solution: Solution) -> float:
         Data.
     solution
         Model, and the gray of all exposures.
+    least
+        What does not matter, mag: 0 is returned where the scatter cannot be more.
     """
     e, residuals = survey.data.exposures, solution.residuals.exposure
     usable = survey.in_fit_band & solution.selection.photometric & np.isfinite(residuals.gray)
+    gray = residuals.gray[usable]
+    if not len(gray) or np.mean(gray**2) < _KEPT * least**2:
+        return 0.0
     rows = _responses(survey, solution)
     values = np.stack([getattr(solution.parameters, name) for name, _, _ in _CLASSES], axis=1)
     prior = np.median(values, axis=0) - values

@@ -90,7 +90,7 @@ def settings_of(
     """
     joint, sigma = has_joint_gray(survey, config), float(config.jointGraySigma)
     if solution is not None and seeks_photometric(survey, config) and not joint:
-        scatter = clear_scatter(survey, solution)
+        scatter = clear_scatter(survey, solution, _LEAST_SCATTER)
         if scatter > _LEAST_SCATTER:
             _log.info(
                 "Photometric exposures scatter by %.1f mmag about the atmospheres of their nights: their gray is fitted, too.",

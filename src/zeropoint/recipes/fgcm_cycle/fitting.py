@@ -13,7 +13,7 @@ from zeropoint.fgcm.fit import FitResult, FitSettings, fit
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.progress import OnProgress
-from zeropoint.recipes.fgcm_cycle.consensus import night_consensus
+from zeropoint.recipes.fgcm_cycle.consensus import Consensus, night_consensus
 from zeropoint.recipes.fgcm_cycle.fit_settings import layout_of, settings_of
 from zeropoint.recipes.fgcm_cycle.instrument import (
     ErrorCoefficients,
@@ -209,8 +209,6 @@ def _first_fits(
             return found, with_joint_gray(config, found.sky.sigma)
         if failure is not None:
             raise failure
-        classic.autoJointGray = False
-        work = _roughly(survey, classic, start, cycle, n_fits, on_progress)
     return (_with_gray(survey, config, work) if has_joint_gray(survey, config) else work), config
 
 
@@ -279,7 +277,7 @@ def _roughly(
     n_fits: int,
     on_progress: OnProgress | None,
 ) -> Work:
-    """Return where fits of a part of the stars end, for all of them; or, with ``autoJointGray``, that none is photometric."""
+    """Return where fits of a part of the stars end, for all of them, and whether any exposure looked photometric."""
     part, limits, work = _part(survey, config, start)
     settings = replace(
         settings_of(survey, config),
@@ -290,7 +288,8 @@ def _roughly(
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
     if config.autoJointGray and _is_doubtful(work):
-        return work
+        # clouds may still have been among what was fitted
+        work = replace(work, sky=night_consensus(part, limits, work.solution).evidence)
     if n_fits > 1:
         # thin clouds are looked for where the nights do not yet bend to them
         found, cuts = work.solution, work.solution.cuts
@@ -421,18 +420,15 @@ def _fit_until_settled(
             # the fits that follow see to these
             return replace(work, solution=solution)
         if n <= n_agreed:
-            solution, sky = _agreed(survey, config, solution)
-            work = replace(work, sky=sky)
-            if config.autoJointGray and n == _CONSENSUS_FITS and _is_doubtful(work):
-                break
+            solution, consensus = _agreed(survey, config, solution)
+            if config.autoJointGray and n == _CONSENSUS_FITS:
+                work = replace(work, sky=consensus.evidence)
         work = _with_flats(survey, config, replace(work, solution=solution), renew=rough)
     return work
 
 
-def _agreed(
-    survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution
-) -> tuple[Solution, SkyEvidence]:
-    """Return a solution in which each night has the atmosphere that most of its exposures agree on, and what tells so."""
+def _agreed(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> tuple[Solution, Consensus]:
+    """Return a solution in which each night has the atmosphere that most of its exposures agree on, and what these are."""
     found = night_consensus(survey, config, solution)
     e = survey.data.exposures
     sky = ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE
@@ -443,9 +439,9 @@ def _agreed(
     )
     selection = drop_nights(survey, replace(solution.selection, exposure=flags), config)
     if not all((selection.photometric & (e.band == b)).any() for b in np.flatnonzero(survey.fit_band)):
-        return solution, found.evidence
+        return solution, found
     selection = drop_stars(survey, selection, config)
-    return replace(solution, selection=selection, parameters=found.parameters), found.evidence
+    return replace(solution, selection=selection, parameters=found.parameters), found
 
 
 def posterior_at(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, cycle: int) -> Work:

@@ -21,11 +21,13 @@ BoolArray = npt.NDArray[np.bool_]
 #: Scatter of clear exposures that the first description may choose from, mag.
 _CLEAR = (0.001, 0.002, 0.003)
 #: Scatter of all exposures that the second may choose from, mag: below 8 mmag, clear exposures are only gray.
-_ALL = tuple(0.008 * 1.05**k for k in range(79))
+_ALL = tuple(0.008 * 1.1**k for k in range(41))
 #: Scatter that clear exposures may have beyond their errors, mag.
 _SCATTER = (0.0, *(0.0003 * 1.1**k for k in range(37)))
 #: How far the gray of clouds is spread, mag, and the part of the exposures that are too bright without a cause.
 _CLOUDS, _BRIGHT = 0.25, 0.01
+#: What 2 ln of the odds must be against clear exposures.
+_SURE = 10.0
 #: Most that the share of the clear exposures may be, so that a cloud remains possible.
 _MOST_CLEAR = 0.99
 
@@ -102,8 +104,8 @@ class SkyEvidence:
 
     @property
     def has_photometric(self) -> bool:
-        """Whether there are photometric exposures; nothing that could be looked at: there are."""
-        return self.n == 0 or self.for_clear >= 0.0
+        """Whether there may be photometric exposures; nothing that could be looked at: there are."""
+        return self.n == 0 or self.for_clear >= -_SURE
 
 
 def sky_evidence(nights: Sequence[NightGray]) -> SkyEvidence:
