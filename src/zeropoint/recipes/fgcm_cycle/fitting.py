@@ -287,7 +287,7 @@ def _roughly(
         seeks_clouds=True,
     )
     work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
-    if config.autoJointGray and _is_doubtful(work):
+    if config.autoJointGray and (work.sky is None or _is_doubtful(work)):
         # clouds may still have been among what was fitted
         work = replace(work, sky=night_consensus(part, limits, work.solution).evidence)
     if n_fits > 1:
