@@ -52,3 +52,12 @@ def test_what_nothing_tells_of_is_left_alone():
     """An exposure of which the others know nothing is not judged."""
     gray, covariance = np.array([-0.1, 0.0, 0.0]), np.eye(3) * SIGMA**2
     assert not clouds_left_out(gray, covariance, SIGMA, SIGMA, n_sigma=4.0, least=0.0).any()
+
+
+def test_a_model_that_is_worse_than_its_errors_leaves_nothing_out():
+    """Where all exposures are off by what no scatter of theirs explains, none is taken for a cloud."""
+    rng = np.random.default_rng(5)
+    gray, covariance, *_ = night(rng, np.zeros(30))
+    # as a fit does that has been stretched: far off in directions of which it claims to know much
+    wrong = gray + 60.0 * np.sqrt(np.diag(covariance)) * rng.choice([-1.0, 1.0], 30)
+    assert not clouds_left_out(wrong, covariance, SIGMA, SIGMA, n_sigma=4.0, least=0.0).any()

@@ -14,10 +14,11 @@ BoolArray = npt.NDArray[np.bool_]
 _MEDIAN_DEVIATION = 0.6745
 #: What the others say of an exposure whose error is as large as without them but for this part is lost in rounding.
 _LEAST_SHARE = 1e-3
-#: Those that are kept scatter by more than their errors from this many on; how often these are then taken to be larger.
-_SIGNIFICANT, _MOST_ROUNDS = 1.3, 8
-#: By how much, where too few are kept to tell.
-_FAR = 2.0
+#: Those that are kept scatter by more than their errors from this many on; how much larger these are then taken to be at most:
+#: farther from where the fit was made, it is no linear one.
+_SIGNIFICANT, _WIDEST = 1.3, 16.0
+#: By how much, where a larger part than the other is left out.
+_FAR, _MOST_OUT = 2.0, 0.2
 
 
 def clouds_left_out(
@@ -50,16 +51,16 @@ def clouds_left_out(
     A fit without the exposure is one in which its gray is free; it follows from the fit of all by a change of rank one, so
     that nothing is fitted again.  The worst exposure is left out, what the others say without it is looked at, and so on:
     two clouds in one night do not vouch for each other.  Exposures come back that are not too faint without the others.
+    Where the others scatter by more than can be understood, there is no telling, and nothing is left out.
     """
-    mean, cov = _with_prior(gray, covariance, prior, sigma)
-    for _ in range(_MOST_ROUNDS):
-        out, scatter = _judged(mean, cov, sigma, n_sigma, least)
+    trial = sigma
+    while trial <= _WIDEST * sigma:
+        out, scatter = _judged(*_with_prior(gray, covariance, prior, trial), trial, n_sigma, least)
         if scatter < _SIGNIFICANT:
-            break
+            return out
         # the survey is grayer than was thought: with a wider prior again
-        sigma *= scatter
-        mean, cov = _with_prior(gray, covariance, prior, sigma)
-    return out
+        trial *= scatter
+    return np.zeros(len(gray), bool)
 
 
 def _with_prior(
@@ -90,8 +91,8 @@ def _judged(
         mean, cov = _with_weight(mean, cov, index, (1.0 if out[index] else -1.0) * sigma**-2.0)
         out[index] = not out[index]
     kept = np.abs(pull[~out & (pull != 0.0)])
-    if 2 * len(kept) < len(mean):
-        # so much is out that the others are not known any more: these were no clouds
+    if len(kept) == 0 or np.count_nonzero(out) > _MOST_OUT * len(mean):
+        # that many clouds would have been found before: the model is not as good as was thought
         return out, _FAR
     return out, float(np.median(kept)) / _MEDIAN_DEVIATION
 
