@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from zeropoint.fgcm.terms.gray import GrayResiduals
-from zeropoint.fgcm.terms.outliers import detector_outliers, robust_star_residuals
+from zeropoint.fgcm.terms.outliers import (
+    StarResiduals,
+    detector_outliers,
+    robust_star_residuals,
+    with_lost_stars,
+)
 from zeropoint.fgcm.terms.robust import Groups, robust_group_means
 
 N_GROUPS, N_STARS = 400, 150
@@ -107,3 +112,25 @@ def test_an_outlier_does_not_make_outliers_of_the_others_of_its_star(rng: np.ran
     assert np.abs(pull).max() < 5.0
     # 2000 pulls: a standard deviation known to 1.6 %
     assert abs(pull.std() - 1.0) < 0.08
+
+
+def test_stars_without_a_mean_are_judged_by_their_own_observations() -> None:
+    # star 0 has a mean; both of star 1 were outliers; of star 2 one is of an exposure that is not photometric
+    segment = np.array([0, 0, 1, 1, 2, 2])
+    standard = np.array([17.0, 17.1, 16.0, 16.5, 18.0, 18.2], "f4")
+    err = np.array([0.01, 0.01, 0.01, 0.02, 0.01, 0.01], "f4")
+    member = np.array([True, True, False, False, False, False])
+    gray = np.array([0.05, -0.05] + [np.nan] * 4, "f4")
+    variance = np.array([5e-5, 5e-5] + [np.nan] * 4, "f4")
+    given = StarResiduals(GrayResiduals(gray, variance), np.array([0.007, np.nan, np.nan]), member)
+    candidate = np.array([True, True, True, True, True, False])
+    found = with_lost_stars(given, standard, err, segment, candidate)
+    assert found.member.tolist() == [True, True, True, True, True, False]
+    # weights 4 to 1: the mean is 16.1
+    np.testing.assert_allclose(found.residuals.gray[:5], [0.05, -0.05, 0.1, -0.4, 0.0], atol=2e-6)
+    np.testing.assert_allclose(found.residuals.variance[2:5], [1e-4 - 8e-5, 4e-4 - 8e-5, 0.0], atol=1e-9)
+    assert np.isnan(found.residuals.gray[5])
+    assert found.mean_err == pytest.approx([0.007, np.sqrt(8e-5), 0.01])
+    # what was given stays
+    assert np.isnan(gray[2])
+    assert with_lost_stars(given, standard, err, segment, member) is given

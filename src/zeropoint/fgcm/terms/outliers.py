@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,13 @@ from zeropoint.fgcm.terms.gray import GrayResiduals
 from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, BoolArray, FloatArray, robust_outliers
 from zeropoint.fgcm.terms.robust import Groups, robust_group_means
 
-__all__ = ["detector_outliers", "robust_star_residuals", "superstar_outliers"]
+__all__ = [
+    "StarResiduals",
+    "detector_outliers",
+    "robust_star_residuals",
+    "superstar_outliers",
+    "with_lost_stars",
+]
 
 #: Stars that a detector needs for outliers of its own; those of emptier detectors are judged together.
 MIN_STARS = 5
@@ -19,6 +27,71 @@ _EVERY = 7
 _SUSPICIOUS = 4.0
 
 IndexArray = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class StarResiduals:
+    """Residuals from the means of stars, and what these are made of.
+
+    Parameters
+    ----------
+    residuals
+        Gray of the observations.
+    mean_err : float, shape (n_segments,)
+        Errors of the means, NaN where there are none.
+    member : bool, shape (n_obs,)
+        Observations that the means are made of.
+    """
+
+    residuals: GrayResiduals
+    mean_err: npt.NDArray[np.floating]
+    member: BoolArray
+
+
+def with_lost_stars(
+    given: StarResiduals,
+    standard: npt.NDArray[np.floating],
+    err: npt.NDArray[np.floating],
+    segment: IndexArray,
+    candidate: BoolArray,
+) -> StarResiduals:
+    """Give stars without a mean, as all their observations were taken for outliers, the mean of these.
+
+    Parameters
+    ----------
+    given
+        Residuals from means without outliers.
+    standard, err : float32, shape (n_obs,)
+        Standard magnitudes and their errors.
+    segment : int, shape (n_obs,)
+        Star-band of each.
+    candidate : bool, shape (n_obs,)
+        Good observations of photometric exposures, those flagged as outliers before included.
+
+    Notes
+    -----
+    Two observations that contradict each other are both outliers. Without this they would have no mean to be judged by
+    when they are judged anew, pass for good, and come back into every second fit.
+    """
+    mean_err = np.asarray(given.mean_err, np.float64)
+    rows = np.flatnonzero(candidate & np.isnan(mean_err)[segment])
+    rows = rows[np.isfinite(standard[rows]) & (err[rows] > 0)]
+    if len(rows) == 0:
+        return given
+    _, first, of = np.unique(segment[rows], return_index=True, return_inverse=True)
+    weight = err[rows].astype(np.float64) ** -2.0
+    total = np.bincount(of, weight)
+    # differences from one of the star's own keep their digits
+    magnitude = standard[rows].astype(np.float64)
+    magnitude -= magnitude[first][of]
+    mean = np.bincount(of, weight * magnitude) / total
+    gray, variance = given.residuals.gray.copy(), given.residuals.variance.copy()
+    gray[rows] = mean[of] - magnitude
+    variance[rows] = 1.0 / weight - 1.0 / total[of]
+    mean_err, member = mean_err.copy(), given.member.copy()
+    mean_err[segment[rows]] = total[of] ** -0.5
+    member[rows] = True
+    return StarResiduals(GrayResiduals(gray, variance), mean_err, member)
 
 
 def robust_star_residuals(

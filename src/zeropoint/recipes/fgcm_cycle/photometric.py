@@ -8,7 +8,13 @@ import numpy as np
 
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag
-from zeropoint.fgcm.terms.outliers import detector_outliers, robust_star_residuals, superstar_outliers
+from zeropoint.fgcm.terms.outliers import (
+    StarResiduals,
+    detector_outliers,
+    robust_star_residuals,
+    superstar_outliers,
+    with_lost_stars,
+)
 from zeropoint.fgcm.terms.selection import (
     PhotometricCuts,
     SelectionLimits,
@@ -144,12 +150,22 @@ def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solu
     """
     e, selection = survey.data.exposures, solution.selection
     both = ObservationFlag.SUPERSTAR_OUTLIER | ObservationFlag.FOCALPLANE_OUTLIER
-    clean = replace(selection, observation=selection.observation & ~np.uint16(both))
+    unflagged = replace(selection, observation=selection.observation & ~np.uint16(both))
+    # stars that outliers have left with too few observations are judged again, too
+    clean = drop_stars(survey, unflagged, config)
     good = good_observations(survey, clean, reserve=True, all_exposures=True)
     photometric = good & survey.of_exposure(selection.photometric)
     observations, means = survey.data.observations, solution.means
+    plain = StarResiduals(fitted_residuals(survey, solution), means.err.ravel(), means.member)
+    judged = with_lost_stars(
+        plain,
+        solution.residuals.standard,
+        solution.residuals.photometry.error,
+        observations.segment,
+        photometric,
+    )
     residuals = robust_star_residuals(
-        fitted_residuals(survey, solution), observations.segment, means.err.ravel(), means.member, photometric
+        judged.residuals, observations.segment, judged.mean_err, judged.member, photometric
     )
     flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[observations.ec]
     n_flats = e.n_epoch * e.n_filter * e.n_det
