@@ -80,8 +80,8 @@ def test_clouds_are_found_and_clear_sky_is_kept(run, survey):
     photometric = results[-1].state.exposures.flag == 0
     cloud, clear = np.asarray(survey.visits["cloud"]), np.asarray(survey.visits["photometric"])
     assert not (photometric & (cloud > CLOUD)).any()
-    # the water of the simple physics is not that of the fit, by some mmag in z
-    assert np.count_nonzero(clear & ~photometric) <= 0.1 * np.count_nonzero(clear)
+    # the water of the simple physics is not that of the fit, by some mmag in z and up to 50 where it is humid
+    assert np.count_nonzero(clear & ~photometric) <= 0.15 * np.count_nonzero(clear)
 
 
 def test_the_model_leaves_little_more_than_noise(run, survey):
