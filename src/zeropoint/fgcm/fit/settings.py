@@ -49,9 +49,9 @@ class FitSettings:
     sed_scale_sigma, sed_offset_sigma
         Widths of their priors: parts, 1/Angstrom.
     absorption_sigma
-        How well the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the residual per
-        airmass say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior knows of.
-        0: none. Surveys of more than 2500 exposures in the fit have none.
+        How well, at best, the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the
+        residuals of bands say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior
+        knows of. Where the observations say that these errors are larger, they are taken to be. 0: none. Surveys of more than 2500 exposures in the fit have none.
     preliminary
         Whether the fit is one from which another goes on: that it has not converged is then no warning.
     seeks_clouds

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.fit.absorption import likely_absorption
 from zeropoint.fgcm.fit.free_vector import NIGHT_CLASSES, FreeVector
 from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
 from zeropoint.fgcm.fit.posterior import Posterior
@@ -48,6 +49,8 @@ _ANNEALING = 0.3
 _ROUGH = 4
 #: Half of a normal distribution is nearer to the middle than this part of sigma.
 _MEDIAN_DEVIATION = 0.6745
+#: Errors of absorption that are likely to be larger by this factor than their prior says get another prior.
+_LARGER = 1.1
 #: The widths of the priors are settled when none changes by more than this part.
 _SETTLED = 0.05
 
@@ -124,7 +127,7 @@ def _solve(
         if settings.joint_gray:
             # errors are those of the priors that these grays have in a fit
             problem, _ = _with_widths(problem, given, problem.priors, start, settings.gray_sigma, settings)
-        return _result(problem, minimum, [], settings, given, 1)
+        return _result(_with_likely(problem, minimum, settings), minimum, [], settings, given, 1)
 
     def after(step: Step) -> None:
         steps.append(step)
@@ -155,6 +158,11 @@ def _solve(
             # a night that ended at a bound may have come there the wrong way
             other = minimise(problem, again)
             minimum = other if other.value < minimum.value else minimum
+        likely = _with_likely(problem, minimum, settings)
+        if likely is not problem:
+            evaluations += problem.evaluations
+            problem = likely
+            minimum = minimise(problem, minimum.vector)
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
         problem = problem.reweighted(_robust(problem, minimum.vector, given, settings), problem.priors)
@@ -274,6 +282,25 @@ def _with_widths(
     return problem.reweighted(weight, priors.with_sigma(own, widths)), widths
 
 
+def _absorption_prior(problem: SurveyProblem) -> float:
+    """Return the width of the prior of the errors of absorption, mag; what was asked for where there are none."""
+    free = problem.free
+    return float(problem.priors.sigma[free.n_named]) if len(free.exposures) else free.absorption_sigma
+
+
+def _with_likely(problem: SurveyProblem, minimum: Minimum, settings: FitSettings) -> SurveyProblem:
+    """Return the problem with errors of absorption as large as is likely, or the same where they are no larger."""
+    free = problem.free
+    if settings.seeks_clouds or not len(free.exposures):
+        return problem
+    width = likely_absorption(problem, minimum.vector, minimum.held, settings.absorption_sigma)
+    if width < _LARGER * _absorption_prior(problem):
+        return problem
+    columns = np.arange(free.n_named, len(free))
+    priors = problem.priors.with_sigma(columns, np.full(len(columns), width))
+    return problem.reweighted(problem.weight, priors)
+
+
 def _measured_gray(problem: SurveyProblem, vector: FloatArray) -> FloatArray:
     """Return the gray that takes the mean residual of each exposure away, mag, shape (n_exp,)."""
     gradient = problem.at(vector).result.gradient
@@ -333,7 +360,7 @@ def _result(
         steps=tuple(steps),
         posterior=posterior,
         absorption_exposures=problem.free.exposures,
-        absorption_prior=problem.free.absorption_sigma,
+        absorption_prior=_absorption_prior(problem),
         absorption_sigma=settings.absorption_sigma,
         seeks_clouds=settings.seeks_clouds,
     )

@@ -45,6 +45,8 @@ _SAMPLES, _SIZE, _BEST, _ROUNDS = 256, 6, 16, 4
 _THIN, _LEAST, _BACK = 4.0, 0.0025, -0.0015
 #: Least part of the variance of gray that nights leave which bend to their exposures.
 _KEPT = 0.4
+#: Least scatter of clear exposures where clouds are looked for, mag.
+_CLEAR = 2.5e-4
 #: Flags that say nothing of the sky.
 _SKY = (
     ExposureFlag.EXP_GRAY_TOO_NEGATIVE | ExposureFlag.EXP_GRAY_TOO_POSITIVE | ExposureFlag.VAR_GRAY_TOO_LARGE
@@ -183,7 +185,7 @@ def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolAr
         fit.vector[-len(fit.absorption_exposures) :],
         fit.absorption_covariance(),
         fit.absorption_prior,
-        fit.absorption_sigma,
+        max(fit.absorption_sigma, _CLEAR),
         n_sigma=_THIN,
         least=_LEAST,
     )

@@ -229,6 +229,8 @@ def _part(
     limits: FgcmFitCycleConfigBase = config.copy()
     for name in ("minStarPerExp", "minStarPerCcd"):
         setattr(limits, name, -(-getattr(config, name) // every))
+    # clouds are sought: not every part of the model may bend to them
+    limits.waterResidualSigma = 0.0
     selection = replace(start.solution.selection, observation=start.solution.selection.observation[some])
     work = _prepared(
         part, limits, start, replace(start.solution, selection=drop_stars(part, selection, limits))
