@@ -100,6 +100,7 @@ def test_what_every_band_needs_gets_usual_values_and_keeps_what_was_set() -> Non
         ({"starColorCuts": ["g,z,0.5,1"]}, "starColorCuts"),
         ({"refStarColorCuts": ["g,r,2,1"]}, "refStarColorCuts"),
         ({"doComputeDeltaAperMap": True}, "deltaAperInnerRadiusArcsec"),
+        ({"doComputeDeltaAperMap": True, "doComputeDeltaAperPerStar": False}, "doComputeDeltaAperMap"),
         ({"sigmaCalRange": [0.003, 0.001]}, "sigmaCalRange"),
         ({"doMultipleCycles": True, "cycleNumber": 1}, "cycleNumber"),
         ({"sedterms": {"data": {"g": Sedterm(primaryTerm="zy")}}}, "sedterms"),

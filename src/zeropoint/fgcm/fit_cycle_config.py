@@ -155,7 +155,12 @@ class FgcmFitCycleConfigBase(
                 self._wrong("sedterms", f"{band} needs {', '.join(lost)}, which sedboundaryterms lacks.")
 
     def _check_radii(self) -> None:
-        """Raise if background errors are asked for and the radii of their apertures are not told."""
+        """Raise if background errors are asked for and what they are made of is not."""
+        if self.doComputeDeltaAperMap and not self.doComputeDeltaAperPerStar:
+            self._wrong(
+                "doComputeDeltaAperMap",
+                "is made of the stars' means: set doComputeDeltaAperPerStar=True too.",
+            )
         asked = ("doComputeDeltaAperPerVisit", "doComputeDeltaAperMap", "doComputeDeltaAperPerCcd")
         if not any(getattr(self, name) for name in asked):
             return

@@ -129,7 +129,7 @@ class CycleFields(pexConfig.Config):
         default=None,
         optional=True,
     )
-    quietMode = _flag("Log less?", False)
+    quietMode = _flag("Log warnings only?", False)
     doPlots = _flag("Make plots?", True)
     doPlotsBeforeFinalCycles = _flag(
         "Make plots of all cycles, not of the last two only, with doMultipleCycles?", False

@@ -97,6 +97,7 @@ class Part:
     """Something with a posterior, a fit or a root."""
 
     fit: object = None
+    fit_of_others: object = None
     posterior: object = None
     root: object = None
 

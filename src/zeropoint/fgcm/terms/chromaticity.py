@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import lsmr
 
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.terms.groups import group_sums
@@ -31,6 +33,8 @@ Floats = npt.NDArray[np.floating]
 
 #: Largest chromaticity, and iterations of its fit.
 _LARGEST, _ITERATIONS = 1.0, 8
+#: Accuracy of the joint step, and most iterations.
+_TOLERANCE, _MAX_ITERATIONS = 1e-7, 300
 #: Stars that the chromaticity of a detector needs.
 _MIN_STARS = 50
 
@@ -292,6 +296,7 @@ def fit_detector_chromaticity(
     variance: Floats,
     slope: Floats,
     *,
+    segment: IntArray,
     ec: IntArray,
     n_det: int,
     filter_of_exposure: IntArray,
@@ -308,6 +313,8 @@ def fit_detector_chromaticity(
         Gray of the observations with the given chromaticity applied, and its variance.
     slope : shape (n_obs,)
         F' of each observation's star, 1/Angstrom, NaN where unknown.
+    segment : shape (n_obs,)
+        Star-band of each observation.
     ec : shape (n_obs,)
         ``exposure * n_det + detector``.
     n_det
@@ -326,7 +333,8 @@ def fit_detector_chromaticity(
     Notes
     -----
     Regression of the gray on the magnitude's derivative by C within each detector of each exposure, so that clouds and flats do
-    not matter; one Gauss-Newton step a cycle, which is right to 1e-3 of it. What all detectors of a filter have in common
+    not matter, together with the stars' mean magnitudes, which hold a part of it: all of it for stars that only one detector
+    has seen. One Gauss-Newton step a cycle, which is right to 1e-3 of it. What all detectors of a filter have in common
     belongs to the stars' magnitudes and is removed.
     """
     n_filter = values.shape[1]
@@ -340,20 +348,59 @@ def fit_detector_chromaticity(
     h = _derivative(values[ec_det[group], index], index, np.asarray(slope, np.float64)[rows], integrals)
     y, w = np.asarray(gray, np.float64)[rows], 1.0 / np.asarray(variance, np.float64)[rows]
     total = group_sums(w, group, n_ec)
-    safe = np.where(total > 0, total, 1.0)
-    dh = h - (group_sums(w * h, group, n_ec) / safe)[group]
-    dy = y - (group_sums(w * y, group, n_ec) / safe)[group]
+    dh = h - (group_sums(w * h, group, n_ec) / np.where(total > 0, total, 1.0))[group]
     cell = ec_det[group] * n_filter + index
     n_cell = n_det * n_filter
-    sxx, sxy = group_sums(w * dh * dh, cell, n_cell), group_sums(w * dh * dy, cell, n_cell)
+    sxx = group_sums(w * dh * dh, cell, n_cell) - _in_means(
+        w, w * dh, np.asarray(segment)[rows], cell, n_cell
+    )
     count = np.bincount(cell, minlength=n_cell).reshape(values.shape)
     fitted = (count >= _MIN_STARS) & (sxx.reshape(values.shape) > 0)
-    safe_xx = np.where(fitted.ravel(), sxx, 1.0)
-    new = values + np.where(fitted, (sxy / safe_xx).reshape(values.shape), 0.0)
-    err = np.where(fitted, np.sqrt(1.0 / safe_xx).reshape(values.shape), np.nan)
+    step = _joint_step(y, h, np.sqrt(w), (cell, n_cell), np.asarray(segment)[rows], group).reshape(
+        values.shape
+    )
+    new = values + np.where(fitted, step, 0.0)
+    err = np.where(fitted, 1.0 / np.sqrt(np.where(fitted.ravel(), sxx, 1.0)).reshape(values.shape), np.nan)
     for f in np.flatnonzero(fit_filters).tolist():
         part = fitted[:, f]
         if part.any():
             # the gauge: what is common to all, weighted as the stars' means weight the detectors
             new[part, f] -= np.average(new[part, f], weights=sxx.reshape(values.shape)[part, f])
     return DetectorChromaticity(np.clip(new, -_LARGEST, _LARGEST), err, count)
+
+
+def _in_means(
+    weight: FloatArray, value: FloatArray, segment: IntArray, cell: IntArray, n_cell: int
+) -> FloatArray:
+    """Return what of each cell's sum of squares is in the stars' means: (sum of values)^2 / sum of weights, over its stars."""
+    pairs, pair = np.unique(segment.astype(np.int64) * n_cell + cell, return_inverse=True)
+    sums = group_sums(value, pair, len(pairs))
+    star, of_cell = np.divmod(pairs, n_cell)
+    total = group_sums(weight, segment, int(segment.max(initial=-1)) + 1)
+    return group_sums(np.square(sums) / total[star], of_cell, n_cell)
+
+
+def _joint_step(
+    y: FloatArray,
+    h: FloatArray,
+    root: FloatArray,
+    cell: tuple[IntArray, int],
+    segment: IntArray,
+    group: IntArray,
+) -> FloatArray:
+    """Return the least squares of y = h C[cell] + star's mean + detector's gray, of the smallest norm in scaled unknowns."""
+    n = len(y)
+    if n == 0:
+        return np.zeros(cell[1])
+    stars, star = np.unique(segment, return_inverse=True)
+    grays, gray = np.unique(group, return_inverse=True)
+    columns = np.stack([cell[0], cell[1] + star, cell[1] + len(stars) + gray], axis=1)
+    entries = np.stack([h * root, root, root], axis=1)
+    shape = (n, cell[1] + len(stars) + len(grays))
+    norm = np.sqrt(np.bincount(columns.ravel(), weights=np.square(entries).ravel(), minlength=shape[1]))
+    norm[norm == 0.0] = 1.0
+    matrix = csr_array(
+        ((entries / norm[columns]).ravel(), columns.ravel(), np.arange(n + 1) * 3), shape=shape
+    )
+    solution = lsmr(matrix, y * root, atol=_TOLERANCE, btol=_TOLERANCE, maxiter=_MAX_ITERATIONS)[0]
+    return np.asarray(solution / norm)[: cell[1]]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms.groups import group_medians
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, MEDIAN_ERROR, group_medians
 from zeropoint.fgcm.terms.histogram import fit_normal
 from zeropoint.fgcm.terms.repeatability import color_edges, color_parts
 
 __all__ = [
+    "ExposureOffsets",
     "ReferenceScatter",
     "exposure_reference_offsets",
     "means_of_observations",
@@ -121,6 +122,20 @@ def reference_scatter(
     return ReferenceScatter(offset, sigma, n_stars, outlier, n_outliers)
 
 
+@dataclass(frozen=True)
+class ExposureOffsets:
+    """How far exposures are from reference stars; shape (n_exp,), NaN where that is not known.
+
+    Parameters
+    ----------
+    offset, err : float64
+        Median of reference minus standard magnitudes, and its error, mag.
+    """
+
+    offset: FloatArray
+    err: FloatArray
+
+
 def exposure_reference_offsets(
     standard: Floats,
     reference: Floats,
@@ -130,8 +145,8 @@ def exposure_reference_offsets(
     *,
     n_exp: int,
     min_stars: int,
-) -> FloatArray:
-    """Return the median of reference minus standard magnitudes of each exposure, shape (n_exp,); NaN with too few.
+) -> ExposureOffsets:
+    """Return the median of reference minus standard magnitudes of each exposure; NaN with too few.
 
     Parameters
     ----------
@@ -150,4 +165,7 @@ def exposure_reference_offsets(
     rows = np.flatnonzero(use & has[segment] & np.isfinite(standard))
     difference = reference.ravel()[segment[rows]] - standard[rows]
     median, count = group_medians(difference, exposure[rows], n_exp)
-    return np.where(count >= max(min_stars, 1), median, np.nan)
+    spread, _ = group_medians(np.abs(difference - median[exposure[rows]]), exposure[rows], n_exp)
+    enough = count >= max(min_stars, 1)
+    err = MEDIAN_ERROR * MAD_TO_SIGMA * spread / np.sqrt(np.maximum(count, 1))
+    return ExposureOffsets(np.where(enough, median, np.nan), np.where(enough, err, np.nan))

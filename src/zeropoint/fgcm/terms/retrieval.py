@@ -24,6 +24,7 @@ __all__ = [
     "RetrievedIntegrals",
     "retrieve_integrals",
     "retrieve_pwv",
+    "varying_pwv",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,6 +36,8 @@ RETRIEVED, INTERPOLATED, STANDARD = 1, 2, 4
 _ITERATIONS, _CONVERGED = 20, 1e-6
 #: Largest step of an iteration in the logarithm of the water vapor.
 _STEP = 0.7
+#: Fewest exposures that tell how water vapor varies; largest pull of one; widest variation, in ln; steps of its search.
+_MIN_RETRIEVED, _LARGEST_PULL, _WIDEST, _HALVINGS = 5, 4.0, 0.6, 40
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,14 @@ class PwvRetrieval:
     ln_pwv_raw, ln_pwv_err : float64
         As retrieved from one exposure, and its error; NaN where it was not.
     ln_pwv : float64
-        Running median over the exposures of the night, interpolated in time to those between.
+        That of the nights' model, and what the stars say beside it (Notes of `retrieve_pwv`).
     flag : int32
-        1: retrieved, 2: interpolated (or that of the nearest exposure of the night), 4: standard.
+        1: retrieved, 2: interpolated (or that of the nearest exposure of the night), 4: of the nights' model alone.
     at_limit : bool
         Retrieved, but at the end of the range.
+    ln_pwv_linear, ln_pwv_linear_err : float64
+        As ``ln_pwv_raw``, to first order about the atmosphere given, and its error: its scatter is even on both sides,
+        however large the error is.
     """
 
     ln_pwv_raw: FloatArray
@@ -149,6 +155,8 @@ class PwvRetrieval:
     ln_pwv: FloatArray
     flag: npt.NDArray[np.int32]
     at_limit: BoolArray
+    ln_pwv_linear: FloatArray
+    ln_pwv_linear_err: FloatArray
 
 
 def retrieve_pwv(
@@ -159,6 +167,7 @@ def retrieve_pwv(
     filter_index: npt.NDArray[np.integer],
     secant: FloatArray,
     choose: BoolArray,
+    nightly: FloatArray,
     night: npt.NDArray[np.integer],
     time: FloatArray,
     min_ccd_per_exp: int,
@@ -180,12 +189,14 @@ def retrieve_pwv(
         Mean secant of each exposure's stars.
     choose : shape (n_exp,)
         Exposures to retrieve from: photometric ones in ``retrievedPwvBands``.
+    nightly : shape (n_exp,)
+        ln of the water vapor of the nights' model.
     night, time : shape (n_exp,)
         Night, and MJD.
     min_ccd_per_exp
         Detectors that an exposure needs (``minCcdPerExp``).
     smoothing_block
-        Exposures in the running median (``retrievedPwvSmoothingBlock``).
+        Exposures in the running mean (``retrievedPwvSmoothingBlock``).
 
     Returns
     -------
@@ -200,7 +211,7 @@ def retrieve_pwv(
     measured = np.isfinite(retrieved.r10) & (retrieved.r10_err > 0)
     least = min(min_ccd_per_exp, retrieved.r10.shape[1])
     rows = np.flatnonzero(choose & (measured.sum(axis=1) >= max(least, 1)) & (filter_index >= 0))
-    raw, err = np.full(n_exp, np.nan), np.full(n_exp, np.nan)
+    raw, err, linear, linear_err = np.full((4, n_exp), np.nan)
     limit = np.zeros(n_exp, bool)
     for index in np.unique(filter_index[rows]).tolist():
         part = rows[filter_index[rows] == index]
@@ -208,10 +219,88 @@ def retrieve_pwv(
         data = np.where(measured[part], retrieved.r10[part], 0.0)
         variance = np.square(retrieved.r10_err[part])
         weight = np.where(measured[part], 1.0 / np.where(measured[part], variance, 1.0), 0.0)
+        linear[part], linear_err[part] = _first_step(source, index, air, data, weight)
         raw[part], err[part], limit[part] = _solve_pwv(source, index, air, data, weight)
-    smooth = _smooth(raw, night, time, smoothing_block)
-    value, flag = _interpolate(smooth, night, time, float(np.log(source.standard.pwv)))
-    return PwvRetrieval(raw, err, value, flag, limit)
+    value = varying_pwv(linear, linear_err, nightly, night, time, smoothing_block)
+    return PwvRetrieval(raw, err, value, _flags(linear, night), limit, linear, linear_err)
+
+
+def varying_pwv(
+    value: FloatArray,
+    err: FloatArray,
+    nightly: FloatArray,
+    night: npt.NDArray[np.integer],
+    time: FloatArray,
+    block: int,
+) -> FloatArray:
+    """Return ln of the water vapor of all exposures: the nights' model, and what single exposures say beside it.
+
+    Parameters
+    ----------
+    value, err : shape (n_exp,)
+        Retrieved, NaN where it was not, and its error.
+    nightly : shape (n_exp,)
+        The model.
+    night, time : shape (n_exp,)
+        Night, and MJD.
+    block
+        Exposures in the running mean.
+    """
+    out = np.array(nightly, np.float64)
+    rows = np.flatnonzero(np.isfinite(value) & (err > 0))
+    if len(rows) < _MIN_RETRIEVED:
+        return out
+    # without what no water can be
+    far = value[rows] - out[rows] - np.median(value[rows] - out[rows])
+    rows = rows[np.abs(far) < _LARGEST_PULL * np.hypot(err[rows], _WIDEST)]
+    variance, deviation = np.square(err[rows]), value[rows] - out[rows]
+    deviation -= np.average(deviation, weights=1.0 / variance)
+    between = _variance_between(deviation, variance)
+    if between == 0.0:
+        return out
+    half = max(block, 1) // 2
+    for number in np.unique(night[rows]):
+        of_night = np.flatnonzero(night[rows] == number)
+        of_night = of_night[np.argsort(time[rows[of_night]], kind="stable")]
+        d, w = deviation[of_night], 1.0 / variance[of_night]
+        mean = np.empty(len(d))
+        for k in range(len(d)):
+            # the window keeps its middle: at the ends it gets shorter on both sides
+            reach = min(half, k, len(d) - 1 - k)
+            near = slice(k - reach, k + reach + 1)
+            mean[k] = np.sum((w * d)[near]) / (w[near].sum() + 1.0 / between)
+        every = np.flatnonzero(night == number)
+        out[every] += np.interp(time[every], time[rows[of_night]], mean)
+    return out
+
+
+def _variance_between(deviation: FloatArray, variance: FloatArray) -> float:
+    """Return the variance of deviations beyond that of their errors, less two sigma of what it is known to; at least 0."""
+    n = len(deviation) - 1
+    target = n + 2.0 * np.sqrt(2.0 * n)
+
+    def excess(between: float) -> float:
+        return float(np.sum(np.minimum(deviation**2 / (variance + between), _LARGEST_PULL**2)) - target)
+
+    low, high = 0.0, _WIDEST**2
+    if excess(low) <= 0.0:
+        return 0.0
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
+    return high
+
+
+def _first_step(
+    source: PassbandSource, index: int, air: AtmosphereParameters, data: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return ln PWV of each exposure to first order about the atmosphere given, and its error."""
+    found = source.evaluate(index, air, derivatives=True)
+    slope = found.d_i10("ln_pwv")
+    curvature = np.sum(weight * slope**2, axis=1)
+    curvature[~(curvature > 0.0)] = np.nan
+    step = np.sum(weight * slope * (data - found.i10), axis=1) / curvature
+    return np.log(air.pwv) + step, 1.0 / np.sqrt(curvature)
 
 
 def _solve_pwv(
@@ -237,33 +326,8 @@ def _solve_pwv(
     return np.where(known, value, np.nan), error, known & ((value <= low) | (value >= high))
 
 
-def _smooth(raw: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, block: int) -> FloatArray:
-    """Return the running median of the retrieved values of each night in time, over a block of exposures."""
-    out = np.full(len(raw), np.nan)
-    half = max(block, 1) // 2
-    for number in np.unique(night[np.isfinite(raw)]):
-        rows = np.flatnonzero((night == number) & np.isfinite(raw))
-        rows = rows[np.argsort(time[rows], kind="stable")]
-        values = raw[rows]
-        for k, row in enumerate(rows.tolist()):
-            # the window keeps its middle: at the ends it gets shorter on both sides
-            reach = min(half, k, len(rows) - 1 - k)
-            out[row] = np.median(values[k - reach : k + reach + 1])
-    return out
-
-
-def _interpolate(
-    smooth: FloatArray, night: npt.NDArray[np.integer], time: FloatArray, standard: float
-) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-    """Return values of all exposures, and their flags."""
-    value, flag = np.full(len(smooth), standard), np.full(len(smooth), STANDARD, np.int32)
-    for number in np.unique(night):
-        rows = np.flatnonzero(night == number)
-        known = rows[np.isfinite(smooth[rows])]
-        if len(known) == 0:
-            continue
-        known = known[np.argsort(time[known], kind="stable")]
-        value[rows] = np.interp(time[rows], time[known], smooth[known])
-        flag[rows] = INTERPOLATED
-        value[known], flag[known] = smooth[known], RETRIEVED
-    return value, flag
+def _flags(linear: FloatArray, night: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Return where the water vapor of each exposure is from."""
+    retrieved = np.isfinite(linear)
+    on_night = np.isin(night, np.unique(night[retrieved]))
+    return np.where(retrieved, RETRIEVED, np.where(on_night, INTERPOLATED, STANDARD)).astype(np.int32)

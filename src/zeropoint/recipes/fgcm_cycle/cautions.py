@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.fit import FitResult
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.terms.reference_scatter import ExposureOffsets
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import Survey
 
-__all__ = ["atmosphere_at_ends", "nights_without_fit", "warn_of", "warn_of_few_stars", "with_scatter"]
+__all__ = [
+    "atmosphere_at_ends",
+    "nights_without_fit",
+    "warn_of",
+    "warn_of_few_stars",
+    "warn_of_lost_references",
+    "with_scatter",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -128,8 +137,37 @@ def with_scatter(solution: Solution, chi2_dof: float) -> Solution:
     fit = solution.fit
     if fit is None or fit.posterior is None or not chi2_dof > 1.0:
         return solution
-    posterior = replace(fit.posterior, root=fit.posterior.root * np.sqrt(chi2_dof))
-    return replace(solution, fit=replace(fit, posterior=posterior))
+    return replace(
+        solution, fit=_scaled(fit, chi2_dof), fit_of_others=_scaled(solution.fit_of_others, chi2_dof)
+    )
+
+
+def _scaled(fit: FitResult | None, factor: float) -> FitResult | None:
+    """Return a fit whose posterior variances have grown by a factor."""
+    if fit is None or fit.posterior is None:
+        return fit
+    return replace(fit, posterior=replace(fit.posterior, root=fit.posterior.root * np.sqrt(factor)))
+
+
+def warn_of_lost_references(survey: Survey, offsets: ExposureOffsets, min_star_per_exp: int) -> None:
+    """Warn of exposures that get no offset to reference stars although that is wanted.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    offsets
+        Of the exposures.
+    min_star_per_exp
+        Reference stars that an exposure must have.
+    """
+    n = int(np.count_nonzero(survey.data.exposures.has_passband & ~np.isfinite(offsets.offset)))
+    if n:
+        _log.warning(
+            "%d of %d exposures have fewer than minStarPerExp = %d good reference stars: useExposureReferenceOffset leaves their "
+            "zeropoints as they are, unlike those of the others. Lower minStarPerExp, or take more reference stars.",
+            n, survey.n_exp, min_star_per_exp,
+        )  # fmt: skip
 
 
 def warn_of_few_stars(survey: Survey, solution: Solution, min_star_per_exp: int) -> None:

@@ -36,9 +36,11 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
 from zeropoint.recipes.fgcm_cycle.joint_gray import continued_joint_gray, joint_gray_numbers
 from zeropoint.recipes.fgcm_cycle.measurements import measure
 from zeropoint.recipes.fgcm_cycle.metrics import cycle_metrics, measured_chi2
+from zeropoint.recipes.fgcm_cycle.other_bands import with_other_bands
 from zeropoint.recipes.fgcm_cycle.photometric import exposure_flags_of, new_cuts
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
+    applied_gray,
     chosen_gray,
     shaped_gray,
 )
@@ -114,6 +116,7 @@ def run_cycle(
         work = posterior_at(survey, config, work, cycle)
     else:
         work, config = fit_cycle(survey, config, work, cycle, _of_cycle(on_progress, cycle))
+    work = with_other_bands(survey, config, work)
     result = _finish(
         survey, config, cycle, work, previous, wanted, joint_gray_numbers(given, config, work.gray_sigma)
     )
@@ -174,7 +177,7 @@ def _finish(
     solution = with_scatter(solution, float(chi2[0].sum() / max(chi2[1].sum(), 1.0)))
     gray = shaped_gray(survey, config, photometry, solution)
     chosen, zpt_flags = chosen_gray(survey, config, solution, gray)
-    applied = survey.of_detector(chosen.gray.astype(np.float32))
+    applied = applied_gray(survey, chosen, gray)
     measured = measure(survey, config, cycle, work, solution, applied)
     cuts = _next_cuts(survey, config, solution, measured.scatter)
     made = FinalTables(None, None, None, None, None)

@@ -12,9 +12,11 @@ from zeropoint.fgcm.fit.posterior import ZeropointErrors
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.terms.gray import DetectorGray
 from zeropoint.fgcm.terms.zeropoints import ChosenGray, Zeropoints
+from zeropoint.recipes.fgcm_cycle.cautions import warn_of_lost_references
 from zeropoint.recipes.fgcm_cycle.fitting import Work
 from zeropoint.recipes.fgcm_cycle.instrument import flat_variance
 from zeropoint.recipes.fgcm_cycle.measurements import Measurements
+from zeropoint.recipes.fgcm_cycle.other_bands import zeropoint_errors
 from zeropoint.recipes.fgcm_cycle.products import (
     FinalStars,
     atmospheres,
@@ -72,11 +74,10 @@ def final_tables(
     posterior = None if solution.fit is None else solution.fit.posterior
     errors: ZeropointErrors | None = None
     if posterior is not None:
-        sample = np.where(solution.residuals.sample, work.photometry.inverse_variance, np.float32(0.0))
-        errors = posterior.zeropoint_errors(sample, solution.selection.photometric)
-    reference = np.zeros(survey.n_exp)
-    if config.useExposureReferenceOffset:
-        reference = np.nan_to_num(measured.ref_offset)
+        errors = zeropoint_errors(survey, solution, posterior, work.photometry.inverse_variance)
+    reference = measured.ref_offset if config.useExposureReferenceOffset else None
+    if reference is not None:
+        warn_of_lost_references(survey, reference, config.minStarPerExp)
     of_flats = flat_variance(survey, config, work.photometry, work.instrument, solution)
     found = zeropoints(
         survey, config, solution, work.instrument, gray, chosen, flags, errors, of_flats, measured.background, reference,

@@ -60,6 +60,7 @@ def layout_of(
         atmosphere=atmosphere,
         quadratic_pwv=config.useQuadraticPwv,
         retrieved_pwv=parameters.retrieved_ln_pwv is not None,
+        nightly_offset=True,
         per_band=config.instrumentParsPerBand,
         abs_offset=has_references,
         aper_slope=config.aperCorrFitNBins > 0,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from zeropoint.fgcm.cycle_state import CycleState, InstrumentState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.parameters import FitParameters
-from zeropoint.fgcm.terms.aperture_fit import aperture_correction, fill_detectors, fit_aperture_corrections
+from zeropoint.fgcm.terms.aperture_fit import fit_aperture_corrections
 from zeropoint.fgcm.terms.chromaticity import (
     StandardIntegrals,
     chromaticity_magnitude,
@@ -21,6 +21,7 @@ from zeropoint.fgcm.terms.chromaticity import (
 )
 from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
 from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, shape_variance, superstar_flats
+from zeropoint.recipes.fgcm_cycle.detector_seeing import detector_apertures
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
 from zeropoint.recipes.fgcm_cycle.selection import good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Solution, fitted_residuals
@@ -168,27 +169,6 @@ def with_shapes(survey: Survey, photometry: Photometry, instrument: InstrumentSt
     superstar = _superstar(survey, instrument)
     mag = np.asarray(photometry.observations.mag + (superstar - photometry.superstar))
     return replace(photometry, observations=survey.with_magnitudes(mag), superstar=superstar)
-
-
-def detector_apertures(
-    survey: Survey, config: FgcmFitCycleConfigBase, parameters: FitParameters
-) -> FloatArray:
-    """Return by how much a detector's aperture correction differs from its exposure's, shape (n_exp, n_det).
-
-    Parameters
-    ----------
-    survey, config
-        Data and settings.
-    parameters
-        Slope, pivot and range.
-    """
-    e = survey.data.exposures
-    seeing = e.psf_fwhm_detector if config.aperCorrUsePsfFwhm else e.delta_aper_detector
-    if seeing is None:
-        return np.zeros((len(e), e.n_det))
-    terms = {"slope": parameters.aper_slope, "pivot": parameters.aper_pivot, "limits": parameters.aper_range}
-    own = aperture_correction(fill_detectors(seeing, e.aperture_variable), e.band, **terms)
-    return own - aperture_correction(e.aperture_variable, e.band, **terms)[:, None]
 
 
 def standard_integrals(survey: Survey) -> StandardIntegrals:
@@ -343,12 +323,23 @@ def measure_instrument(
         n_bins=config.aperCorrFitNBins, slope=parameters.aper_slope, pivot=parameters.aper_pivot,
         limits=parameters.aper_range,
     )  # fmt: skip
+    chromaticity = _detectors(survey, config, instrument, solution, sample, cycle)
+    if chromaticity is not instrument.ccd_chromaticity:
+        # stars of the typical color keep their magnitudes: no fit may follow that moves the flats
+        typical = np.where(e.filter_band >= 0, solution.slopes.median_value[e.filter_band], 0.0)
+        now, before = (
+            chromaticity_magnitude(
+                values.T, np.arange(e.n_filter)[:, None], typical[:, None], standard_integrals(survey)
+            )
+            for values in (chromaticity, instrument.ccd_chromaticity)
+        )
+        parameters = parameters.replace(superstar=parameters.superstar - (now - before))
     return Measured(
         replace(
             instrument,
             aper_slope_err=aperture.slope_err,
             mirror_chromaticity=_mirror(survey, config, instrument, solution),
-            ccd_chromaticity=_detectors(survey, config, instrument, solution, sample, cycle),
+            ccd_chromaticity=chromaticity,
         ),
         parameters,
     )
@@ -462,6 +453,6 @@ def _detectors(
     gray = fitted_residuals(survey, solution)
     return fit_detector_chromaticity(
         gray.gray, gray.variance, survey.of_segment(known),
-        ec=survey.data.observations.ec, n_det=e.n_det, filter_of_exposure=e.filter, sample=sample,
+        segment=survey.data.observations.segment, ec=survey.data.observations.ec, n_det=e.n_det, filter_of_exposure=e.filter, sample=sample,
         integrals=standard_integrals(survey), values=instrument.ccd_chromaticity, fit_filters=wanted,
     ).values  # fmt: skip

@@ -9,6 +9,7 @@ from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.fgcm.terms.gray import ColorSplitGray
+from zeropoint.fgcm.terms.reference_scatter import ExposureOffsets
 from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
 from zeropoint.fgcm.threads import at_once
 from zeropoint.recipes.fgcm_cycle.fitting import Work
@@ -44,8 +45,10 @@ class Measurements:
         What the difference of two apertures tells.
     retrieved, pwv
         Integrals of passbands and water vapor that stars tell; None: not wanted.
-    ref_offset, background
-        Shifts of magnitudes by references and by the background, mag, shape (n_exp,) or with detectors.
+    ref_offset
+        Shifts of magnitudes to references.
+    background
+        Shifts of magnitudes by the background, mag, shape (n_exp,) or with detectors.
     wash
         From `wash_slopes`; None: not wanted.
     errors, instrument, parameters
@@ -57,7 +60,7 @@ class Measurements:
     apertures: Apertures
     retrieved: RetrievedIntegrals | None
     pwv: PwvRetrieval | None
-    ref_offset: FloatArray
+    ref_offset: ExposureOffsets
     background: FloatArray
     wash: Mapping[str, Mapping[str, float | None]] | None
     errors: ErrorCoefficients

@@ -13,6 +13,7 @@ from zeropoint.fgcm.fit.posterior import ZeropointErrors
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ZeropointFlag
 from zeropoint.fgcm.model.sweep import sweep
+from zeropoint.fgcm.terms.chebyshev import flux_field_magnitudes
 from zeropoint.fgcm.terms.chromaticity import mirror_chromaticity_at
 from zeropoint.fgcm.terms.cycle_tables import atmosphere_table, standard_star_table, zeropoint_table
 from zeropoint.fgcm.terms.detector_integrals import detector_integrals
@@ -24,6 +25,7 @@ from zeropoint.fgcm.terms.gray_fields import (
     sub_detector_gray,
 )
 from zeropoint.fgcm.terms.groups import ratio
+from zeropoint.fgcm.terms.reference_scatter import ExposureOffsets
 from zeropoint.fgcm.terms.zeropoints import (
     ChosenGray,
     Zeropoints,
@@ -35,7 +37,7 @@ from zeropoint.fgcm.terms.zeropoints import (
     zeropoint_flags,
 )
 from zeropoint.recipes.fgcm_cycle.assumed import assumed_variance
-from zeropoint.recipes.fgcm_cycle.instrument import detector_apertures
+from zeropoint.recipes.fgcm_cycle.detector_seeing import detector_apertures
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry
 from zeropoint.recipes.fgcm_cycle.selection import good_observations, weights
 from zeropoint.recipes.fgcm_cycle.solution import Solution
@@ -43,6 +45,7 @@ from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArr
 
 __all__ = [
     "FinalStars",
+    "applied_gray",
     "atmospheres",
     "chosen_gray",
     "final_stars",
@@ -125,6 +128,29 @@ def chosen_gray(
     return chosen, flags
 
 
+def applied_gray(survey: Survey, chosen: ChosenGray, gray: DetectorGray) -> SingleArray:
+    """Return the gray of each observation as its zeropoint has it at its place, mag; NaN without.
+
+    Parameters
+    ----------
+    survey
+        Data.
+    chosen, gray
+        Gray of each zeropoint, and of the detectors, which may vary within them.
+    """
+    applied = survey.of_detector(chosen.gray.astype(np.float32))
+    if gray.coefficients is None:
+        return applied
+    observations = survey.data.observations
+    fields = gray.coefficients.reshape(-1, *gray.coefficients.shape[2:])
+    varies = chosen.from_detector & np.isfinite(gray.coefficients).all(axis=(2, 3))
+    rows = np.flatnonzero(survey.of_detector(varies))
+    applied[rows] = flux_field_magnitudes(
+        fields, observations.ec[rows], observations.x[rows], observations.y[rows], survey.size
+    )
+    return applied
+
+
 def zeropoints(
     survey: Survey,
     config: FgcmFitCycleConfigBase,
@@ -136,7 +162,7 @@ def zeropoints(
     errors: ZeropointErrors | None,
     flat_variance: FloatArray,
     background: FloatArray,
-    reference: FloatArray,
+    reference: ExposureOffsets | None,
 ) -> Zeropoints:
     """Return the zeropoints of all exposures and detectors.
 
@@ -151,8 +177,10 @@ def zeropoints(
         error of an assumed atmosphere besides (`assumed_variance`).
     flat_variance
         Of the superstar flats' shapes at the centers of the detectors (`instrument.flat_variance`), mag^2, shape (n_exp, n_det).
-    background, reference
-        Offsets of the local background and to reference stars, mag, shape (n_exp,) or (n_exp, n_det).
+    background
+        Offsets of the local background, mag, shape (n_exp,) or (n_exp, n_det).
+    reference
+        Offsets to reference stars, 0 where they are not known; None: not wanted.
     """
     e, parameters = survey.data.exposures, solution.parameters
     filters, band = np.maximum(e.filter, 0), np.maximum(e.band, 0)
@@ -172,7 +200,7 @@ def zeropoints(
         filter_offset=(parameters.filter_offset[filters] + parameters.abs_offset[band])[:, None],
         aperture=aperture,
         background=background.reshape(len(e), -1),
-        reference=reference.reshape(len(e), -1),
+        reference=np.zeros((1, 1)) if reference is None else np.nan_to_num(reference.offset)[:, None],
         exptime=e.exptime[:, None],
         flat=flat_terms(parameters.superstar, instrument.superstar_shape, e.epoch, e.filter),
     )
@@ -185,6 +213,8 @@ def zeropoints(
     variance = assumed_variance(survey, solution, flags) + flat_variance + shared
     if errors is not None:
         variance = variance + errors.model_variance(chosen.from_detector)
+    if reference is not None:
+        variance = variance + np.nan_to_num(np.square(reference.err))[:, None]
     i10_std = np.where(e.filter >= 0, survey.passbands.i10_std[filters], np.nan)
     return compute_zeropoints(
         terms, chosen, flags,
@@ -283,8 +313,7 @@ def final_stars(
         Of the detectors.
     """
     has = (found.flag & int(ZeropointFlag.CANNOT_COMPUTE_ZEROPOINT)) == 0
-    by_detector = np.where(has, found.gray.gray, np.nan).astype(np.float32)
-    applied = survey.of_detector(by_detector)
+    applied = np.where(survey.of_detector(has), applied_gray(survey, found.gray, gray), np.float32(np.nan))
     known = np.isfinite(applied)
     good = good_observations(survey, solution.selection, reserve=True, all_exposures=True) & known
     mag = photometry.observations.mag + np.where(known, applied, np.float32(0.0))

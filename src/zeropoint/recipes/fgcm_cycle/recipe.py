@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,8 @@ __all__ = ["CycleInputs", "FgcmCycle"]
 
 _log = logging.getLogger(__name__)
 
+#: Loggers of what `quietMode` silences.
+_LOGGERS = ("zeropoint.recipes.fgcm_cycle", "zeropoint.fgcm.fit", "zeropoint.fgcm.model")
 #: cm^2 in a square meter.
 _SQUARE_CM = 1e4
 
@@ -142,6 +145,21 @@ class FgcmCycle:
     ) -> tuple[CycleResult, ...]:
         """Run the cycles."""
         config = self._checked()
+        with _quiet(config.quietMode):
+            return self._cycles(config, inputs, source, previous, threads, facts, on_progress, on_cycle)
+
+    def _cycles(
+        self,
+        config: FgcmFitCycleConfigBase,
+        inputs: CycleInputs | FitData,
+        source: PassbandSource,
+        previous: CycleState | None,
+        threads: int,
+        facts: bool,
+        on_progress: OnProgress | None,
+        on_cycle: OnCycle | None,
+    ) -> tuple[CycleResult, ...]:
+        """Run the cycles of a configuration that is whole."""
         survey = self._survey(inputs, source, threads)
         first = config.cycleNumber if previous is None else previous.cycle + 1
         last = config.multipleCyclesFinalCycleNumber if config.doMultipleCycles else first
@@ -211,6 +229,19 @@ class FgcmCycle:
         config.cycleNumber = cycle
         config.isFinalCycle = cycle == self.config.multipleCyclesFinalCycleNumber
         return config
+
+
+@contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    """Log warnings and errors only, if that is wanted."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS if quiet else ():
+            logging.getLogger(name).setLevel(logging.WARNING)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _check_state(survey: Survey, previous: CycleState) -> None:

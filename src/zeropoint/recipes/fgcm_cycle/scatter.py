@@ -21,6 +21,7 @@ from zeropoint.fgcm.terms.delta_aper import (
 from zeropoint.fgcm.terms.detector_integrals import detector_integrals, with_airmass
 from zeropoint.fgcm.terms.groups import group_sums, ratio
 from zeropoint.fgcm.terms.reference_scatter import (
+    ExposureOffsets,
     ReferenceScatter,
     exposure_reference_offsets,
     means_of_observations,
@@ -180,7 +181,7 @@ def compare_references(
 
 def reference_offsets(
     survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution, gray: SingleArray
-) -> FloatArray:
+) -> ExposureOffsets:
     """Return the median of reference minus standard magnitudes of each exposure, NaN where unknown.
 
     Parameters
@@ -192,7 +193,7 @@ def reference_offsets(
     """
     stars, selection = survey.data.stars, solution.selection
     if not config.doReferenceCalibration or not stars.has_references:
-        return np.full(survey.n_exp, np.nan)
+        return ExposureOffsets(*np.full((2, survey.n_exp), np.nan))
     bad = np.int32(StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_BAD_COLOR)
     chosen = (selection.good_star | selection.reserve_star) & ((selection.star & bad) == 0)
     use = good_observations(survey, selection, stars=chosen, all_exposures=True)
@@ -207,7 +208,7 @@ def retrieve(
 ) -> tuple[RetrievedIntegrals, PwvRetrieval | None]:
     """Return the integrals of the passbands that the stars tell, and the water vapor that follows.
 
-    The latter is None without an atmosphere or without bands for it.
+    The latter is None without bands for it, and without an atmosphere or with a frozen one, which is no model of the nights.
 
     Parameters
     ----------
@@ -232,7 +233,7 @@ def retrieve(
         shape=(survey.n_exp, e.n_det), min_star_per_ccd=config.minStarPerCcd,
     )  # fmt: skip
     wanted = np.array([band in config.retrievedPwvBands for band in e.bands])
-    if not survey.passbands.fitted or not wanted.any():
+    if not survey.passbands.fitted or config.freezeStdAtmosphere or not wanted.any():
         return integrals, None
     chosen = solution.selection.photometric & (e.band >= 0) & wanted[np.maximum(e.band, 0)]
     n_seen = np.bincount(survey.exposure, minlength=survey.n_exp)
@@ -240,7 +241,8 @@ def retrieve(
     secant = np.where(np.isfinite(secant), secant, e.airmass)
     air = with_airmass(solution.parameters.at(e, survey.passbands.ranges), secant)
     pwv = retrieve_pwv(
-        integrals, survey.passbands, air, filter_index=e.filter, secant=secant, choose=chosen, night=e.night, time=e.mjd,
+        integrals, survey.passbands, air, filter_index=e.filter, secant=secant, choose=chosen,
+        nightly=solution.parameters.replace(retrieved_ln_pwv=None).ln_pwv(e), night=e.night, time=e.mjd,
         min_ccd_per_exp=min(config.minCcdPerExp, e.n_det), smoothing_block=config.retrievedPwvSmoothingBlock,
     )  # fmt: skip
     return integrals, pwv

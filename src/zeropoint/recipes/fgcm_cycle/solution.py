@@ -133,6 +133,8 @@ class Solution:
         The last fit; None: none was made.
     n_fits
         How many fits were made.
+    fit_of_others
+        Of the bands outside ``fitBands``; None: there are none.
     """
 
     parameters: FitParameters
@@ -142,6 +144,7 @@ class Solution:
     look: Look
     fit: FitResult | None = None
     n_fits: int = 0
+    fit_of_others: FitResult | None = None
 
     @property
     def tables(self) -> ModelTables:

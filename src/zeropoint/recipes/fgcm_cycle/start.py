@@ -16,6 +16,7 @@ from zeropoint.fgcm.model.sweep import standard_magnitudes
 from zeropoint.fgcm.terms.bright_means import bright_means, mean_exposure_gray
 from zeropoint.fgcm.terms.gray import gray_residuals
 from zeropoint.fgcm.terms.selection import initial_flags
+from zeropoint.recipes.fgcm_cycle.detector_seeing import seeing_of_detectors
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, Slopes, star_slopes
 from zeropoint.recipes.fgcm_cycle.selection import (
     Selection,
@@ -30,6 +31,9 @@ from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
 __all__ = ["configured_cuts", "continue_from", "first_look", "start_parameters"]
 
 _log = logging.getLogger(__name__)
+
+#: Parts of the differences of detectors from their exposures between which aperture corrections follow them.
+_DETECTOR_RANGE = (0.02, 0.98)
 
 
 def configured_cuts(survey: Survey, config: FgcmFitCycleConfigBase) -> Cuts:
@@ -59,10 +63,16 @@ def start_parameters(survey: Survey, config: FgcmFitCycleConfigBase) -> FitParam
     throughput = np.array([config.approxThroughputDict[band] for band in e.bands], float)
     parameters = FitParameters.standard(e, survey.passbands.standard, 2.5 * np.log10(throughput))
     pivot, limits = parameters.aper_pivot.copy(), parameters.aper_range.copy()
+    own = (
+        seeing_of_detectors(survey, config) - e.aperture_variable[:, None] if config.aperCorrPerCcd else None
+    )
     for band in range(e.n_band):
-        seeing = e.aperture_variable[(e.band == band) & np.isfinite(e.aperture_variable)]
+        known = (e.band == band) & np.isfinite(e.aperture_variable)
+        seeing = e.aperture_variable[known]
         if len(seeing):
-            limits[band] = seeing.min(), seeing.max()
+            # by as much wider as detectors differ from their exposures, but for single ones
+            wider = (0.0, 0.0) if own is None else np.nanquantile(own[known], _DETECTOR_RANGE)
+            limits[band] = seeing.min() + min(wider[0], 0.0), seeing.max() + max(wider[1], 0.0)
             pivot[band] = np.floor(1000.0 * np.median(seeing)) / 1000.0
     slope = np.array([config.aperCorrInputSlopeDict.get(band, 0.0) for band in e.bands], float)
     return parameters.replace(aper_pivot=pivot, aper_range=limits, aper_slope=slope)
@@ -183,7 +193,18 @@ def continue_from(
     sed = SedCalibration(previous.band.sed_scale, previous.band.sed_offset, previous.band.sed_pivot)
     slopes = Slopes.of(survey, median, np.zeros(shape, bool), sed)
     cuts = configured_cuts(survey, config)
-    return evaluate(survey, photometry, config, previous.parameters, selection, slopes, cuts, sed)
+    return evaluate(survey, photometry, config, _with_water(config, previous), selection, slopes, cuts, sed)
+
+
+def _with_water(config: FgcmFitCycleConfigBase, previous: CycleState) -> FitParameters:
+    """Return the parameters of a state with the water vapor that was retrieved, where a fit follows that needs it."""
+    parameters = previous.parameters
+    if not config.useRetrievedPwv:
+        return parameters.replace(retrieved_ln_pwv=None)
+    known = np.isfinite(previous.exposures.retrieved_ln_pwv).all()
+    if config.isFinalCycle or config.freezeStdAtmosphere or not known:
+        return parameters
+    return parameters.replace(retrieved_ln_pwv=previous.exposures.retrieved_ln_pwv)
 
 
 def _flags_of(survey: Survey, previous: CycleState) -> np.ndarray:

@@ -8,12 +8,12 @@ from zeropoint.fgcm.cycle_state import BandState, CycleState, ExposureState, Fla
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import StarFlag
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
-from zeropoint.fgcm.terms.retrieval import PwvRetrieval
 from zeropoint.recipes.fgcm_cycle.measurements import Measurements
+from zeropoint.recipes.fgcm_cycle.other_bands import other_sigmas
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures
 from zeropoint.recipes.fgcm_cycle.selection import Selection
 from zeropoint.recipes.fgcm_cycle.solution import Cuts, Solution
-from zeropoint.recipes.fgcm_cycle.survey import FloatArray, Survey
+from zeropoint.recipes.fgcm_cycle.survey import Survey
 
 __all__ = ["state_after"]
 
@@ -44,16 +44,14 @@ def state_after(
     previous
         State after the cycle before.
     """
-    e, parameters, pwv = survey.data.exposures, measured.parameters, measured.pwv
+    e, parameters = survey.data.exposures, measured.parameters
     selection = solution.selection
     if not config.isFinalCycle:
         # exposures of the next cycle; what they are now is in the flags of this one's tables
         selection = choose_exposures(survey, config, solution, cuts)
-    if config.useRetrievedPwv and pwv is not None:
-        parameters = parameters.replace(retrieved_ln_pwv=_known_pwv(pwv, parameters.ln_pwv(e)))
     sigmas = previous.parameter_sigmas if previous is not None else None
     if solution.fit is not None and solution.fit.posterior is not None:
-        sigmas = solution.fit.posterior.parameter_sigmas(solution.parameters)
+        sigmas = other_sigmas(solution, solution.fit.posterior.parameter_sigmas(solution.parameters))
     persistent = selection.star & np.int32(
         StarFlag.VARIABLE | StarFlag.RESERVED | StarFlag.REFSTAR_OUTLIER | StarFlag.REFSTAR_RESERVED
     )
@@ -92,7 +90,7 @@ def _of_exposures(
         gray_var=np.square(residuals.rms),
         n_star=residuals.n_stars.astype(np.int32),
         delta_mag_bkg=background if background.ndim == 1 else background.mean(axis=1),
-        ref_offset=measured.ref_offset,
+        ref_offset=measured.ref_offset.offset,
         retrieved_ln_pwv=unknown if pwv is None else pwv.ln_pwv,
         retrieved_ln_pwv_raw=unknown if pwv is None else pwv.ln_pwv_raw,
         retrieved_ln_pwv_flag=np.full(len(e), _STANDARD_PWV, np.int32) if pwv is None else pwv.flag,
@@ -124,8 +122,3 @@ def _of_bands(
         error_model=measured.errors.coefficients,
         global_epsilon=measured.apertures.global_epsilon,
     )
-
-
-def _known_pwv(pwv: PwvRetrieval, nightly: FloatArray) -> FloatArray:
-    """Return the retrieved water vapor, and that of the night where none was retrieved."""
-    return np.where(np.isfinite(pwv.ln_pwv) & (pwv.flag != _STANDARD_PWV), pwv.ln_pwv, nightly)
