@@ -38,17 +38,12 @@ def settings(**values):
 
 
 @pytest.fixture(scope="module")
-def survey():
-    return simulate_fgcm_survey(
-        replace(
-            small_survey(),
-            n_visits=64,
-            cloudy_fraction=0.25,
-            cloud_range=(0.1, 0.3),
-            cloud_gradient=0.5,
-            flat_structure=0.0,
-        )
-    )
+def survey(testdata):
+    settings = replace(
+        small_survey(physics="measured"), n_visits=64, n_stars=1400, cloudy_fraction=0.12, cloud_range=(0.1, 0.3),
+        cloud_gradient=0.5, flat_structure=0.0,
+    )  # fmt: skip
+    return simulate_fgcm_survey(settings, testdata)
 
 
 @pytest.fixture(scope="module")
