@@ -77,7 +77,9 @@ class FgcmFitCycleConfig(  # type: ignore[call-arg]  # a metaclass takes the con
                 raise pexConfig.FieldValidationError(
                     type(self).cycleNumber,
                     self,
-                    f"is {self.cycleNumber}, so connections.{name} must be '{number}', not {given!r}.",
+                    f"is {self.cycleNumber}, so connections.{name} must be '{number}', not {given!r}. For another cycle set all "
+                    "three: cycleNumber=N, connections.cycleNumber=N and connections.previousCycleNumber=N-1; the file "
+                    "that fgcm_Cycle{N-1}_OutputConfig saves has them.",
                 )
 
     def of_next_cycle(
