@@ -100,7 +100,21 @@ def test_detectors_are_those_of_curves_or_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        ({}, {"filters": {"R": flat()}}, "Filter 'R2' has no curve"),
+        (
+            {},
+            {"filters": {"R": flat()}},
+            r"Filter 'R2' has no curve\. `zeropoint ingest-throughputs` .*, or leave them out: -c \"fgcmMakeLut:physicalFilters=\['R'\]\"",
+        ),
+        (
+            {},
+            {"filters": {}},
+            r"Filters 'R', 'R2' have no curve\. `zeropoint ingest-throughputs` brings .* repository\.$",
+        ),
+        (
+            {"doFilterDetectorTransmission": True, "physicalFilters": ["R", "R2", "R3"]},
+            {"filters": {("R", 3): flat(), ("R2", 3): flat(), ("R2", 8): flat()}},
+            r"Filter 'R3' has no curve; Filter 'R' has no curve before detectors 8; .*R3.*out: -c \"fgcmMakeLut:physicalFilters=\['R2'\]",
+        ),
         ({}, {"optics": None}, "no curve of the optics"),
         ({}, {"bands": {"R": "r"}}, "physicalFilters names R2"),
         ({"detectors": [4]}, {}, r"config\.detectors names \[4\]"),

@@ -224,18 +224,11 @@ class FgcmMakeLutTask(pipeBase.PipelineTask):
         """
         config = self.config
         detectors = self._detectors(focal_plane, sensors or {}, filters, not_science)
-        missing = [name for name in config.physicalFilters if name not in bands]
-        if missing:
-            raise InvalidInputError(
-                f"physicalFilters names {', '.join(missing)}: no curve, and no such filter in the data query (there are: "
-                f"{', '.join(sorted(bands)) or 'none'})."
-            )
+        each = config.doFilterDetectorTransmission
+        _require_curves(config.physicalFilters, filters, detectors if each else None, bands)
 
         def filter_curve(name: str, detector: int) -> TransmissionCurve:
-            key = (name, detector) if config.doFilterDetectorTransmission else name
-            if key not in filters:
-                raise _without_curve(config.physicalFilters, filters, key)
-            return filters[key]
+            return filters[(name, detector) if each else name]
 
         progress = PeriodicLogger(self.log)
         made = MakeLookUpTable(config).run(
@@ -308,17 +301,41 @@ def _log(progress: PeriodicLogger, title: str, done: int, total: int) -> None:
     progress.log("%s: %d of %d", title, done, total)
 
 
-def _without_curve(
-    names: Iterable[str], filters: Mapping[Any, TransmissionCurve], key: str | tuple[str, int]
-) -> InvalidInputError:
-    """Return the error that names all filters without curves, and what to do."""
-    known = [each if isinstance(each, str) else each[0] for each in filters]
-    others = [name for name in names if name not in known]
+def _require_curves(
+    names: Sequence[str],
+    filters: Mapping[Any, TransmissionCurve],
+    detectors: Sequence[int] | None,
+    bands: Mapping[str, str],
+) -> None:
+    """Raise the error that names all filters without curves, and what to do; detectors: where each has curves of its own."""
+    known = set(filters) if detectors is None else {name for name, _ in filters}
+    none = [name for name in names if name not in known]
+    some = {
+        name: [number for number in detectors or () if (name, number) not in filters]
+        for name in names
+        if name in known
+    }
+    told = [f"{_filters(none)} no curve"] if none else []
+    told += [
+        f"{_filters([name])} no curve before detectors {', '.join(map(str, numbers))}"
+        for name, numbers in some.items()
+        if numbers
+    ]
+    unknown = [name for name in names if name not in bands]
+    if unknown:
+        others = ", ".join(sorted(bands)) or "none"
+        told.append(
+            f"physicalFilters names {', '.join(unknown)}, which the data query does not have (it has: {others})"
+        )
+    if not told:
+        return
+    left = [name for name, numbers in some.items() if not numbers and name in bands]
     remedy = "`zeropoint ingest-throughputs` brings curves into the repository"
-    if isinstance(key, tuple) and key[0] not in others:
-        return InvalidInputError(f"Filter {key[0]!r} has no curve before detector {key[1]}; {remedy}.")
-    left = [name for name in names if name in known]
     if left:
-        remedy += f", or leave them out: -c fgcmMakeLut:physicalFilters={left}"
-    told = f"Filter {others[0]!r} has" if len(others) == 1 else f"Filters {', '.join(map(repr, others))} have"
-    return InvalidInputError(f"{told} no curve; {remedy}.")
+        remedy += f', or leave them out: -c "fgcmMakeLut:physicalFilters={left}"'
+    raise InvalidInputError(f"{'; '.join(told)}. {remedy}.")
+
+
+def _filters(names: Sequence[str]) -> str:
+    """Return the begin of a sentence on filters."""
+    return f"Filter {names[0]!r} has" if len(names) == 1 else f"Filters {', '.join(map(repr, names))} have"

@@ -93,11 +93,28 @@ def test_exposures_know_their_nights_and_intervals(
 
 
 def test_visits_of_other_bands_are_named(
-    fgcm_survey: FgcmSurvey, fit_stars: SimulatedStarList, passbands: QuadraturePassbands, problem: Problem
+    fgcm_survey: FgcmSurvey,
+    fit_stars: SimulatedStarList,
+    passbands: QuadraturePassbands,
+    problem: Problem,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = fit_settings(fgcm_survey)
     with pytest.raises(InvalidInputError, match="No visit is in a band of u"):
         FitExposures.from_visit_catalog(fit_stars.visits, replace(settings, bands=("u",)), passbands)
+    unknown = fit_stars.visits.copy()
+    unknown.meta["BANDS"] = {**unknown.meta["BANDS"], "q": "r"}
+    unknown["physicalFilter"][[0, 2, 3]] = "q", "q", "odd"
+    found = FitExposures.from_visit_catalog(unknown, settings, passbands)
+    assert (found.band[[0, 2, 3]] == -1).all()
+    assert found.has_passband.sum() == len(found) - 3
+    assert "No zeropoint for 2 visits in q: the look-up table or throughputs have no passband" in caplog.text
+    assert "No zeropoint for 1 visit in odd: physicalFilterMap has" in caplog.text
+    unknown["physicalFilter"][:] = "q"
+    with pytest.raises(
+        InvalidInputError, match=r"No visit has a passband: .* visits in q, the look-up table"
+    ):
+        FitExposures.from_visit_catalog(unknown, settings, passbands)
     silent = Table(fit_stars.visits, copy=True)
     silent.meta.clear()
     with pytest.raises(InvalidInputError, match="set physicalFilterMap"):

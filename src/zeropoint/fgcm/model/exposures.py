@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -158,8 +159,7 @@ class FitExposures:
         Raises
         ------
         InvalidInputError
-            If a column is missing, a visit has two rows, a filter of the bands has no passband, or no visit is in one of
-            the bands.
+            If a column is missing, a visit has two rows, or no visit is in one of the bands or has a passband.
         """
         table = table[np.argsort(np.asarray(table["visit"]), kind="stable")]
         visit = np.asarray(table["visit"], np.int64)
@@ -231,20 +231,32 @@ def _filters(
         raise InvalidInputError(
             "physicalFilterMap is empty, and fgcmVisitCatalog does not say which band a filter is of; set physicalFilterMap."
         )
-    names = np.array([str(name) for name in table["physicalFilter"]])
+    names = [str(name) for name in table["physicalFilter"]]
     index = {name: k for k, name in enumerate(passbands.physical_filters)}
-    used = sorted({name for name in names.tolist() if bands.get(name) in settings.bands})
-    missing = [name for name in used if name not in index]
-    if missing:
+    counts = Counter(names)
+    no_band = {name: n for name, n in sorted(counts.items()) if bands.get(name) not in settings.bands}
+    no_passband = {name: n for name, n in sorted(counts.items()) if name not in no_band and name not in index}
+    if len(no_band) == len(counts):
         raise InvalidInputError(
-            f"fgcmVisitCatalog has visits in {', '.join(missing)}, of which the look-up table or throughputs have no passband; "
-            f"they have {', '.join(passbands.physical_filters)}. Is this the look-up table of this camera?"
+            f"No visit is in a band of {', '.join(settings.bands)}: the filters are {', '.join(no_band)}. Correct bands or "
+            "physicalFilterMap."
         )
-    if not used:
+    if len(no_band) + len(no_passband) == len(counts):
         raise InvalidInputError(
-            f"No visit is in a band of {', '.join(settings.bands)}: the filters are {', '.join(np.unique(names))}. Correct bands "
-            "or physicalFilterMap."
+            f"No visit has a passband: fgcmVisitCatalog has visits in {', '.join(no_passband)}, the look-up table or throughputs have "
+            f"{', '.join(passbands.physical_filters)}. Is this the look-up table of this camera?"
         )
+    if no_passband:
+        _log.warning(
+            "No zeropoint for %s: the look-up table or throughputs have no passband of these filters, only of %s. Make them "
+            "with these filters, or take bands without them.",
+            _in_filters(no_passband), ", ".join(passbands.physical_filters),
+        )  # fmt: skip
+    if no_band:
+        _log.warning(
+            "No zeropoint for %s: physicalFilterMap has these filters in no band of %s.",
+            _in_filters(no_band), ", ".join(settings.bands),
+        )  # fmt: skip
     of_filter = np.array(
         [
             settings.bands.index(bands[name]) if bands.get(name) in settings.bands else -1
@@ -252,7 +264,13 @@ def _filters(
         ],
         np.int16,
     )
-    return np.array([index.get(name, -1) for name in names.tolist()], np.int64), of_filter
+    return np.array([index.get(name, -1) for name in names], np.int64), of_filter
+
+
+def _in_filters(counts: Mapping[str, int]) -> str:
+    """Return in words how many visits are in which filters."""
+    each = [f"{n} visit{'s' if n > 1 else ''} in {name}" for name, n in counts.items()]
+    return ", ".join(each)
 
 
 def _nights(

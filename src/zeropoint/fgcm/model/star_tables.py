@@ -44,9 +44,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "ref_mag_err": ("refMagErr", "ref_mag_err"),
 }
 _DIFFERENT = "the tables are of different star lists; make the star list again, or give all tables of one"
-#: Observations whose positions are compared with those of their stars, and how far apart they are at most, radians: many times
-#: a matching radius, which is two pixels or so, and pixels of photographic lenses have 20 arcsec.
-_N_CHECKED, _MOST_APART = 20_000, float(np.deg2rad(180.0 / 3600.0))
+#: Observations whose positions are compared with those of their stars.
+_N_CHECKED = 20_000
+#: How far apart they are at least and at most, radians, where the tables are of different lists: many times a matching radius,
+#: which is two pixels or so, and pixels of photographic lenses have 20 arcsec.
+_APART = float(np.deg2rad(2.0 / 3600.0)), float(np.deg2rad(180.0 / 3600.0))
+#: Between these, the part of the distance of two stars of a visit: of detectors of a thousand pixels, about 25 of them.
+_OF_FIELD = 0.05
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -177,7 +181,7 @@ def members_of_stars(
     n_entries = n_observations if indices is None else len(indices)
     _require_rows(row, n_entries, ids.name, "the table of observations" if indices is None else indices.name)
     if indices is None and len(row) != n_observations:
-        # here positions cannot tell, but nothing is in the list that is not of a star
+        # nothing is in such a list that is not of a star
         raise InvalidInputError(
             f"{ids.name} counts {len(row)} observations, the table of observations has {n_observations}: {_DIFFERENT}."
         )
@@ -205,30 +209,49 @@ def require_positions(
     Parameters
     ----------
     ids, observations
-        ``fgcmStarIds`` (degrees) and ``fgcmStarObservations`` (radians).
+        ``fgcmStarIds`` (degrees) and ``fgcmStarObservations`` (radians), or ``fgcm_star_ids`` and ``fgcm_star_observations``
+        (degrees).
     order, star, row
         Rows of the stars, and star and row of each observation, as of `members_of_stars`.
 
     Raises
     ------
     InvalidInputError
-        If more than a hundredth are elsewhere: the tables are of different star lists.
+        If more than a hundredth are elsewhere: the tables are of different star lists. Elsewhere is farther than a twentieth of
+        the distance of two stars of a visit, but at most 180 arcsec.
     """
-    if "obsArrIndex" not in ids.columns or not {"ra", "dec"} <= set(observations.columns) or len(row) == 0:
+    if not {"ra", "dec"} <= set(observations.columns) or len(row) == 0:
         return
+    own_unit = 1.0 if "obsArrIndex" in ids.columns else np.pi / 180.0
     some = np.linspace(0, len(row) - 1, min(len(row), _N_CHECKED)).astype(np.int64)
     of_star, of_row = order[star[some]], row[some]
-    (ra, dec), (own_ra, own_dec) = (
-        [factor * table.column(name)[rows].astype(np.float64) for name in ("ra", "dec")]
-        for table, rows, factor in ((ids, of_star, np.pi / 180.0), (observations, of_row, 1.0))
+    of_stars, own = (
+        tuple(factor * table.column(name)[rows].astype(np.float64) for name in ("ra", "dec"))
+        for table, rows, factor in ((ids, of_star, np.pi / 180.0), (observations, of_row, own_unit))
     )
-    east = np.abs((own_ra - ra + np.pi) % (2.0 * np.pi) - np.pi) * np.cos(dec)
-    far = np.hypot(east, own_dec - dec) > _MOST_APART
+    visit = observations.column("visit")[of_row]
+    drawn = np.lexsort((hashed_uniform(of_row, 0), visit))
+    first, second = drawn[:-1], drawn[1:]
+    same = visit[first] == visit[second]
+    first, second = first[same], second[same]
+    most = _APART[1]
+    if len(first):
+        between = _distance((own[0][first], own[1][first]), (own[0][second], own[1][second]))
+        most = float(np.clip(_OF_FIELD * np.median(between), *_APART))
+    far = _distance(own, of_stars) > most
     if far.sum() > 0.01 * len(far):
         raise InvalidInputError(
-            f"{ids.name} has {int(far.sum())} of {len(far)} observations more than {np.rad2deg(_MOST_APART) * 3600:.0f} arcsec from "
+            f"{ids.name} has {int(far.sum())} of {len(far)} observations more than {np.rad2deg(most) * 3600:.0f} arcsec from "
             f"their stars: {_DIFFERENT}."
         )
+
+
+def _distance(
+    first: tuple[npt.NDArray[np.float64], ...], second: tuple[npt.NDArray[np.float64], ...]
+) -> npt.NDArray[np.float64]:
+    """Return the small distances of pairs of right ascensions and declinations, radians."""
+    east = np.abs((first[0] - second[0] + np.pi) % (2.0 * np.pi) - np.pi) * np.cos(second[1])
+    return np.asarray(np.hypot(east, first[1] - second[1]))
 
 
 def hashed_uniform(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.float64]:
