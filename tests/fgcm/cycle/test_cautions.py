@@ -98,12 +98,16 @@ class Part:
 
     fit: object = None
     fit_of_others: object = None
-    posterior: object = None
+    find_posterior: object = None
     root: object = None
+
+    @property
+    def posterior(self):
+        return self.find_posterior()
 
 
 def test_errors_grow_with_the_scatter():
-    solution = Part(fit=Part(posterior=Part(root=np.eye(2))))
+    solution = Part(fit=Part(find_posterior=lambda: Part(root=np.eye(2))))
     assert with_scatter(solution, 9.0).fit.posterior.root[1, 1] == 3.0
     assert with_scatter(solution, 0.8) is with_scatter(solution, float("nan")) is solution
     assert with_scatter(Part(), 9.0).fit is None

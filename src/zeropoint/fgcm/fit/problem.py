@@ -17,7 +17,7 @@ from zeropoint.fgcm.fit.priors import Priors
 from zeropoint.fgcm.fit.reduced import BandCurvature, band_curvatures, parameter_hessian
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
-from zeropoint.fgcm.model.sweep import standard_magnitudes, sweep
+from zeropoint.fgcm.model.sweep import RelativeSlopes, standard_magnitudes, sweep
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.model import ModelTables, PhotometricModel
@@ -144,6 +144,11 @@ class SurveyProblem:
         return np.where(exposures.filter[:, None] >= 0, index, -1)
 
     @cached_property
+    def relative_slopes(self) -> RelativeSlopes:
+        """Slopes of the spectra as sweeps take them."""
+        return RelativeSlopes.of(self.slopes, self.model.band_i10_std)
+
+    @cached_property
     def color(self) -> FloatArray:
         """Coefficients of I10 by star and band, slopes not calibrated."""
         return color_coefficients(self.slopes, self.model.band_i10_std)
@@ -187,7 +192,7 @@ class SurveyProblem:
             absorption = self.free.absorption(vector, len(self.model.exposures))
             tables = self.model.tables(parameters, self._used_exposures())
             result = sweep(
-                self.observations, self.weight, self.slopes, self.references,
+                self.observations, self.weight, self.relative_slopes, self.references,
                 self._completed(tables, calibration, absorption), threads=self.threads,
             )  # fmt: skip
             self.evaluations += 1
@@ -216,7 +221,7 @@ class SurveyProblem:
         """
         point = self.at(vector)
         tables = self._completed(point.tables, point.calibration, point.absorption)
-        return standard_magnitudes(self.observations, self.slopes, tables, threads=self.threads)[0]
+        return standard_magnitudes(self.observations, self.relative_slopes, tables, threads=self.threads)[0]
 
     def evaluate(self, vector: FloatArray) -> tuple[float, FloatArray]:
         """Return half of chi-square, priors included, and its gradient; see `Problem.evaluate`."""

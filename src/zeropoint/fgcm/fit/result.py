@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +56,8 @@ class FitResult:
         Observations whose weight is less than half of that given.
     steps
         One by one.
-    posterior
-        Errors; None where nothing was free.
+    find_posterior
+        Computes the errors: of preliminary fits hardly any are asked for.
     absorption_exposures : int64, shape (n_absorption,)
         Exposures whose absorption was allowed an error: the last elements of ``vector``, mag.
     absorption_prior
@@ -85,11 +87,16 @@ class FitResult:
     weight: npt.NDArray[np.float32]
     n_downweighted: int
     steps: tuple[Step, ...]
-    posterior: Posterior | None
+    find_posterior: Callable[[], Posterior | None]
     absorption_exposures: npt.NDArray[np.int64]
     absorption_prior: float
     absorption_sigma: float
     seeks_clouds: bool
+
+    @cached_property
+    def posterior(self) -> Posterior | None:
+        """Errors of the parameters; None if nothing was free."""
+        return self.find_posterior()
 
     @property
     def dof(self) -> int:

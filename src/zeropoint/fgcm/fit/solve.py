@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,8 @@ _ROUGH = 4
 _MEDIAN_DEVIATION = 0.6745
 #: Errors of absorption that are likely to be larger by this factor than their prior says get another prior.
 _LARGER = 1.1
+#: Last step, in errors, of a fit after which widths of priors are decided.
+_NEARLY = 0.3
 #: The widths of the priors are settled when none changes by more than this part.
 _SETTLED = 0.05
 
@@ -138,11 +141,16 @@ def _solve(
         if on_progress is not None:
             on_progress("fitting", min(len(steps), settings.max_iterations), settings.max_iterations)
 
-    def minimise(current: SurveyProblem, vector: FloatArray, most: int = settings.max_iterations) -> Minimum:
+    def minimise(
+        current: SurveyProblem,
+        vector: FloatArray,
+        most: int = settings.max_iterations,
+        tolerance: float = settings.step_tolerance,
+    ) -> Minimum:
         if settings.optimizer == "lbfgsb":
             return lbfgsb(current, vector, max_iterations=most, on_step=after)
         return gauss_newton(
-            current, vector, tolerance=settings.step_tolerance, max_iterations=most, on_step=after,
+            current, vector, tolerance=tolerance, max_iterations=most, on_step=after,
             arrive=current.arrive if settings.joint_gray else None,
         )  # fmt: skip
 
@@ -152,16 +160,20 @@ def _solve(
         columns = problem.free.layout.indices["exposure_gray"]
         problem, minimum, evaluations = _with_gray(problem, start, columns, settings, minimise)
     else:
-        minimum = minimise(problem, start)
+        # what the priors' width is decided from need not be exact
+        seeks = len(problem.free.exposures) > 0 and not settings.seeks_clouds
+        nearly = max(settings.step_tolerance, _NEARLY) if seeks else settings.step_tolerance
+        minimum = minimise(problem, start, tolerance=nearly)
         again = problem.free.released(minimum.vector)
         if settings.optimizer == "gauss_newton" and not np.array_equal(again, minimum.vector):
             # a night that ended at a bound may have come there the wrong way
-            other = minimise(problem, again)
+            other = minimise(problem, again, tolerance=nearly)
             minimum = other if other.value < minimum.value else minimum
         likely = _with_likely(problem, minimum, settings)
         if likely is not problem:
             evaluations += problem.evaluations
             problem = likely
+        if seeks:
             minimum = minimise(problem, minimum.vector)
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
@@ -336,8 +348,14 @@ def _result(
     n_reference = problem.reference_weight.reshape(swept.mean.shape)
     used = np.isfinite(swept.mean)
     names = np.array(problem.free.names, dtype=object)
-    posterior = _posterior(problem, minimum) if len(problem.free) else None
-    undetermined = problem.undetermined if posterior else np.zeros(0, bool)
+
+    @cache
+    def posterior() -> Posterior | None:
+        return _posterior(problem, minimum) if len(problem.free) else None
+
+    if not settings.preliminary or len(problem.undetermined) != len(names):
+        posterior()
+    undetermined = problem.undetermined if len(names) else np.zeros(0, bool)
     return FitResult(
         parameters=point.parameters,
         sed=point.calibration,
@@ -358,7 +376,7 @@ def _result(
         weight=problem.weight,
         n_downweighted=int(np.count_nonzero(problem.weight < 0.5 * given)),
         steps=tuple(steps),
-        posterior=posterior,
+        find_posterior=posterior,
         absorption_exposures=problem.free.exposures,
         absorption_prior=_absorption_prior(problem),
         absorption_sigma=settings.absorption_sigma,

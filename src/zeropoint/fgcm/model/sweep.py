@@ -17,7 +17,7 @@ from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
 from zeropoint.fgcm.threads import finish, in_order, row_parts
 
-__all__ = ["References", "SweepResult", "standard_magnitudes", "sweep"]
+__all__ = ["References", "RelativeSlopes", "SweepResult", "standard_magnitudes", "sweep"]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -80,10 +80,82 @@ class SweepResult:
     gradient: FloatArray | None
 
 
+@dataclass(frozen=True)
+class RelativeSlopes:
+    """Slopes of the stars' spectra in the form in which sweeps take them.
+
+    Parameters
+    ----------
+    values : float64, shape (n_star * n_band,)
+        F' / (1 + F' I10std), 1/Angstrom.
+    ends : float64, shape (2, n_band)
+        Their least and largest in each band, 0 included.
+    least : float64, shape (n_band,)
+        The least 1 + F' I10std, 1 included.
+    slope_ends : float64, shape (2, n_band)
+        Least and largest F'; for messages.
+    """
+
+    values: FloatArray
+    ends: FloatArray
+    least: FloatArray
+    slope_ends: FloatArray
+
+    @classmethod
+    def of(cls, slopes: FloatArray, band_i10_std: FloatArray) -> RelativeSlopes:
+        """Return the relative slopes of slopes.
+
+        Parameters
+        ----------
+        slopes : float64, shape (n_star * n_band,) or (n_star, n_band)
+            F', 1/Angstrom.
+        band_i10_std : float64, shape (n_band,)
+            Of the standard passbands, Angstrom.
+
+        Raises
+        ------
+        InvalidInputError
+            If a slope is not finite.
+        """
+        slope = np.asarray(slopes, np.float64).reshape(-1, len(band_i10_std))
+        if not np.isfinite(slope).all():
+            n_bad = int(np.count_nonzero(~np.isfinite(slope)))
+            raise InvalidInputError(
+                f"{n_bad} of {slope.size} slopes of spectra are not finite; fill them first."
+            )
+        factor = 1.0 + slope * band_i10_std
+        relative = slope / factor
+        return cls(
+            np.ascontiguousarray(relative.ravel()),
+            np.stack([relative.min(axis=0, initial=0.0), relative.max(axis=0, initial=0.0)]),
+            factor.min(axis=0, initial=1.0),
+            np.stack([slope.min(axis=0, initial=0.0), slope.max(axis=0, initial=0.0)]),
+        )
+
+    def require_fluxes(self, tables: ModelTables) -> None:
+        """Check that no star's flux becomes negative in passbands.
+
+        Raises
+        ------
+        InvalidInputError
+            If one does.
+        """
+        # the factor is linear in both, so its extremes are at theirs
+        least = (1.0 + self.ends[:, None] * tables.band_i10_range.T[None]).min(axis=(0, 1))
+        least = np.minimum(least, self.least)
+        if (least < _LEAST_FACTOR).any():
+            band = int(np.argmin(least))
+            low, high = self.slope_ends[:, band]
+            raise InvalidInputError(
+                f"Slopes of spectra from {low:.2e} to {high:.2e} per Angstrom in band {band} leave {least[band]:.2f} of a star's "
+                "flux: they are no linear spectra. Limit them (see sed_slopes)."
+            )
+
+
 def sweep(
     observations: FitObservations,
     weight: Float32Array,
-    slopes: FloatArray,
+    slopes: FloatArray | RelativeSlopes,
     references: References | None,
     tables: ModelTables,
     *,
@@ -99,7 +171,7 @@ def sweep(
     weight : float32, shape (n_obs,)
         Inverse variances; 0: not used.
     slopes : float64, shape (n_star * n_band,) or (n_star, n_band)
-        Slope of each star's spectrum in each band, 1/Angstrom; finite.
+        Slope of each star's spectrum in each band, 1/Angstrom; finite. Or what `RelativeSlopes.of` made of them.
     references
         Reference magnitudes, None: none.
     tables
@@ -115,7 +187,7 @@ def sweep(
         If a slope is not finite, or turns the flux of a star negative.
     """
     n_ec = len(tables.values)
-    slope = _relative_slopes(observations, slopes, tables)
+    slope = _relative(observations, slopes, tables)
     mean = np.full(observations.n_segment, np.nan)
     weight_sum = np.zeros(observations.n_segment)
     none = np.zeros(0)
@@ -155,7 +227,11 @@ def sweep(
 
 
 def standard_magnitudes(
-    observations: FitObservations, slopes: FloatArray, tables: ModelTables, *, threads: int = 1
+    observations: FitObservations,
+    slopes: FloatArray | RelativeSlopes,
+    tables: ModelTables,
+    *,
+    threads: int = 1,
 ) -> tuple[Float32Array, Float32Array]:
     """Return the standard magnitude of every observation, used or not, and what of it is the star's colour.
 
@@ -169,7 +245,7 @@ def standard_magnitudes(
     mstd, d_standard : float32, shape (n_obs,)
         Magnitude, and 2.5 log10[(1 + F' I10)/(1 + F' I10std)]; NaN where the magnitude or the model is.
     """
-    slope = _relative_slopes(observations, slopes, tables)
+    slope = _relative(observations, slopes, tables)
     mstd = np.empty(len(observations), np.float32)
     d_standard = np.empty(len(observations), np.float32)
     bounds, relative = _chunk_bounds(observations), tables.relative
@@ -184,26 +260,14 @@ def standard_magnitudes(
     return mstd, d_standard
 
 
-def _relative_slopes(observations: FitObservations, slopes: FloatArray, tables: ModelTables) -> FloatArray:
+def _relative(
+    observations: FitObservations, slopes: FloatArray | RelativeSlopes, tables: ModelTables
+) -> FloatArray:
     """Return F'/(1 + F' I10std) of each segment: what the colour term is written in."""
-    n_band = observations.n_band
-    slope = np.asarray(slopes, np.float64).reshape(observations.n_star, n_band)
-    if not np.isfinite(slope).all():
-        n_bad = int(np.count_nonzero(~np.isfinite(slope)))
-        raise InvalidInputError(f"{n_bad} of {slope.size} slopes of spectra are not finite; fill them first.")
-    factor = 1.0 + slope * tables.band_i10_std
-    relative = slope / factor
-    # the factor is linear in both, so its extremes are at theirs
-    ends = np.stack([relative.min(axis=0, initial=0.0), relative.max(axis=0, initial=0.0)])
-    least = (1.0 + ends[:, None] * tables.band_i10_range.T[None]).min(axis=(0, 1))
-    least = np.minimum(least, factor.min(axis=0, initial=1.0))
-    if (least < _LEAST_FACTOR).any():
-        band = int(np.argmin(least))
-        raise InvalidInputError(
-            f"Slopes of spectra from {slope[:, band].min():.2e} to {slope[:, band].max():.2e} per Angstrom in band {band} leave "
-            f"{least[band]:.2f} of a star's flux: they are no linear spectra. Limit them (see sed_slopes)."
-        )
-    return np.ascontiguousarray(relative.ravel())
+    if not isinstance(slopes, RelativeSlopes):
+        slopes = RelativeSlopes.of(slopes.reshape(observations.n_star, -1), tables.band_i10_std)
+    slopes.require_fluxes(tables)
+    return slopes.values
 
 
 def _chunk_bounds(observations: FitObservations) -> npt.NDArray[np.int64]:

@@ -146,7 +146,8 @@ def _scaled(fit: FitResult | None, factor: float) -> FitResult | None:
     """Return a fit whose posterior variances have grown by a factor."""
     if fit is None or fit.posterior is None:
         return fit
-    return replace(fit, posterior=replace(fit.posterior, root=fit.posterior.root * np.sqrt(factor)))
+    posterior = replace(fit.posterior, root=fit.posterior.root * np.sqrt(factor))
+    return replace(fit, find_posterior=lambda: posterior)
 
 
 def warn_of_lost_references(survey: Survey, offsets: ExposureOffsets, min_star_per_exp: int) -> None:

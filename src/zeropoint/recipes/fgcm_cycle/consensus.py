@@ -174,9 +174,9 @@ def thin_clouds(solution: Solution, *, also_preliminary: bool = False) -> BoolAr
     fit = solution.fit
     if (
         fit is None
-        or fit.posterior is None
         or not len(fit.absorption_exposures)
         or (fit.seeks_clouds and not also_preliminary)
+        or fit.posterior is None
     ):
         return np.zeros(len(gray), bool)
     if not (fit.converged or fit.seeks_clouds):

@@ -152,7 +152,7 @@ def _begin(
     if complete is not photometry:
         start = evaluate(
             survey, complete, config, start.parameters, start.selection, start.slopes, start.cuts, start.sed,
-            tables=None if start.parameters.exposure_gray.any() else start.tables,
+            keep_slopes=True, tables=None if start.parameters.exposure_gray.any() else start.tables,
         )  # fmt: skip
     return Work(complete, instrument, errors, start)
 

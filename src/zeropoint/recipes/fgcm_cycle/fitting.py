@@ -25,7 +25,7 @@ from zeropoint.recipes.fgcm_cycle.instrument import (
 )
 from zeropoint.recipes.fgcm_cycle.joint_gray import has_joint_gray, seeks_photometric, with_joint_gray
 from zeropoint.recipes.fgcm_cycle.photometric import choose_exposures, choose_stars, new_cuts
-from zeropoint.recipes.fgcm_cycle.residuals import Photometry
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry, Slopes
 from zeropoint.recipes.fgcm_cycle.selection import (
     drop_nights,
     drop_stars,
@@ -362,21 +362,16 @@ def _prepared(
     parameters = solution.parameters
     photometry = first_photometry(survey, config, work.instrument, parameters)
 
-    def at(given: Photometry) -> Solution:
+    def at(given: Photometry, slopes: Slopes, *, keep: bool) -> Solution:
         return evaluate(
-            survey,
-            given,
-            config,
-            parameters,
-            solution.selection,
-            solution.slopes,
-            solution.cuts,
-            solution.sed,
-        )
+            survey, given, config, parameters, solution.selection, slopes, solution.cuts, solution.sed, keep_slopes=keep
+        )  # fmt: skip
 
-    found = at(photometry)
+    found = at(photometry, solution.slopes, keep=False)
     complete = with_colors_and_errors(survey, config, photometry, work.instrument, work.errors, found, gray)
-    return replace(work, photometry=complete, solution=found if complete is photometry else at(complete))
+    if complete is not photometry:
+        found = at(complete, found.slopes, keep=True)
+    return replace(work, photometry=complete, solution=found)
 
 
 def _fit_until_settled(

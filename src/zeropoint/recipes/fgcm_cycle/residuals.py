@@ -13,7 +13,7 @@ from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
 from zeropoint.fgcm.model.sed import SedSettings, fill_slopes, sed_slopes
-from zeropoint.fgcm.model.sweep import References, standard_magnitudes, sweep
+from zeropoint.fgcm.model.sweep import References, RelativeSlopes, standard_magnitudes, sweep
 from zeropoint.fgcm.terms.gray import (
     ColorSplitGray,
     DetectorGray,
@@ -73,16 +73,25 @@ class Slopes:
         Where they do.
     value
         The same, calibrated by the fit: what observations are standardized with.
+    band_i10_std
+        I10 of the standard passbands, Angstrom, shape (n_band,).
     """
 
     raw: FloatArray
     known: BoolArray
     value: FloatArray
+    band_i10_std: FloatArray
+
+    @cached_property
+    def relative(self) -> RelativeSlopes:
+        """The values as sweeps take them."""
+        return RelativeSlopes.of(self.value, self.band_i10_std)
 
     @classmethod
     def of(cls, survey: Survey, raw: FloatArray, known: BoolArray, sed: SedCalibration) -> Slopes:
         """Return slopes and what a calibration makes of them."""
-        return cls(raw, known, sed.apply(raw, survey.model.band_i10_std))
+        i10_std = survey.model.band_i10_std
+        return cls(raw, known, sed.apply(raw, i10_std), i10_std)
 
     @property
     def median(self) -> FloatArray:
@@ -120,7 +129,7 @@ def mean_magnitudes(
     survey: Survey,
     photometry: Photometry,
     member: BoolArray,
-    slopes: FloatArray,
+    slopes: RelativeSlopes,
     tables: ModelTables,
     references: References | None = None,
 ) -> Means:
@@ -133,7 +142,7 @@ def mean_magnitudes(
     member
         Observations that count.
     slopes
-        Of the spectra, shape (n_star, n_band).
+        Of the spectra.
     tables
         The model.
     references
@@ -183,7 +192,7 @@ class Residuals:
     survey, photometry, selection, config
         Data, flags and settings.
     slopes
-        Of the spectra, shape (n_star, n_band).
+        Of the spectra.
     tables
         The model.
     means
@@ -194,7 +203,7 @@ class Residuals:
     photometry: Photometry
     selection: Selection
     config: FgcmFitCycleConfigBase
-    slopes: FloatArray
+    slopes: RelativeSlopes
     tables: ModelTables
     means: Means
 

@@ -58,6 +58,8 @@ class Look:
         The model, and with what it is looked at.
     first_slopes
         Slopes of the spectra that a first mean is made with.
+    keeps_slopes
+        Whether they stay, but for their calibration, or follow from the colors of that mean.
     given
         Tables of the parameters, gray of exposures included; None: not known.
     """
@@ -69,6 +71,7 @@ class Look:
     selection: Selection
     sed: SedCalibration
     first_slopes: Slopes
+    keeps_slopes: bool = False
     given: ModelTables | None = None
 
     @cached_property
@@ -89,13 +92,16 @@ class Look:
             # means are of what gray was taken off
             gray = self.parameters.exposure_gray.any()
             tables = self.survey.model.tables(self.parameters, derivatives=False) if gray else self.tables
-        references = references_of(self.survey, self.config, self.selection)
-        member = good_observations(self.survey, self.selection, reserve=True)
-        means = mean_magnitudes(
-            self.survey, self.photometry, member, self.first_slopes.value, tables, references
-        )
-        slopes = star_slopes(self.survey, self.config, means.magnitude, self.sed)
-        return slopes, mean_magnitudes(self.survey, self.photometry, member, slopes.value, tables, references)
+        survey, photometry = self.survey, self.photometry
+        references = references_of(survey, self.config, self.selection)
+        member = good_observations(survey, self.selection, reserve=True)
+        first = self.first_slopes
+        if self.keeps_slopes:
+            slopes = Slopes.of(survey, first.raw, first.known, self.sed)
+        else:
+            means = mean_magnitudes(survey, photometry, member, first.relative, tables, references)
+            slopes = star_slopes(survey, self.config, means.magnitude, self.sed)
+        return slopes, mean_magnitudes(survey, photometry, member, slopes.relative, tables, references)
 
     @property
     def slopes(self) -> Slopes:
@@ -111,7 +117,7 @@ class Look:
     def residuals(self) -> Residuals:
         """Of the observations."""
         return Residuals(
-            self.survey, self.photometry, self.selection, self.config, self.slopes.value, self.tables, self.means
+            self.survey, self.photometry, self.selection, self.config, self.slopes.relative, self.tables, self.means
         )  # fmt: skip
 
 
@@ -194,6 +200,7 @@ def evaluate(
     cuts: Cuts,
     sed: SedCalibration,
     *,
+    keep_slopes: bool = False,
     tables: ModelTables | None = None,
 ) -> Solution:
     """Return a model with its means, slopes of spectra and residuals: computed when they are asked for.
@@ -204,10 +211,12 @@ def evaluate(
         Data and settings.
     parameters, selection, slopes, cuts, sed
         The model, and with what it is to be evaluated; the slopes are those that a first mean is made with.
+    keep_slopes
+        Whether the slopes stay: where little has changed since they were found.
     tables
         Of the parameters, gray of exposures included, where they are known.
     """
-    look = Look(survey, photometry, config, parameters, selection, sed, slopes, tables)
+    look = Look(survey, photometry, config, parameters, selection, sed, slopes, keep_slopes, tables)
     return Solution(parameters, sed, selection, cuts, look)
 
 

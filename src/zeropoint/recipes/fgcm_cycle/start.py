@@ -110,7 +110,7 @@ def first_look(
     sed = SedCalibration.none(survey.n_band)
     slopes = Slopes.of(survey, np.zeros(shape), np.zeros(shape, bool), sed)
     for _ in range(2):  # without color, then with that of the first means
-        standard, _delta = standard_magnitudes(observations, slopes.value, tables, threads=survey.threads)
+        standard, _delta = standard_magnitudes(observations, slopes.relative, tables, threads=survey.threads)
         bright = bright_means(
             standard, photometry.error, observations.start, good, gray_max=config.brightObsGrayMax
         )
