@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
@@ -116,6 +117,8 @@ def load_fit_data(
         stars = load_references(reader, stars, visits, exposures, passbands, settings, accounting)
     stars = _apply_flags(stars, flagged_stars)
     _account(accounting, fit_observations, stars)
+    # columns that were read are not given back to the system by themselves
+    pa.default_memory_pool().release_unused()
     return FitData(exposures, fit_observations, stars, accounting)
 
 

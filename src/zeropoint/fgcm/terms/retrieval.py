@@ -108,19 +108,21 @@ def retrieve_integrals(
     rows = np.flatnonzero(use & np.isfinite(magnitude) & np.isfinite(mean) & np.isfinite(slope) & (err > 0))
     group = np.asarray(ec)[rows]
     n = shape[0] * shape[1]
-    fp = np.asarray(slope, np.float64)[rows]
-    q = 1.0 + fp * np.asarray(i10_std, np.float64)[rows]
-    y = np.exp((np.asarray(mean, np.float64)[rows] - magnitude[rows]) / MAG_PER_LN) * q
-    weight = 1.0 / np.square(y * np.asarray(err, np.float64)[rows] / MAG_PER_LN)
+    # single precision is ten thousand times finer than their scatter; sums are in double
+    fp = np.asarray(slope)[rows].astype(np.float32)
+    q = np.float32(1.0) + fp * np.asarray(i10_std)[rows].astype(np.float32)
+    difference = (np.asarray(mean)[rows] - np.asarray(magnitude)[rows]).astype(np.float32)
+    y = np.exp(difference / np.float32(MAG_PER_LN)) * q
+    weight = np.square(np.float32(MAG_PER_LN) / (y * np.asarray(err)[rows].astype(np.float32)))
     count = np.bincount(group, minlength=n)
-    s0, sx, sy = (group_sums(weight * each, group, n) for each in (1.0, fp, y))
+    s0, sx, sy = (group_sums(weight * each, group, n) for each in (np.float32(1.0), fp, y))
     few = count < max(min_star_per_ccd, 3)
     s0[few] = np.nan
     # about the means, since slopes are small beside their scatter's rounding
     mean_x, mean_y = sx / s0, sy / s0
-    dx = fp - mean_x[group]
+    dx = (fp - mean_x[group]).astype(np.float32)
     sxx = group_sums(weight * dx * dx, group, n)
-    sxy = group_sums(weight * dx * (y - mean_y[group]), group, n)
+    sxy = group_sums(weight * dx * (y - mean_y[group]).astype(np.float32), group, n)
     sxx[~(sxx > 0.0)] = np.nan
     r1 = sxy / sxx
     r0 = mean_y - r1 * mean_x

@@ -1,4 +1,4 @@
-"""What a cycle measures of the residuals of its model: what does not depend on each other is measured at once."""
+"""What a cycle measures of the residuals of its model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from zeropoint.fgcm.model.parameters import FitParameters
 from zeropoint.fgcm.terms.gray import ColorSplitGray
 from zeropoint.fgcm.terms.reference_scatter import ExposureOffsets
 from zeropoint.fgcm.terms.retrieval import PwvRetrieval, RetrievedIntegrals
-from zeropoint.fgcm.threads import at_once
 from zeropoint.recipes.fgcm_cycle.fitting import Work
 from zeropoint.recipes.fgcm_cycle.instrument import ErrorCoefficients, measure_errors, measure_instrument
 from zeropoint.recipes.fgcm_cycle.residuals import gray_by_color
@@ -90,54 +89,29 @@ def measure(
         Gray of each observation as its zeropoint has it.
     """
     photometry = work.photometry
-    # all of them look at these
-    _ = solution.residuals.exposure, solution.residuals.noisy, survey.band, survey.exposure
-
-    def next_instrument() -> tuple[InstrumentState, FitParameters]:
-        if config.isFinalCycle:
-            return work.instrument, solution.parameters
-        found = measure_instrument(survey, config, photometry, work.instrument, solution, cycle)
-        return found.instrument, found.parameters
-
-    def next_errors() -> ErrorCoefficients:
-        return work.errors if config.isFinalCycle else measure_errors(survey, config, solution)
-
-    def apertures() -> Apertures:
-        wanted = config.writes_zeropoints or config.writes_standard_stars or _looks(config)
-        return look_at_apertures(survey, config, photometry, solution) if wanted else Apertures.none(survey)
-
-    def retrieved() -> tuple[RetrievedIntegrals | None, PwvRetrieval | None]:
-        if config.writes_zeropoints or config.useRetrievedPwv:
-            return retrieve(survey, config, photometry, solution)
-        return None, None
-
-    def wash() -> Mapping[str, Mapping[str, float | None]] | None:
-        return wash_slopes(survey, config, photometry, solution) if config.writes_zeropoints else None
-
-    instrument, integrals, scatter, errors, looked, split, slopes, ref_offset, background = at_once(
-        survey.threads,
-        next_instrument,
-        retrieved,
-        lambda: measure_scatter(survey, config, photometry, solution, applied),
-        next_errors,
-        apertures,
-        lambda: gray_by_color(survey, config, solution.residuals, solution.means),
-        wash,
-        lambda: reference_offsets(survey, config, solution, applied),
-        lambda: background_offsets(survey, config, solution),
-    )
+    instrument, parameters, errors = work.instrument, solution.parameters, work.errors
+    if not config.isFinalCycle:
+        found = measure_instrument(survey, config, photometry, instrument, solution, cycle)
+        instrument, parameters = found.instrument, found.parameters
+        errors = measure_errors(survey, config, solution)
+    retrieved, pwv = None, None
+    if config.writes_zeropoints or config.useRetrievedPwv:
+        retrieved, pwv = retrieve(survey, config, photometry, solution)
+    apertures = Apertures.none(survey)
+    if config.writes_zeropoints or config.writes_standard_stars or _looks(config):
+        apertures = look_at_apertures(survey, config, photometry, solution)
     return Measurements(
-        scatter=scatter,
-        split=split,
-        apertures=looked,
-        retrieved=integrals[0],
-        pwv=integrals[1],
-        ref_offset=ref_offset,
-        background=background,
-        wash=slopes,
+        scatter=measure_scatter(survey, config, photometry, solution, applied),
+        split=gray_by_color(survey, config, solution.residuals, solution.means),
+        apertures=apertures,
+        retrieved=retrieved,
+        pwv=pwv,
+        ref_offset=reference_offsets(survey, config, solution, applied),
+        background=background_offsets(survey, config, solution),
+        wash=wash_slopes(survey, config, photometry, solution) if config.writes_zeropoints else None,
         errors=errors,
-        instrument=instrument[0],
-        parameters=instrument[1],
+        instrument=instrument,
+        parameters=parameters,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,7 +117,7 @@ class FgcmCycle:
         Returns
         -------
         results
-            Of the cycles run, in order. Only the last has observations one by one.
+            Of the cycles run, in order. Only the last has observations one by one, and its fit.
 
         Raises
         ------
@@ -180,7 +180,8 @@ class FgcmCycle:
             if on_cycle is not None:
                 on_cycle(result)
             state = result.state
-            results.append(result)
+            # errors hold on to the observations of their cycle
+            results.append(result if cycle == last else replace(result, fit=None))
         return tuple(results)
 
     def _checked(self) -> FgcmFitCycleConfigBase:

@@ -132,7 +132,7 @@ def background_offsets(survey: Survey, config: FgcmFitCycleConfigBase, solution:
     values, part = observations.delta_mag_bkg, config.deltaMagBkgOffsetPercentile
     if values is None:
         return np.zeros(survey.n_exp)
-    mean_of = survey.of_segment(solution.means.magnitude)
+    mean_of = survey.of_segment(solution.means.magnitude.astype(np.float32))
     use = good_observations(survey, solution.selection, reserve=True, all_exposures=True)
     use &= np.isfinite(values) & np.isfinite(mean_of)
     least = int(np.ceil(3.0 / part)) + 1
@@ -227,8 +227,9 @@ def retrieve(
     good = good_observations(survey, solution.selection, all_exposures=True)
     known = survey.of_segment(solution.slopes.known)
     integrals = retrieve_integrals(
-        without, survey.of_segment(solution.means.magnitude), photometry.error, survey.of_segment(solution.slopes.value),
-        survey.of_segment(np.broadcast_to(survey.model.band_i10_std, (survey.n_star, survey.n_band))),
+        without, residuals.gray.gray + residuals.standard, photometry.error,
+        survey.of_segment(solution.slopes.value.astype(np.float32)),
+        survey.model.band_i10_std.astype(np.float32)[survey.band],
         observations.ec, good & known & np.isfinite(without),
         shape=(survey.n_exp, e.n_det), min_star_per_ccd=config.minStarPerCcd,
     )  # fmt: skip
@@ -299,7 +300,7 @@ def look_at_apertures(
     delta, means = observations.delta_aper, solution.means.magnitude
     if not np.isfinite(delta).any():
         return none
-    mean_of = survey.of_segment(means)
+    mean_of = survey.of_segment(means.astype(np.float32))
     use = good_observations(survey, solution.selection, reserve=True, all_exposures=True) & np.isfinite(delta) & np.isfinite(mean_of)  # fmt: skip
     median = bright_medians(
         delta, mean_of, survey.exposure, use, n_exp=survey.n_exp, part=0.25, least=config.minStarPerExp
@@ -340,7 +341,7 @@ def _detector_maps(
     solution: Solution,
     found: Apertures,
     use: BoolArray,
-    mean_of: FloatArray,
+    mean_of: SingleArray,
     radii: ApertureRadii,
 ) -> EpsilonMaps:
     e, observations = survey.data.exposures, survey.data.observations

@@ -152,6 +152,15 @@ class Solution:
     n_fits: int = 0
     fit_of_others: FitResult | None = None
 
+    def without_residuals(self) -> Solution:
+        """Return the same with residuals that are still to be computed: memory is freed."""
+        look = replace(self.look)
+        # the stars are small, and already known
+        vars(look).update(
+            {name: vars(self.look)[name] for name in ("_stars", "tables") if name in vars(self.look)}
+        )
+        return replace(self, look=look)
+
     @property
     def tables(self) -> ModelTables:
         """The model without the gray of exposures that a joint fit has."""
