@@ -146,7 +146,7 @@ def _begin(
         photometry = first_photometry(survey, config, instrument, previous.parameters)
         start = continue_from(survey, photometry, config, previous, cycle)
         errors, gray = ErrorCoefficients.of(previous), previous.exposures.gray
-    if begins_roughly(survey, start) and not config.isFinalCycle:
+    if begins_roughly(survey, config, start) and not config.isFinalCycle:
         return Work(photometry, instrument, errors, start.without_residuals())
     complete = with_colors_and_errors(survey, config, photometry, instrument, errors, start, gray)
     if complete is not photometry:

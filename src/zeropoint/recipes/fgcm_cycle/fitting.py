@@ -133,11 +133,9 @@ def fit_cycle(
     is fitted first, again and again, until it is known which exposures are photometric: that costs little, and the fit of
     all stars then begins near its end.  A fit that goes on from one with a joint gray needs none of that.
     """
-    n_fits, n_rough = _MAX_FITS, _MAX_ROUGH
-    if config.freezeStdAtmosphere or not survey.passbands.fitted:
-        n_rough = n_fits = 1
-    if begins_roughly(survey, start.solution):
-        start, config = _first_fits(survey, config, start, cycle, n_rough, on_progress)
+    n_fits = 1 if config.freezeStdAtmosphere or not survey.passbands.fitted else _MAX_FITS
+    if begins_roughly(survey, config, start.solution):
+        start, config = _first_fits(survey, config, start, cycle, on_progress)
     settings, start = _with_own_gray(survey, config, start)
     if config.freezeStdAtmosphere and survey.passbands.fitted:
         # the next cycle goes on from it
@@ -166,15 +164,16 @@ def _with_own_gray(survey: Survey, config: FgcmFitCycleConfigBase, work: Work) -
     return settings, _prepared(survey, config, work, replace(solution, parameters=parameters))
 
 
-def begins_roughly(survey: Survey, start: Solution) -> bool:
+def begins_roughly(survey: Survey, config: FgcmFitCycleConfigBase, start: Solution) -> bool:
     """Tell whether fits of a part of the stars come first, which then see to the photometry of all.
 
     Parameters
     ----------
-    survey, start
-        Data, and the model to begin with.
+    survey, config, start
+        Data, settings, and the model to begin with. With a frozen atmosphere there are no clouds to be told from it.
     """
-    return bool(survey.passbands.fitted and not start.parameters.exposure_gray.any())
+    fits_atmosphere = survey.passbands.fitted and not config.freezeStdAtmosphere
+    return bool(fits_atmosphere and not start.parameters.exposure_gray.any())
 
 
 def _first_fits(
@@ -182,7 +181,6 @@ def _first_fits(
     config: FgcmFitCycleConfigBase,
     start: Work,
     cycle: int,
-    n_fits: int,
     on_progress: OnProgress | None,
 ) -> tuple[Work, FgcmFitCycleConfigBase]:
     """Return where the fit of all stars begins, and its settings: with a joint gray where no exposure is photometric."""
@@ -192,7 +190,7 @@ def _first_fits(
     failure: CalibrationFailure | None = None
     work = start
     try:
-        work = _roughly(survey, classic, start, cycle, n_fits, on_progress)
+        work = _roughly(survey, classic, start, cycle, on_progress)
     except (NoFitStarsError, NoPhotometricExposuresError) as error:
         if not classic.autoJointGray:
             raise
@@ -246,7 +244,7 @@ def _whole(survey: Survey, config: FgcmFitCycleConfigBase, start: Work, work: Wo
         start.solution, parameters=found.parameters, sed=found.sed, cuts=found.cuts, selection=whole
     )
     work = _prepared(survey, config, work, begun, found.residuals.exposure.gray)
-    return work if config.freezeStdAtmosphere else _with_flats(survey, config, work)
+    return _with_flats(survey, config, work)
 
 
 def _grayly(
@@ -276,7 +274,6 @@ def _roughly(
     config: FgcmFitCycleConfigBase,
     start: Work,
     cycle: int,
-    n_fits: int,
     on_progress: OnProgress | None,
 ) -> Work:
     """Return where fits of a part of the stars end, for all of them, and whether any exposure looked photometric."""
@@ -288,24 +285,21 @@ def _roughly(
         preliminary=True,
         seeks_clouds=True,
     )
-    work = _fit_until_settled(part, limits, work, cycle, n_fits, settings, on_progress, rough=True)
+    work = _fit_until_settled(part, limits, work, cycle, _MAX_ROUGH, settings, on_progress, rough=True)
     if config.autoJointGray and (work.sky is None or _is_doubtful(work)):
         # clouds may still have been among what was fitted
         work = replace(work, sky=night_consensus(part, limits, work.solution).evidence)
-    if n_fits > 1:
-        # thin clouds are looked for where the nights do not yet bend to them
-        found, cuts = work.solution, work.solution.cuts
-        chosen = choose_exposures(part, limits, found, cuts, also_preliminary=True)
-        n_left = int(np.count_nonzero(found.selection.photometric & ~chosen.photometric))
-        _log.info(
-            "Cycle %d: %d exposures more are left out, without which their nights agree.", cycle, n_left
-        )
-        work = replace(work, solution=replace(found, selection=chosen))
-        # now that clouds are out, to where the fit of all stars begins near its end
-        settings = replace(
-            settings, seeks_clouds=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
-        )
-        work = _fit_until_settled(part, limits, work, cycle, _MAX_FITS, settings, on_progress, rough=True)
+    # thin clouds are looked for where the nights do not yet bend to them
+    found, cuts = work.solution, work.solution.cuts
+    chosen = choose_exposures(part, limits, found, cuts, also_preliminary=True)
+    n_left = int(np.count_nonzero(found.selection.photometric & ~chosen.photometric))
+    _log.info("Cycle %d: %d exposures more are left out, without which their nights agree.", cycle, n_left)
+    work = replace(work, solution=replace(found, selection=chosen))
+    # now that clouds are out, to where the fit of all stars begins near its end
+    settings = replace(
+        settings, seeks_clouds=False, max_iterations=3 * _ROUGH_STEPS, step_tolerance=_LAST_TOLERANCE
+    )
+    work = _fit_until_settled(part, limits, work, cycle, _MAX_FITS, settings, on_progress, rough=True)
     return _whole(survey, config, start, work)
 
 
