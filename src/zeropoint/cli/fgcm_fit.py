@@ -139,6 +139,8 @@ def fit(
     title = name or folder.absolute().parent.name or folder.name
     data = fit_report_data(title, config, passbands, progress, failure=failure, notes=notes)
     verdict, metrics = write_fit_report(data, config, out, plots=not no_plots)
+    if failure is None:
+        recipe.forget(stars, out)
     _echo(verdict, metrics, out, progress, failure, as_json)
     sys.exit(verdict.exit_code)
 
@@ -266,9 +268,14 @@ def _run(
     def tell(cycle: int, metrics: Mapping[str, Any]) -> None:
         click.echo(_cycle_line(cycle, metrics, progress.seconds[-1][2]), err=True)
 
+    def tell_resumed(cycle: int) -> None:
+        click.echo(f"goes on after cycle {cycle}, which an earlier run had done", err=True)
+
     with stopped_with(message), counting({}) as report:
         try:
-            recipe.run(stars, progress, out, on_progress=report, on_cycle=tell, **options)
+            recipe.run(
+                stars, progress, out, on_progress=report, on_cycle=tell, on_resume=tell_resumed, **options
+            )
         except CalibrationFailure as failure:
             return failure
     return None
@@ -330,8 +337,6 @@ def _echo(
     if as_json:
         click.echo(json.dumps(metrics, allow_nan=False))
         return
-    if progress.resumed_after is not None:
-        click.echo(f"went on after cycle {progress.resumed_after}, which an earlier run had done")
     click.echo(f"{out}: {verdict.level}")
     for reason in verdict.reasons[1:] if failure is not None else verdict.reasons:  # the failure was told
         click.echo(f"  {reason}")

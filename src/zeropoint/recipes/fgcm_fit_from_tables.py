@@ -228,6 +228,7 @@ class FgcmFitFromTables:
         threads: int | None = None,
         on_progress: OnProgress | None = None,
         on_cycle: Callable[[int, Mapping[str, Any]], None] | None = None,
+        on_resume: Callable[[int], None] | None = None,
     ) -> None:
         """Run the cycles; the tables of each are written as soon as it is done.
 
@@ -245,6 +246,8 @@ class FgcmFitFromTables:
             Of the sweeps over the observations; no bit depends on it.
         on_progress, on_cycle
             Told how far a stage is; the number and the metrics of a cycle that is done.
+        on_resume
+            Told the cycle of an earlier run after which this one goes on.
 
         Raises
         ------
@@ -257,6 +260,8 @@ class FgcmFitFromTables:
         if not resume:
             checkpoints.remove()
         previous = self._previous(checkpoints, progress, out)
+        if on_resume is not None and progress.resumed_after is not None:
+            on_resume(progress.resumed_after)
         started = [time.process_time(), time.monotonic()]
 
         shown = _Filled(on_progress)
@@ -293,8 +298,16 @@ class FgcmFitFromTables:
             on_progress=shown,
             on_cycle=done,
         )
-        # those of other settings too: what they were kept for is done
-        shutil.rmtree(checkpoints.directory.parent, ignore_errors=True)
+
+    def forget(self, stars: StarListFiles, out: Path) -> None:
+        """Remove what a killed run would go on from, when all is written; that of other settings too.
+
+        Parameters
+        ----------
+        stars, out
+            As of `run`.
+        """
+        shutil.rmtree(self._checkpoints(stars, out).directory.parent, ignore_errors=True)
 
     def _checkpoints(self, stars: StarListFiles, out: Path) -> CycleCheckpoints:
         """Return where the cycles of this run are kept, in a folder of the output whose name tells the inputs."""

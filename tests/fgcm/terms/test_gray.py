@@ -96,15 +96,20 @@ def test_detectors_are_averaged_as_one_by_one(rng: np.random.Generator) -> None:
     assert np.nanmax(result.n_tilings) == np.nanmin(result.n_tilings) == 7.0
 
 
-def test_an_exposure_needs_three_detectors_unless_the_camera_has_fewer(rng: np.random.Generator) -> None:
-    for n_det, enough in ((4, False), (2, True)):
-        ec = rng.integers(0, 2, 200)  # only two of the detectors have stars
-        found = residuals_of(rng.normal(0, 0.01, 200), np.full(200, 0.01))
-        detectors = detector_gray(found, ec, (1, n_det), np.ones(200, bool))
-        exposure = exposure_gray(detectors, min_star_per_ccd=5, max_ccd_gray_err=0.05)
-        assert np.isfinite(exposure.gray[0]) == enough
-        assert exposure.n_detectors[0] == 2
-        assert exposure.n_stars[0] == 200
+@pytest.mark.parametrize(("n_others", "enough"), [(3, False), (2, True), (0, True)])
+def test_an_exposure_needs_three_detectors_unless_stars_are_on_fewer(
+    rng: np.random.Generator, n_others: int, enough: bool
+) -> None:
+    # of a camera of six detectors the first exposure has stars on two, the second on some
+    ec = np.concatenate(
+        [rng.integers(0, 2, 200), 6 + rng.integers(0, max(n_others, 1), 200 * (n_others > 0))]
+    )
+    found = residuals_of(rng.normal(0, 0.01, len(ec)), np.full(len(ec), 0.01))
+    detectors = detector_gray(found, ec, (2, 6), np.ones(len(ec), bool))
+    exposure = exposure_gray(detectors, min_star_per_ccd=5, max_ccd_gray_err=0.05)
+    assert np.isfinite(exposure.gray[0]) == enough
+    assert exposure.n_detectors.tolist() == [2, n_others]
+    assert exposure.n_stars[0] == 200
 
 
 def test_the_scatter_of_detectors_is_the_variance_of_an_exposure() -> None:

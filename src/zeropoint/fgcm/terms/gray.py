@@ -28,7 +28,7 @@ __all__ = [
 
 #: Stars that a detector needs for a gray of its own.
 MIN_STARS = 3
-#: Detectors that an exposure needs for a gray of its own, of cameras that have as many.
+#: Detectors that an exposure needs for a gray of its own, of surveys with stars on as many.
 MIN_DETECTORS = 3
 #: Chi-square counts as more than the errors explain from as many of its own errors on.
 _SIGNIFICANT = 3.0
@@ -257,12 +257,11 @@ def exposure_gray(detectors: DetectorGray, *, min_star_per_ccd: int, max_ccd_gra
 
     Notes
     -----
-    At least three detectors are needed, or one where the camera has fewer than three. The error is (sum of weights)^-1/2;
+    At least three detectors are needed, or one where fewer than three have any gray. The error is (sum of weights)^-1/2;
     where detectors scatter significantly more than their errors, it is as much larger.
     """
-    n_det = detectors.gray.shape[1]
     use = (detectors.n_stars >= min_star_per_ccd) & (detectors.err > 0) & (detectors.err < max_ccd_gray_err)
-    least = MIN_DETECTORS if n_det >= MIN_DETECTORS else 1
+    least = MIN_DETECTORS if np.count_nonzero(use.any(axis=0)) >= MIN_DETECTORS else 1
     n = use.sum(axis=1)
     weight = np.where(use & (n >= least)[:, None], ratio(1.0, np.square(detectors.err)), 0.0)
     total = weight.sum(axis=1)
