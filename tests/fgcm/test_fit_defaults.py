@@ -74,10 +74,34 @@ def test_passbands_of_another_camera_are_named():
         derive_settings(FgcmFitCycleConfigBase(), _survey(_visits()), _source(bands={"Z9": "z"}))
 
 
-def test_flats_within_detectors_where_there_are_stars_enough():
+@pytest.mark.parametrize(
+    ("stars", "epochs", "vary", "order"),
+    # 12 exposures of a band on four detectors: 1200, 900, 180 and 120 observations of each; two epochs have half of that
+    [
+        (400, [], True, 2),
+        (300, [], True, 1),
+        (60, [], True, 1),
+        (40, [], False, 1),
+        (400, [60001.5], True, 1),
+    ],
+)
+def test_flats_within_detectors_have_the_order_for_which_there_are_stars_enough(stars, epochs, vary, order):
     config = FgcmFitCycleConfigBase()
-    # 12 exposures of a band, 500 stars on each of four detectors
-    derive_settings(config, _survey(_visits(), stars=2000), _source())
+    config.epochMjds = epochs
+    notes = derive_settings(config, _survey(_visits(), stars=stars), _source())
+    assert dict(config.superStarSubCcdDict) == {"g": vary, "r": vary}
+    assert config.superStarSubCcdChebyshevOrder == order
+    if not epochs:
+        (note,) = (note for note in notes if note.startswith("superStarSubCcdDict"))
+        assert f"g {3 * stars:,}, r {3 * stars:,}. Flats vary" in note
+
+
+def test_a_filter_with_few_exposures_does_not_take_the_flats_of_its_band():
+    visits = _visits()
+    visits.meta["BANDS"] = {"G1": "g", "R1": "r", "R2": "r"}
+    visits["physicalFilter"][1] = "R2"
+    config = FgcmFitCycleConfigBase()
+    derive_settings(config, _survey(visits, stars=500), _source(bands={"R1": "r", "R2": "r", "G1": "g"}))
     assert dict(config.superStarSubCcdDict) == {"g": True, "r": True}
     assert config.superStarSubCcdChebyshevOrder == 2
 

@@ -17,8 +17,10 @@ __all__ = ["SurveyFacts", "derive_settings", "is_set"]
 
 #: Of how many stars of a typical exposure it needs to have stars, to be used.
 _STARS_PART = 0.3
-#: Observations of a filter and detector from which a flat within detectors is fitted, and one of second order.
-_FLAT_OBSERVATIONS, _SECOND_ORDER_OBSERVATIONS = 1000, 5000
+#: Observations of a filter and detector from which a flat of first order is fitted within detectors, and one of second: at
+#: the center of a detector it is then known to 1/sqrt(150) and 2.2/sqrt(1000) of the scatter of an observation, a mmag at most,
+#: where flats that are wrong by a hundredth from edge to edge and are not fitted cost several.
+_FLAT_OBSERVATIONS, _SECOND_ORDER_OBSERVATIONS = 150, 1000
 
 
 @dataclass(frozen=True)
@@ -169,19 +171,34 @@ def _selection(config: FgcmFitCycleConfigBase, survey: SurveyFacts, source: Pass
 def _flats(
     config: FgcmFitCycleConfigBase, survey: SurveyFacts, bands: dict[str, list[str]], put: Any
 ) -> None:
-    """Fit superstar flats within detectors where there are stars enough."""
+    """Fit superstar flats within detectors, to the order for which there are observations enough."""
     names = np.array([str(name) for name in survey.visits["physicalFilter"]])
     visits = np.asarray(survey.visits["visit"])
     order = np.argsort(visits, kind="stable")
     row = order[np.searchsorted(visits[order], survey.visit).clip(0, len(visits) - 1)]
-    numbers = {}
+    epoch = np.searchsorted(np.sort(config.epochMjds), np.asarray(survey.visits["mjd"], float), side="right")
+    numbers: dict[str, int] = {}
     for band, filters in bands.items():
-        chosen = np.isin(names[row], filters)
-        counts = np.unique(survey.detector[chosen], return_counts=True)[1]
-        numbers[band] = int(np.median(counts)) if len(counts) else 0
-    enough = {band: numbers[band] >= _FLAT_OBSERVATIONS for band in bands}
-    if any(enough.values()):
-        fewest = min(numbers[band] for band in bands if enough[band])
-        put("superStarSubCcdDict", enough, f"a detector has {fewest:,} observations or more in these bands")
-        if fewest >= _SECOND_ORDER_OBSERVATIONS:
-            put("superStarSubCcdChebyshevOrder", 2, "there are observations enough")
+        found = [0]
+        # each filter has a flat of its own in each epoch
+        for name, which in {(names[k], epoch[k]) for k in np.flatnonzero(np.isin(names, filters))}:
+            chosen = ((names == name) & (epoch == which))[row]
+            counts = np.unique(survey.detector[chosen], return_counts=True)[1]
+            found.append(int(np.median(counts)) if len(counts) else 0)
+        # a filter or an epoch with hardly any does not decide for the others: its flats stay constant by themselves
+        numbers[band] = min((n for n in found if n >= _FLAT_OBSERVATIONS), default=max(found))
+    vary = {band: number >= _FLAT_OBSERVATIONS for band, number in numbers.items()}
+    second = all(number >= _SECOND_ORDER_OBSERVATIONS for band, number in numbers.items() if vary[band])
+    told = ", ".join(f"{band} {number:,}" for band, number in numbers.items())
+    put(
+        "superStarSubCcdDict",
+        vary,
+        f"observations of a typical detector: {told}. Flats vary within detectors from {_FLAT_OBSERVATIONS} on, in second order "
+        f"where all of these bands have {_SECOND_ORDER_OBSERVATIONS:,}, else in first",
+    )
+    if any(vary.values()):
+        put(
+            "superStarSubCcdChebyshevOrder",
+            2 if second else 1,
+            "there are observations enough in all bands that vary",
+        )
