@@ -122,13 +122,44 @@ def test_a_fit_that_did_not_converge_says_what_to_do(data):
     assert [row[3][0].value for row in fit.rows if row[0] == "The last fit converged"] == ["no"]
 
 
+def test_chi_square_that_is_too_large_is_not_good_and_says_what_it_may_be(data):
+    metrics = fgcm_metrics(data) | {"chi2_dof": 1.23}
+    verdict = judge_calibration(metrics)
+    assert verdict.level == "usable"
+    assert "1.23 is outside of 0.8 to 1.2: " in verdict.reasons[0]
+    assert "superStarSubCcdDict" in verdict.reasons[0]
+    (reason,) = judge_calibration(metrics | {"chi2_dof": 0.6}).reasons
+    assert "too large" in reason
+
+
+def test_without_photometric_nights_nothing_is_called_photometric(data):
+    last = {**data.history[-1], "has_photometric": False, "joint_gray_sigma": 0.054}
+    html, verdict = _render(replace(data, history=(*data.history[:-1], last)))
+    assert verdict.level == "usable"
+    assert verdict.reasons[0].startswith("No part of the nights is photometric: exposures scatter by 54 mmag")
+    assert "Exposures whose gray was fitted" in html
+    assert "Photometric exposures<" not in html
+    assert "Exposures that are not in the fit (3)" in html
+
+
+def test_the_mean_of_references_weighs_them(data):
+    exact = data.facts.references
+    error = np.where(np.arange(len(exact.error)) % 2, 0.001, 0.1)[:, None] * np.ones(3)
+    difference = np.where(error > 0.01, 0.2, 0.003)
+    mean, sigma = replace(exact, difference=difference, error=error).mean(1)
+    assert mean == pytest.approx(0.003, abs=2e-4)
+    assert sigma > 0.001 / np.sqrt(0.5 * len(error))
+
+
 def test_metrics_count_what_is_there(data):
     metrics = fgcm_metrics(data)
     red = metrics["bands"]["r"]
     assert (red["n_exposures"], red["n_photometric"]) == (12, 11)
     assert red["zeropoint_fraction"] == pytest.approx(11 / 12)
     assert red["zeropoint_err_mmag"] == pytest.approx(1.1)
-    assert red["reference_offset_mmag"] == pytest.approx(5.0, abs=4 * 10 / np.sqrt(84))
+    # 84 references of 10 mmag: the mean is known to 1.1
+    assert red["reference_offset_mmag"] == pytest.approx(5.0, abs=4 * red["reference_offset_err_mmag"])
+    assert red["reference_offset_err_mmag"] == pytest.approx(10 / np.sqrt(84), rel=0.3)
     assert metrics["n_at_bounds"] == 1
     assert metrics["chi2_dof"] == 1.0
     json.dumps(metrics)

@@ -299,8 +299,15 @@ def _cycle_line(cycle: int, metrics: Mapping[str, Any], seconds: float) -> str:
         for key in ("n_photometric", "n_exposures")
     )
     if used and there:
-        parts.append(f"{sum(used):,} of {sum(there):,} exposures photometric")
+        parts.append(_exposures(metrics, f"{sum(used):,}", f"{sum(there):,}"))
     return f"cycle {cycle}: {', '.join(parts)} ({seconds:.1f} s)"
+
+
+def _exposures(metrics: Mapping[str, Any], used: str, there: str) -> str:
+    """Return in words how many exposures are in the fit: they are photometric, unless none was found to be."""
+    if metrics.get("has_photometric") is False:
+        return f"gray of {used} of {there} exposures fitted"
+    return f"{used} of {there} exposures photometric"
 
 
 def _products(progress: FitProgress, passbands: ChosenPassbands, lut: Path | None, out: Path) -> list[str]:
@@ -340,11 +347,6 @@ def _echo(
     click.echo(f"{out}: {verdict.level}")
     for reason in verdict.reasons[1:] if failure is not None else verdict.reasons:  # the failure was told
         click.echo(f"  {reason}")
-    if metrics.get("has_photometric") is False:
-        scatter = 1e3 * metrics["joint_gray_sigma"]
-        click.echo(
-            f"  no part of the nights is photometric: a gray of each exposure was fitted ({scatter:.0f} mmag)"
-        )
     nights = metrics.get("nights_without_fit")
     if nights:
         told = ", ".join(
@@ -352,7 +354,7 @@ def _echo(
         )
         click.echo(f"  nights without fit, on the standard atmosphere: {told}")
     for band, numbers in metrics["bands"].items():
-        click.echo(f"  {_band_line(band, numbers)}")
+        click.echo(f"  {_band_line(band, numbers, metrics)}")
     for path in [
         *progress.written,
         *(out / name for name in (EXPOSURES, METRICS, REPORT) if (out / name).exists()),
@@ -360,7 +362,7 @@ def _echo(
         click.echo(path)
 
 
-def _band_line(band: str, numbers: Mapping[str, Any]) -> str:
+def _band_line(band: str, numbers: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the figures of a band that everyone looks for."""
 
     def shown(key: str, form: str) -> str:
@@ -369,7 +371,7 @@ def _band_line(band: str, numbers: Mapping[str, Any]) -> str:
 
     before = f"{shown('scatter_nominal_mmag', '.1f')} -> " if "scatter_nominal_mmag" in numbers else ""
     return (
-        f"{band}: {shown('n_photometric', 'd')} of {shown('n_exposures', 'd')} exposures photometric, repeatability "
+        f"{band}: {_exposures(metrics, shown('n_photometric', 'd'), shown('n_exposures', 'd'))}, repeatability "
         f"{before}{shown('scatter_mmag', '.1f')} mmag (noise {shown('noise_mmag', '.1f')}), zeropoints to "
         f"{shown('zeropoint_err_mmag', '.2f')} mmag"
     )

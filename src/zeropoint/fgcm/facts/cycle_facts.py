@@ -87,6 +87,32 @@ class ReferenceFacts:
     outlier: BoolArray
     color: FloatArray
 
+    @property
+    def in_mean(self) -> BoolArray:
+        """Whether `mean` has it: it is known, with an error, and no outlier; shape (n, n_band)."""
+        return np.asarray(np.isfinite(self.difference) & (self.error > 0) & ~self.outlier[:, None])
+
+    def mean(self, band: int) -> tuple[float, float]:
+        """Return the weighted mean difference of a band and its error, mag; NaN without references.
+
+        Parameters
+        ----------
+        band
+            Number of the band.
+
+        Notes
+        -----
+        The fit takes references with these weights; a median is noisier by half where their errors differ. Where references
+        scatter by more than their errors, the error grows by as much.
+        """
+        known = self.in_mean[:, band]
+        if not known.any():
+            return float("nan"), float("nan")
+        value, weight = self.difference[known, band], 1.0 / np.square(self.error[known, band])
+        mean = float(np.sum(weight * value) / weight.sum())
+        chi2 = float(np.sum(weight * np.square(value - mean))) / max(len(value) - 1, 1)
+        return mean, float(np.sqrt(max(chi2, 1.0) / weight.sum()))
+
 
 @dataclass(frozen=True)
 class CycleFacts:

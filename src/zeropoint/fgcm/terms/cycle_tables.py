@@ -35,7 +35,11 @@ _ZEROPOINT_COLUMNS: Mapping[str, tuple[str | None, str]] = {
         "1: photometric, in the fit; 2: photometric, band not fitted; 4: not photometric; 8: night without fit; "
         "16: no zeropoint; 32: too few stars on the detector",
     ),
-    "fgcmZpt": ("mag", "Zeropoint at the detector's center, AB; NaN with flag 16"),
+    "fgcmZpt": (
+        "mag",
+        "Zeropoint at the detector's center, AB, without chromatic term (F' = 0): add fgcmDeltaChrom for the mean star; NaN "
+        "with flag 16",
+    ),
     "fgcmZptErr": (
         "mag",
         "Its error relative to the band: posterior of the fit, gray included; flag 8: and the assumed atmosphere",
@@ -53,7 +57,7 @@ _ZEROPOINT_COLUMNS: Mapping[str, tuple[str | None, str]] = {
     "fgcmGry": ("mag", "Gray that the zeropoint has"),
     "fgcmDeltaChrom": (
         "mag",
-        "Mean chromatic correction of the stars that the gray is from, weighted as there",
+        "Mean chromatic correction of the stars that the gray is from, weighted as there; not in fgcmZpt",
     ),
     "fgcmZptVar": ("mag2", "Variance of the gray"),
     "fgcmTilings": (None, "Mean number of good observations of the stars"),

@@ -103,8 +103,8 @@ class Zeropoints:
         `zeropoint.fgcm.flags.ZeropointFlag`; one of 1, 2, 4, 8 or none, 16 where there is no zeropoint, and 32 where that is
         for want of stars.
     zeropoint : float64
-        ``m = -2.5 log10(instFlux) + zeropoint`` at the detector's center, AB mag; NaN only with flag 16, as are ``sigma`` and
-        ``coefficients``.
+        ``m = -2.5 log10(instFlux) + zeropoint`` at the detector's center for a source without color (F' = 0), AB mag;
+        ``delta_chromatic`` added, for the mean star. NaN only with flag 16, as are ``sigma`` and ``coefficients``.
     sigma : float64
         Its error relative to the band: posterior of the fit, and the gray's own, mag.
     gray : ChosenGray

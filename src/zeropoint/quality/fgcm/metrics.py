@@ -113,15 +113,16 @@ def _of_references(facts: CycleFacts, b: int) -> dict[str, float]:
     """Return the comparison with the references of a band."""
     if facts.references is None:
         return {}
-    difference = 1e3 * facts.references.difference[~facts.references.outlier, b]
-    known = difference[np.isfinite(difference)]
-    if not len(known):
+    known = facts.references.in_mean[:, b]
+    if not known.any():
         return {"n_references": 0}
+    mean, error = (1e3 * value for value in facts.references.mean(b))
     return {
-        "n_references": len(known),
-        "reference_offset_mmag": float(np.median(known)),
-        "reference_offset_abs_mmag": abs(float(np.median(known))),
-        "reference_scatter_mmag": mad_sigma(known),
+        "n_references": int(known.sum()),
+        "reference_offset_mmag": mean,
+        "reference_offset_err_mmag": error,
+        "reference_offset_abs_mmag": abs(mean),
+        "reference_scatter_mmag": 1e3 * mad_sigma(facts.references.difference[known, b]),
     }
 
 

@@ -35,8 +35,9 @@ def plot_references_magnitude(facts: CycleFacts) -> Figure:
             continue
         x, y = references.magnitude[:, b], references.difference[:, b]
         _points(ax, facts, b, x, y, references.outlier)
-        known = np.isfinite(y) & ~references.outlier
-        text = f"{band}: {round(1e3 * float(np.median(y[known])), 1) + 0.0:+.1f}, scatter {1e3 * mad_sigma(y[known]):.1f}, n {known.sum():,}"
+        known = references.in_mean[:, b]
+        mean, error = (1e3 * value for value in references.mean(b))
+        text = f"{band}: mean {round(mean, 1) + 0.0:+.1f} ± {error:.1f}, scatter {1e3 * mad_sigma(y[known]):.1f}, n {known.sum():,}"
         finish_panel(ax, text, "standard magnitude", "star − reference (mmag)")
         small_legend(ax)
     title_of(figure, "Comparison with the references, by magnitude")

@@ -87,6 +87,9 @@ def render_fgcm_report(
         missing=missing,
         accounting=_accounting(data),
         left_out=_left_out(data),
+        left_out_title="Exposures that are not photometric"
+        if metrics.get("has_photometric") is not False
+        else "Exposures that are not in the fit",
         has_photometric=metrics.get("has_photometric", True),
         gray_scatter=format_value(1e3 * (metrics.get("joint_gray_sigma") or 0.0), 2),
         nights_without_fit=list(metrics.get("nights_without_fit", {}).items()),
@@ -151,14 +154,16 @@ def _cards(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
     before, noise = across("scatter_nominal_mmag", ".0f"), across("noise_mmag", ".1f")
     chi2 = metrics.get("chi2_dof")
+    photometric = metrics.get("has_photometric") is not False
+    title = "Photometric exposures" if photometric else "Exposures whose gray was fitted"
     used, there = metrics.get("n_photometric"), metrics.get("n_exposures")
     cards = [
         ("Repeatability", across("scatter_mmag", ".1f"), f"mmag; before {before}, noise {noise}" if before else f"mmag; noise {noise}"),
         ("Zeropoint error", across("zeropoint_err_mmag", ".2f"), "mmag, median of each band"),
         ("χ² per degree of freedom", format(chi2, ".3f") if _known(chi2) else "", "of the fit"),
-        ("Photometric exposures", f"{used:,}" if _known(used) else "", f"of {there:,}" if _known(there) else ""),
+        (title, f"{used:,}" if _known(used) else "", f"of {there:,}" if _known(there) else ""),
         ("Evenness on the sky", across("halves_mmag", ".1f"), "mmag, two halves of the data"),
-        ("References", across("reference_offset_mmag", "+.1f"), "mmag, median of each band"),
+        ("References", across("reference_offset_mmag", "+.1f"), f"mmag, mean of each band, ± {across('reference_offset_err_mmag', '.1f')}"),
     ]  # fmt: skip
     return [
         (name, value.replace("-", "−"), remark) if value else (name, "–", "not measured")
