@@ -91,7 +91,7 @@ def test_a_survey_is_fitted_and_goes_on_where_it_was_killed(
     assert not (tmp_path / "broken" / "metrics.json").exists()
     monkeypatch.undo()
     again = _fit(run, stars, tmp_path / "broken")
-    assert "went on after cycle 0, which an earlier run had done" in again.stdout
+    assert "goes on after cycle 0, which an earlier run had done" in again.stderr
     for name in ("fgcm_Cycle2_Zeropoints.parquet", "fgcm_standard_star.parquet"):
         first, second = (pq.read_table(tmp_path / folder / name) for folder in ("whole", "broken"))
         assert first.equals(second), name
