@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from fgcm.cycle.cycle_parts import BANDS, cycle_settings
 from zeropoint.fgcm.flags import ZeropointFlag
 from zeropoint.recipes.fgcm_cycle import CycleInputs, FgcmCycle
 from zeropoint.simulation.fgcm_fit_truth import true_stars
@@ -15,7 +15,6 @@ from zeropoint.simulation.fgcm_sources import INNER, aperture_loss
 from zeropoint.simulation.fgcm_star_list import star_list, survey_passbands
 from zeropoint.simulation.fgcm_survey import simulate_fgcm_survey
 
-BANDS = ["g", "r", "i", "z"]
 #: Magnitudes per arcsec; by detector: chromaticity in g, and by which part the seeing differs from the camera's.
 APERTURE, CHROMATIC, SEEING = 0.05, np.array([-0.3, -0.1, 0.1, 0.3]), np.array([-0.16, -0.06, 0.08, 0.14])
 #: Errors of the background in turns, nJy/arcsec^2, and radii of the apertures, arcsec.
@@ -23,18 +22,7 @@ EPSILON, RADII = np.array([-200.0, 400.0]), (2.0, 4.0)
 
 
 def settings(**values):
-    config = FgcmFitCycleConfigBase()
-    site = small_survey().site
-    config.latitude, config.utBoundary = site.latitude, site.ut_boundary
-    config.complete(BANDS)
-    config.doMultipleCycles, config.multipleCyclesFinalCycleNumber = True, 2
-    config.minStarPerExp, config.minExpPerNight, config.minCcdPerExp = 30, 4, 1
-    config.modelMagErrors = False
-    config.freezeStdAtmosphere = True
-    config.fitBands = ["g", "i", "z"]
-    for name, value in values.items():
-        setattr(config, name, value)
-    return config
+    return cycle_settings(**{"minStarPerExp": 30, "fitBands": ["g", "i", "z"]} | values)
 
 
 @pytest.fixture(scope="module")

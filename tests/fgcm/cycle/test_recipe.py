@@ -5,36 +5,23 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 
+from fgcm.cycle.cycle_parts import BANDS, cycle_settings, inputs_of
 from zeropoint.errors import InvalidInputError, NoFitStarsError, NoPhotometricExposuresError
-from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ExposureFlag
 from zeropoint.fgcm.outputs.fit_parameters import state_from_tables, state_to_tables
-from zeropoint.recipes.fgcm_cycle import CycleInputs, FgcmCycle
+from zeropoint.recipes.fgcm_cycle import FgcmCycle
 from zeropoint.simulation.fgcm_settings import small_survey
-from zeropoint.simulation.fgcm_star_list import star_list, survey_passbands
+from zeropoint.simulation.fgcm_star_list import survey_passbands
 from zeropoint.simulation.fgcm_survey import simulate_fgcm_survey
 
-BANDS = ["g", "r", "i", "z"]
 #: Clouds that have to be found, mag.
 CLOUD = 0.03
 
 
 def settings(**values):
-    config = FgcmFitCycleConfigBase()
-    site = small_survey().site
-    config.latitude, config.utBoundary = site.latitude, site.ut_boundary
-    config.complete(BANDS)
-    config.doMultipleCycles, config.multipleCyclesFinalCycleNumber = True, 2
-    config.freezeStdAtmosphere = True
-    # a detector of this camera has 40 stars
-    config.minStarPerExp, config.minExpPerNight, config.minCcdPerExp = 50, 4, 1
-    config.modelMagErrors = False
-    for band in BANDS:
-        config.superStarSubCcdDict[band] = True
-    config.superStarSubCcdChebyshevOrder = 2
-    for name, value in values.items():
-        setattr(config, name, value)
-    return config
+    return cycle_settings(
+        superStarSubCcdDict=dict.fromkeys(BANDS, True), superStarSubCcdChebyshevOrder=2, **values
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +36,7 @@ def passbands(survey):
 
 @pytest.fixture(scope="module")
 def inputs(survey):
-    stars = star_list(survey)
-    return CycleInputs(stars.visits, stars.observations, stars.ids, stars.indices, stars.references)
+    return inputs_of(survey)
 
 
 @pytest.fixture(scope="module")

@@ -5,32 +5,16 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from fgcm.cycle.cycle_parts import cycle_settings, inputs_of
 from zeropoint.fgcm.outputs.fit_parameters import state_from_tables, state_to_tables
-from zeropoint.recipes.fgcm_cycle import CycleInputs, FgcmCycle
+from zeropoint.recipes.fgcm_cycle import FgcmCycle
 from zeropoint.simulation.fgcm_fit_truth import compare_zeropoints
 from zeropoint.simulation.fgcm_settings import small_survey
-from zeropoint.simulation.fgcm_star_list import star_list, survey_passbands
+from zeropoint.simulation.fgcm_star_list import survey_passbands
 from zeropoint.simulation.fgcm_survey import simulate_fgcm_survey
 
-BANDS = ["g", "r", "i", "z"]
 #: Scatter of the gray of all exposures, mag.
 GRAY = 0.04
-
-
-def settings(**values):
-    config = FgcmFitCycleConfigBase()
-    site = small_survey().site
-    config.latitude, config.utBoundary = site.latitude, site.ut_boundary
-    config.complete(BANDS)
-    config.doMultipleCycles, config.multipleCyclesFinalCycleNumber = True, 2
-    config.freezeStdAtmosphere = True
-    # a detector of this camera has 40 stars
-    config.minStarPerExp, config.minExpPerNight, config.minCcdPerExp = 50, 4, 1
-    config.modelMagErrors = False
-    for name, value in values.items():
-        setattr(config, name, value)
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +26,13 @@ def survey():
 
 @pytest.fixture(scope="module")
 def inputs(survey):
-    stars = star_list(survey)
-    return CycleInputs(stars.visits, stars.observations, stars.ids, stars.indices, stars.references)
+    return inputs_of(survey)
 
 
 @pytest.fixture(scope="module")
 def run(survey, inputs):
     tables = []
-    results = FgcmCycle(settings()).run(
+    results = FgcmCycle(cycle_settings()).run(
         inputs, survey_passbands(survey), on_cycle=lambda result: tables.append(state_to_tables(result.state))
     )
     return results, tables
@@ -101,7 +84,9 @@ def same(first, second):
 def test_a_cycle_goes_on_from_the_state_alone(run, survey, inputs):
     """One cycle for each run: the state says that the gray is joint."""
     results, tables = run
-    config = settings(doMultipleCycles=False, isFinalCycle=True, cycleNumber=2, freezeStdAtmosphere=False)
+    config = cycle_settings(
+        doMultipleCycles=False, isFinalCycle=True, cycleNumber=2, freezeStdAtmosphere=False
+    )
     for name in ("expGrayPhotometricCutDict", "expGrayHighCutDict"):
         setattr(config, name, results[1].config_changes[name])
     (again,) = FgcmCycle(config).run(inputs, survey_passbands(survey), previous=state_from_tables(*tables[1]))
