@@ -105,11 +105,16 @@ def test_visits_of_other_bands_are_named(
     unknown = fit_stars.visits.copy()
     unknown.meta["BANDS"] = {**unknown.meta["BANDS"], "q": "r"}
     unknown["physicalFilter"][[0, 2, 3]] = "q", "q", "odd"
+    other = replace(settings, filter_bands={**unknown.meta["BANDS"], passbands.physical_filters[0]: "none"})
     found = FitExposures.from_visit_catalog(unknown, settings, passbands)
     assert (found.band[[0, 2, 3]] == -1).all()
     assert found.has_passband.sum() == len(found) - 3
-    assert "No zeropoint for 2 visits in q: the look-up table or throughputs have no passband" in caplog.text
-    assert "No zeropoint for 1 visit in odd: physicalFilterMap has" in caplog.text
+    assert (
+        "No zeropoint for 1 visit in odd, 2 visits in q: the look-up table or throughputs have no"
+        in caplog.text
+    )
+    FitExposures.from_visit_catalog(unknown, other, passbands)
+    assert f"visits in {passbands.physical_filters[0]}: physicalFilterMap has" in caplog.text
     unknown["physicalFilter"][:] = "q"
     with pytest.raises(
         InvalidInputError, match=r"No visit has a passband: .* visits in q, the look-up table"

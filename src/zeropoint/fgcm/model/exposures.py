@@ -234,22 +234,23 @@ def _filters(
     names = [str(name) for name in table["physicalFilter"]]
     index = {name: k for k, name in enumerate(passbands.physical_filters)}
     counts = Counter(names)
-    no_band = {name: n for name, n in sorted(counts.items()) if bands.get(name) not in settings.bands}
-    no_passband = {name: n for name, n in sorted(counts.items()) if name not in no_band and name not in index}
-    if len(no_band) == len(counts):
+    in_bands = {name for name in counts if bands.get(name) in settings.bands}
+    no_passband = {name: n for name, n in sorted(counts.items()) if name not in index}
+    no_band = {name: n for name, n in sorted(counts.items()) if name in index and name not in in_bands}
+    if not in_bands:
         raise InvalidInputError(
-            f"No visit is in a band of {', '.join(settings.bands)}: the filters are {', '.join(no_band)}. Correct bands or "
+            f"No visit is in a band of {', '.join(settings.bands)}: the filters are {', '.join(sorted(counts))}. Correct bands or "
             "physicalFilterMap."
         )
-    if len(no_band) + len(no_passband) == len(counts):
+    if not in_bands & set(index):
         raise InvalidInputError(
-            f"No visit has a passband: fgcmVisitCatalog has visits in {', '.join(no_passband)}, the look-up table or throughputs have "
-            f"{', '.join(passbands.physical_filters)}. Is this the look-up table of this camera?"
+            f"No visit has a passband: fgcmVisitCatalog has visits in {', '.join(sorted(counts))}, the look-up table or throughputs "
+            f"have {', '.join(passbands.physical_filters)}. Is this the look-up table of this camera?"
         )
     if no_passband:
         _log.warning(
-            "No zeropoint for %s: the look-up table or throughputs have no passband of these filters, only of %s. Make them "
-            "with these filters, or take bands without them.",
+            "No zeropoint for %s: the look-up table or throughputs have no passband of these filters, only of %s. For zeropoints, "
+            "make them with these filters, and have the filters in physicalFilterMap and their bands in bands.",
             _in_filters(no_passband), ", ".join(passbands.physical_filters),
         )  # fmt: skip
     if no_band:
