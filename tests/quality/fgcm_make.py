@@ -19,6 +19,8 @@ NOISE = 0.004
 #: Visits that clouds dim.
 CLOUDY = 3
 BEFORE = 0.05
+#: What magnitudes lack before the fit.
+THROUGHPUT = 1.5
 
 
 def survey(seed=4, bands=BANDS, references=True, pattern=0.0):
@@ -38,7 +40,7 @@ def survey(seed=4, bands=BANDS, references=True, pattern=0.0):
     true = np.sort(rng.uniform(14.0, 17.0, N_STAR))[:, None] + rng.normal(0.0, 0.4, (N_STAR, n_band))
     noise = rng.normal(0.0, NOISE, n) + pattern * (x / SIZE[0] - 0.5)
     model = true.ravel()[segment] + noise
-    shift = rng.normal(0.0, BEFORE, N_EXP)[exposure]
+    shift = THROUGHPUT + rng.normal(0.0, BEFORE, N_EXP)[exposure]
     f4 = np.float32
     observations = FitObservations(
         np.concatenate([[0], np.cumsum(np.bincount(segment, minlength=N_STAR * n_band))]),
@@ -122,7 +124,7 @@ def report_data(failure=None, **options):
     )  # fmt: skip
     result = SimpleNamespace(
         facts=found, state=state, zeropoints=zeropoints, accounting=accounting, parameters=SimpleNamespace(superstar=superstar),
-        cycle=2, history=tuple({"chi2": 1000.0 + 10.0 ** (2 - k)} for k in range(5)),
+        cycle=2, history=tuple({"chi2": 1000.0 + 10.0 ** (2 - k), "largest": 10.0 ** (1 - k)} for k in range(5)),
     )  # fmt: skip
     bands = {b: {"repeatability_after": 0.004, "n_photometric": 11, "n_exposures": 12} for b in found.bands}
     history = tuple(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import hpgeom
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from quality import fgcm_make as make
 from zeropoint.errors import CalibrationFailure
 from zeropoint.quality.fgcm.exposures import exposure_table
 from zeropoint.quality.fgcm.figures import PANELS, PLOT_NAMES, draw, figures
+from zeropoint.quality.fgcm.map_plots import plot_sky_halves, sky_fields
 from zeropoint.quality.fgcm.metrics import fgcm_metrics
 from zeropoint.quality.fgcm.report import draw_figures, render_fgcm_report
 from zeropoint.quality.fgcm.report_data import FgcmReportData
@@ -55,6 +57,31 @@ def test_plots_say_what_was_planted(data):
     gray = draw("GrayTime", data)
     assert gray.axes[0].get_title(loc="left").endswith("11 of 12 used")
     assert "beyond the axis" in [text.get_text() for text in gray.legends[0].get_texts()]
+
+
+def test_fields_that_are_far_apart_have_maps_of_their_own(data):
+    ra = np.array([359.5, 0.5, 1.0, 101.0, 101.5])
+    pixel = np.sort(hpgeom.angle_to_pixel(64, ra, np.full(5, -30.0), nest=True, lonlat=True, degrees=True))
+    first, second = sky_fields(64, pixel)
+    assert (len(first), len(second)) == (3, 2)
+    sky = replace(
+        data.facts.sky, nside=64, pixel=pixel, halves=np.full((3, 5), 1e-3), halves_err=np.full((3, 5), 1e-3)
+    )
+    figure = plot_sky_halves(replace(data.facts, sky=sky))
+    panels = [ax for ax in figure.axes if ax.get_xlabel() == "RA (deg)"]
+    assert [ax.get_title(loc="left").split(":")[0] for ax in panels[:3]] == [
+        "g, field 1",
+        "g, field 2",
+        "r, field 1",
+    ]
+    assert all(np.ptp(ax.get_xlim()) < 4.0 for ax in panels)
+
+
+def test_scatter_by_magnitude_is_of_the_same_magnitudes_before_and_after(data):
+    before, _, after = data.facts.residuals
+    stars = data.facts.references.magnitude
+    assert np.array_equal(before.mag_edges, after.mag_edges)
+    assert before.mag_edges[0, 0] == pytest.approx(np.nanmin(stars[:, 0]), abs=0.3)
 
 
 def test_one_broken_plot_does_not_cost_the_report(data, monkeypatch, caplog):

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from zeropoint.fgcm.airmass import observation_secant
 
-__all__ = ["airmass_contradiction", "beyond_airmass", "secant_of_visits"]
+__all__ = ["MANY_BEYOND", "airmass_doubt", "beyond_airmass", "secant_of_visits"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -16,6 +16,10 @@ BoolArray = npt.NDArray[np.bool_]
 #: Airmasses of one visit that differ by more contradict each other: in an exposure of five minutes airmass changes by less
 #: up to two.
 _TOLERANCE = 0.05
+#: Airmass at which few surveys take exposures.
+_HIGH = 2.5
+#: From this part of visits or observations on a site that is wrong is likelier than exposures near the horizon.
+MANY_BEYOND = 0.02
 _ADVICE = "check the latitude and longitude (east is positive) of the site, and the times of the visits"
 
 
@@ -38,8 +42,8 @@ def secant_of_visits(visits: Table, latitude: float) -> FloatArray:
     return observation_secant(0.0, dec, hour_angle, np.radians(latitude))
 
 
-def airmass_contradiction(visits: Table, latitude: float) -> str | None:
-    """Return a sentence on visits whose airmass contradicts hour angle and site; None if there are none.
+def airmass_doubt(visits: Table, latitude: float) -> str | None:
+    """Return a sentence on airmasses that tell of a wrong site or wrong times; None if nothing does.
 
     Parameters
     ----------
@@ -50,30 +54,45 @@ def airmass_contradiction(visits: Table, latitude: float) -> str | None:
     """
     told, secant, wrong = _compared(visits, latitude)
     if not wrong.any():
-        return None
+        return _near_the_horizon(secant, np.isfinite(told), latitude)
     return (
         f"The airmass of {int(wrong.sum())} of {len(visits)} visits is {_span(secant[wrong])} by hour angle and latitude "
         f"({latitude:g} deg), but {_span(told[wrong])} as the telescope told it: {_ADVICE}."
     )
 
 
-def beyond_airmass(visits: Table, latitude: float, n_observations: int, limits: tuple[float, float]) -> str:
-    """Return why no observation has an airmass for which there is a passband.
+def _near_the_horizon(secant: FloatArray, is_told: BoolArray, latitude: float) -> str | None:
+    """Return a sentence on visits near the horizon by hour angle alone, if there are many; the telescope's airmass vouches for it."""
+    by_angle = np.isfinite(secant) & ~is_told
+    high = by_angle & ((secant < 0) | (secant > _HIGH))
+    if high.sum() <= MANY_BEYOND * by_angle.sum():
+        return None
+    return (
+        f"By hour angle and latitude ({latitude:g} deg) the airmass of {int(high.sum())} of {len(secant)} visits is "
+        f"{_span(secant[high])}, and no airmass that the telescope told is known: {_ADVICE}."
+    )
+
+
+def beyond_airmass(
+    visits: Table, latitude: float, n_beyond: int, n_observations: int, limits: tuple[float, float]
+) -> str:
+    """Return why observations have no airmass for which there is a passband.
 
     Parameters
     ----------
     visits
-        ``fgcmVisitCatalog``, of the bands that are calibrated.
+        ``fgcmVisitCatalog``, of those that they are in.
     latitude
         Of the site, degrees.
-    n_observations
-        How many there are.
+    n_beyond, n_observations
+        How many are beyond the passbands, and how many there are.
     limits
         Least and greatest secant of the passbands.
     """
     told, secant, wrong = _compared(visits, latitude)
     used = np.where(np.isfinite(secant), secant, told)
-    cause = f"All {n_observations} observations are beyond the airmass that the passbands cover ({limits[0]:g} to {limits[1]:g}): "
+    number = f"All {n_observations}" if n_beyond == n_observations else f"{n_beyond} of {n_observations}"
+    cause = f"{number} observations are beyond the airmass that the passbands cover ({limits[0]:g} to {limits[1]:g}): "
     if wrong.any():
         return (
             f"{cause}that of their visits is {_span(used)} by hour angle (telha) and latitude ({latitude:g} deg), but "

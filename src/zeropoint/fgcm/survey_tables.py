@@ -17,7 +17,7 @@ from zeropoint.catalogs.selectors import ScienceSourceSelectorConfig
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm import magnitudes
 from zeropoint.fgcm.accounting import META_KEY, Accounting
-from zeropoint.fgcm.airmass_check import airmass_contradiction
+from zeropoint.fgcm.airmass_check import airmass_doubt
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.column_map import (
     OBSERVATION_FIELDS,
@@ -155,9 +155,9 @@ def read_survey_tables(
             table.meta["SECANT_ONE"],
             n_visits,
         )
-    contradiction = airmass_contradiction(table, table.meta.get("LATITUDE", float("nan")))
-    if contradiction is not None:
-        _log.warning("%s", contradiction)
+    doubt = airmass_doubt(table, table.meta.get("LATITUDE", float("nan")))
+    if doubt is not None:
+        _log.warning("%s", doubt)
     sources = describe_observations(values)
     table.meta[META_KEY] = sources.meta[META_KEY] = all_stages.to_meta()
     sources.meta["ABSENT"] = absent

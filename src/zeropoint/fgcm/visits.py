@@ -14,7 +14,7 @@ from astropy.table import Column, Table
 from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import META_KEY, Accounting
-from zeropoint.fgcm.airmass_check import airmass_contradiction
+from zeropoint.fgcm.airmass_check import airmass_doubt
 from zeropoint.fgcm.build_stars_config import FgcmBuildStarsConfigBase
 from zeropoint.fgcm.progress import OnProgress
 from zeropoint.fgcm.visit_facts import AnySummary, VisitFacts, read_summary, visit_facts
@@ -334,9 +334,9 @@ def make_visit_catalog(
     table = describe_visits(values)
     bands = _bands(facts, config)
     site = _site(facts)
-    contradiction = airmass_contradiction(table, site.get("LATITUDE", float("nan")))
-    if contradiction is not None:
-        _log.warning("%s", contradiction)
+    doubt = airmass_doubt(table, site.get("LATITUDE", float("nan")))
+    if doubt is not None:
+        _log.warning("%s", doubt)
     table.meta |= {
         "BANDS": dict(sorted(bands.items())),
         "DETECTORS": detectors.tolist(),

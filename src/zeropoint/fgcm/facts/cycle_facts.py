@@ -231,7 +231,7 @@ def cycle_facts(
         exposures,
         of_reserve,
         tuple(
-            residual_facts(name, o, stages[name], error, looked_at, largest_error=largest_error)
+            residual_facts(name, o, stages[name], error, looked_at, means, largest_error=largest_error)
             for name in STAGES
             if name in stages
         ),

@@ -127,6 +127,7 @@ def residual_facts(
     magnitude: npt.NDArray[np.floating],
     error: npt.NDArray[np.floating],
     use: BoolArray,
+    standard: npt.NDArray[np.floating],
     *,
     largest_error: float = 0.01,
 ) -> ResidualFacts:
@@ -144,6 +145,9 @@ def residual_facts(
         Their errors.
     use : bool, shape (n_obs,)
         Which observations count.
+    standard : float, shape (n_star, n_band)
+        Mean magnitudes in the end, by which all stages have their bins: those of the stage itself may lack the zeropoint of the
+        survey. NaN: not known.
     largest_error
         Largest error of bright observations, mag; where fewer than a quarter have it, the quarter with the smallest errors
         is bright.
@@ -157,7 +161,8 @@ def residual_facts(
     )
     known = np.isfinite(residual)
     residual, own_error, segment = residual[known], own_error[known], segment[known]
-    mean, band = mean[segment], segment % n_band
+    band = segment % n_band
+    mean = _known_magnitude(np.asarray(standard, np.float64).ravel()[segment], mean[segment], band, n_band)
 
     limit = np.full(n_band, np.nan)
     for b in range(n_band):
@@ -211,6 +216,19 @@ def mixture_noise(error: FloatArray, group: npt.NDArray[np.integer], n_group: in
         more = inside < 0.5 * n
         low, high = np.where(more, middle, low), np.where(more, high, middle)
     return np.asarray(np.where(n > 0, MAD_TO_SIGMA * high, np.nan))
+
+
+def _known_magnitude(
+    standard: FloatArray, mean: FloatArray, band: npt.NDArray[np.integer], n_band: int
+) -> FloatArray:
+    """Return the magnitude of the star of each observation; where it is not known, from the stage's mean and the others' shift."""
+    known = np.isfinite(standard)
+    shift = np.zeros(n_band)
+    for b in range(n_band):
+        chosen = known & (band == b)
+        if chosen.any():
+            shift[b] = np.median(standard[chosen] - mean[chosen])
+    return np.where(known, standard, mean + shift[band])
 
 
 def _magnitude_bins(

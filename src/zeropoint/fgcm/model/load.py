@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import Accounting
-from zeropoint.fgcm.airmass_check import airmass_contradiction, beyond_airmass
+from zeropoint.fgcm.airmass_check import MANY_BEYOND, airmass_doubt, beyond_airmass
 from zeropoint.fgcm.flags import PERSISTENT_STAR_FLAGS, ObservationFlag, StarFlag
 from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.load_references import load_references
@@ -327,14 +327,20 @@ def _require_airmass(
     latitude: float,
     passbands: PassbandSource,
 ) -> None:
-    """Raise where the airmass of every observation is beyond the passbands; warn where the telescope told another."""
-    bad = observations.flag & np.uint16(ObservationFlag.BAD_AIRMASS)
-    if len(bad) and bad.all():
-        used = visits[np.isin(np.asarray(visits["visit"]), exposures.visit[np.unique(observations.exposure)])]
-        raise InvalidInputError(beyond_airmass(used, latitude, len(bad), passbands.ranges["airmass"]))
-    contradiction = airmass_contradiction(visits, latitude)
-    if contradiction is not None:
-        _log.warning("%s", contradiction)
+    """Raise where the airmass of every observation is beyond the passbands; warn where that of many is, or is in doubt."""
+    bad = (observations.flag & np.uint16(ObservationFlag.BAD_AIRMASS)) != 0
+    n_bad = int(np.count_nonzero(bad))
+    if n_bad > MANY_BEYOND * len(bad):
+        beyond = exposures.visit[np.unique(observations.exposure[bad])]
+        used = visits[np.isin(np.asarray(visits["visit"]), beyond)]
+        told = beyond_airmass(used, latitude, n_bad, len(bad), passbands.ranges["airmass"])
+        if n_bad == len(bad):
+            raise InvalidInputError(told)
+        _log.warning("%s", told)
+        return
+    doubt = airmass_doubt(visits, latitude)
+    if doubt is not None:
+        _log.warning("%s", doubt)
 
 
 def _place_between_nodes(

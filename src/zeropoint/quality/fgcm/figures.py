@@ -181,8 +181,8 @@ PANELS: tuple[FgcmPanel, ...] = (
     ),
     FgcmPanel(
         "History", "how the fit went", "run",
-        "Chi-square falls to one and stays; the numbers of photometric exposures settle; the steps of the fit go down to "
-        "nothing within a few.",
+        "Chi-square falls to one and stays; the numbers of photometric exposures settle; the steps of the fits go down to a "
+        "hundredth of the errors.",
         _history,
     ),
 )  # fmt: skip

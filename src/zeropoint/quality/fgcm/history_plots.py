@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from zeropoint.quality.fgcm.grids import (
     band_colors,
@@ -20,6 +21,9 @@ from zeropoint.quality.fgcm.grids import (
 from zeropoint.quality.plots.style import COLORS, STYLE
 
 __all__ = ["plot_history"]
+
+#: A step of fewer errors ends a fit; smaller ones than the second are drawn as that.
+_SMALL, _LEAST = 1e-2, 1e-4
 
 
 def plot_history(
@@ -36,10 +40,10 @@ def plot_history(
     bands
         Bands.
     steps
-        Cycle -> ``chi2`` of each step of its last fit.
+        Cycle -> ``largest`` of each step of its last fit: largest change of a parameter over its error.
     """
-    curves = {cycle: np.array([_number(step, "chi2") for step in each]) for cycle, each in steps.items()}
-    curves = {cycle: values for cycle, values in curves.items() if np.isfinite(values).sum() > 1}
+    curves = {cycle: np.array([_number(step, "largest") for step in each]) for cycle, each in steps.items()}
+    curves = {cycle: values for cycle, values in curves.items() if np.isfinite(values).any()}
     figure, axes = grid(4 if curves else 3)
     cycles = np.arange(len(history), dtype=float)
     colors = band_colors(bands)
@@ -84,13 +88,15 @@ def _number(entry: Mapping[str, Any], key: str) -> float:
 def _steps(
     ax: Axes, curves: Mapping[int, npt.NDArray[np.float64]], history: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Draw how far each step of the last fit of each cycle was above its least chi-square."""
+    """Draw how large each step of the last fit of each cycle was, in errors of the parameter that it moved most."""
+    ax.axhline(_SMALL, color=COLORS["gray"], lw=0.9, ls="--")
     for cycle, values in curves.items():
-        excess = values - np.nanmin(values)
-        floor = max(1e-2, 1e-9 * float(np.nanmin(values)))
         failed = cycle < len(history) and history[cycle].get("converged") in (False, 0, 0.0)
         label = f"cycle {cycle}" + (", not converged" if failed else "")
-        ax.semilogy(np.arange(len(values)), np.maximum(excess, floor), "o-", ms=3.0, lw=1.1, label=label)
+        # damped steps have no errors to be measured with
+        x = 1 + np.flatnonzero(np.isfinite(values))
+        ax.semilogy(x, np.maximum(values[x - 1], _LEAST), "o-", ms=3.0, lw=1.1, label=label)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.tick_params(labelsize=STYLE["tick"])
-    finish_panel(ax, "Steps of the fits: χ² above its least", "step", "χ² − least χ²")
+    finish_panel(ax, "Steps of the last fits (dashed: small enough)", "step", "largest change / error")
     small_legend(ax)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hpgeom
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from zeropoint.fgcm.facts.cycle_facts import CycleFacts
 from zeropoint.quality.fgcm.grids import (
@@ -16,12 +23,14 @@ from zeropoint.quality.fgcm.grids import (
     no_data,
     title_of,
 )
-from zeropoint.quality.plots.style import robust_limit
+from zeropoint.quality.plots.style import STYLE, robust_limit
 
-__all__ = ["plot_focal_plane", "plot_sky_halves", "plot_sky_references", "plot_superstar"]
+__all__ = ["plot_focal_plane", "plot_sky_halves", "plot_sky_references", "plot_superstar", "sky_fields"]
 
 #: Cells along a side of a detector in pictures of flats.
 _FLAT_CELLS = 8
+#: Fields that are farther apart, degrees, have maps of their own, if they are no more than the second.
+_FAR_APART, _MOST_FIELDS = 10.0, 4
 
 
 def plot_focal_plane(facts: CycleFacts) -> Figure:
@@ -127,37 +136,102 @@ def _sky(
     errors: npt.NDArray[np.floating] | None,
     label: str,
 ) -> Figure:
-    """Draw a map of the sky for each band."""
+    """Draw a map of the sky for each band, and for each field where fields are far apart."""
     sky = facts.sky
-    height = 3.1 if sky is None else _row_height(sky.nside, sky.pixel)
-    figure, axes = grid(len(facts.bands), columns=2, height=height, bar=True)
-    for b, (band, ax) in enumerate(zip(facts.bands, axes, strict=True)):
+    fields = [] if sky is None else sky_fields(sky.nside, sky.pixel)
+    height = 3.1 if sky is None else max(_row_height(sky.nside, sky.pixel[field]) for field in fields)
+    figure, axes = grid(len(facts.bands) * max(len(fields), 1), columns=2, height=height, bar=True)
+    panels = iter(axes)
+    for b, band in enumerate(facts.bands):
         known = np.zeros(0, bool) if values is None else np.isfinite(values[b])
         if sky is None or values is None or errors is None or not known.any():
-            no_data(ax, band)
+            for ax in (next(panels) for _ in range(max(len(fields), 1))):
+                no_data(ax, band)
             continue
         own, noise = 1e3 * values[b], 1e3 * errors[b]
         # pixels at the edge of the survey with a star or two would rule the scale
         typical = known & (noise < 4.0 * np.median(noise[known]))
         limit = robust_limit(own[typical], 0.5, 98, 1.15)
-        corners, center = _outlines(sky.nside, sky.pixel[known])
-        shown = cells(ax, corners, own[known], (-limit, limit))
-        ax.set_aspect(1.0 / np.cos(np.deg2rad(center)))
-        ax.invert_xaxis()
-        weight = 1.0 / np.square(noise[typical])
-        rms = np.sqrt(np.sum(weight * own[typical] ** 2) / weight.sum())
-        expected = np.sqrt(len(weight) / weight.sum())
-        finish_panel(
-            ax, f"{band}: rms {rms:.2f}, noise {expected:.2f} mmag", "RA (deg)", "Dec (deg)", grid=False
-        )
-        bar_right(ax, shown, label)
+        for number, field in enumerate(fields, start=1):
+            ax, shown = next(panels), field[known[field]]
+            name = band if len(fields) == 1 else f"{band}, field {number}"
+            if not len(shown):
+                no_data(ax, name)
+                continue
+            colors = _draw_field(ax, sky.nside, sky.pixel[shown], own[shown], limit)
+            counted = field[typical[field]]
+            finish_panel(
+                ax, f"{name}{_scatter(own[counted], noise[counted])}", "RA (deg)", "Dec (deg)", grid=False
+            )
+            bar_right(ax, colors, label)
     return figure
+
+
+def _draw_field(
+    ax: Axes, nside: int, pixel: npt.NDArray[np.integer], values: npt.NDArray[np.floating], limit: float
+) -> Any:
+    """Draw the pixels of one field, East to the left; return what a color bar needs."""
+    corners, center = _outlines(nside, pixel)
+    width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
+    # of fields all over the sky, which no scale shows as they are, places are kept and outlines are not
+    if _pixels_are_visible(nside, width, height):
+        shown = cells(ax, corners, values, (-limit, limit))
+        ax.set_aspect(1.0 / np.cos(np.deg2rad(center)))
+    else:
+        ra, dec = corners.mean(axis=1).T
+        shown = ax.scatter(
+            ra, dec, c=values, s=9.0, cmap=STYLE["diverging"], vmin=-limit, vmax=limit, linewidths=0
+        )
+    ax.invert_xaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.ticklabel_format(useOffset=False)
+    return shown
+
+
+def _pixels_are_visible(nside: int, width: float, height: float) -> bool:
+    """Tell whether a pixel of a map of this size, degrees, is wider than a hundred and fiftieth of it, and no line is left of it."""
+    longest = max(width, height)
+    return bool(hpgeom.nside_to_resolution(nside) > longest / 150.0 and min(width, height) > longest / 12.0)
+
+
+def _scatter(values: npt.NDArray[np.floating], noise: npt.NDArray[np.floating]) -> str:
+    """Return the rms of pixels, and what their errors make of it."""
+    if not len(values):
+        return ""
+    weight = 1.0 / np.square(noise)
+    rms = np.sqrt(np.sum(weight * values**2) / weight.sum())
+    return f": rms {rms:.2f}, noise {np.sqrt(len(weight) / weight.sum()):.2f} mmag"
+
+
+def sky_fields(nside: int, pixel: npt.NDArray[np.integer]) -> list[npt.NDArray[np.int64]]:
+    """Return the places, among the pixels, of those of each field; one for all where fields are many, or not far apart.
+
+    Parameters
+    ----------
+    nside, pixel
+        HEALPix pixels (nested).
+    """
+    everything = np.arange(len(pixel))
+    ra, dec = hpgeom.pixel_to_angle(nside, pixel, nest=True, lonlat=True, degrees=True)
+    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
+    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    reach = np.deg2rad(max(_FAR_APART, 3.0 * float(hpgeom.nside_to_resolution(nside))))
+    pairs = cKDTree(place).query_pairs(2.0 * np.sin(0.5 * min(reach, np.pi)), output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(pixel), len(pixel)))
+    number, field = connected_components(links, directed=False)
+    if not 1 < number <= _MOST_FIELDS:
+        return [everything]
+    fields = [np.flatnonzero(field == k) for k in range(number)]
+    return sorted(fields, key=lambda each: (-len(each), each[0]))
 
 
 def _row_height(nside: int, pixel: npt.NDArray[np.integer]) -> float:
     """Return how high a row of maps is, inches: as the survey is high for its width."""
     corners, center = _outlines(nside, pixel)
     width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
+    if not _pixels_are_visible(nside, width, height):
+        return 2.6
     # maps are 2.3 inches wide, and have 0.9 inches of titles and labels
     return float(np.clip(2.3 * height / width + 0.9, 1.8, 3.4))
 

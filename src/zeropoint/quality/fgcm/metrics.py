@@ -65,6 +65,11 @@ def _of_fit(data: FgcmReportData, result: CycleResult) -> dict[str, Any]:
         "at_bounds_per_night": len(last.get("at_bounds", ())) / n_nights,
         "converged": _first(last, "converged"),
     }
+    observations = dict(result.accounting.items()).get("flags_of_observations")
+    if observations is not None:
+        metrics["beyond_airmass_fraction"] = observations.rejected.get("bad_airmass", 0) / max(
+            observations.read, 1
+        )
     if facts is not None:
         metrics["n_exposures"] = len(facts.visit)
         metrics["n_photometric"] = int(facts.exposures.photometric.sum())

@@ -38,7 +38,7 @@ class FgcmReportData:
     failure
         Why the calibration ended early, or None.
     steps
-        Cycle -> steps of its last fit: ``chi2`` of each.
+        Cycle -> steps of its last fit: ``largest`` of each, the largest change of a parameter over its error.
     standard : dict
         PWV (mm), o3 (Dobson units), tau and alpha of the standard atmosphere; empty if unknown.
     """

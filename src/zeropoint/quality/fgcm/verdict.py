@@ -22,6 +22,7 @@ _CHI2 = {
     "named; errors of zeropoints were made larger by its root",
     "below": "observations scatter by less than their errors: errors of magnitudes, or sigma0Phot, that are too large",
 }
+_AIRMASS = "check latitude and longitude (east is positive) of the site, and the times of the visits"
 _ORDER = ("good", "usable", "bad")
 
 
@@ -100,6 +101,8 @@ def _judgements(metrics: Mapping[str, Any]) -> list[Judgement]:
             judged = judge_one(limit, metrics)
             if limit.quantity == "converged" and judged.reason:
                 judged = replace(judged, reason=_NOT_CONVERGED)
+            elif limit.quantity == "beyond_airmass_fraction" and judged.reason:
+                judged = replace(judged, reason=f"{judged.reason}: {_AIRMASS}")
             elif limit.quantity == "chi2_dof" and judged.reason and judged.value == judged.value:
                 side = "above" if judged.value > 1 else "below"
                 judged = replace(judged, reason=f"{judged.reason}: {_CHI2[side]}")
