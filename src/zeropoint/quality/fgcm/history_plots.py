@@ -98,5 +98,5 @@ def _steps(
         ax.semilogy(x, np.maximum(values[x - 1], _LEAST), "o-", ms=3.0, lw=1.1, label=label)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.tick_params(labelsize=STYLE["tick"])
-    finish_panel(ax, "Steps of the last fits (dashed: small enough)", "step", "largest change / error")
+    finish_panel(ax, "Steps (dashed: small enough)", "step", "largest change / error")
     small_legend(ax)

@@ -183,8 +183,10 @@ def _draw_field(
             ra, dec, c=values, s=9.0, cmap=STYLE["diverging"], vmin=-limit, vmax=limit, linewidths=0
         )
     ax.invert_xaxis()
-    ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    # steps of a quarter have labels too long for the margin
+    ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.set_anchor("W")
     ax.ticklabel_format(useOffset=False)
     return shown
 
@@ -201,7 +203,7 @@ def _scatter(values: npt.NDArray[np.floating], noise: npt.NDArray[np.floating]) 
         return ""
     weight = 1.0 / np.square(noise)
     rms = np.sqrt(np.sum(weight * values**2) / weight.sum())
-    return f": rms {rms:.2f}, noise {np.sqrt(len(weight) / weight.sum()):.2f} mmag"
+    return f": rms {rms:.1f}, noise {np.sqrt(len(weight) / weight.sum()):.1f} mmag"
 
 
 def sky_fields(nside: int, pixel: npt.NDArray[np.integer]) -> list[npt.NDArray[np.int64]]:

@@ -37,10 +37,10 @@ def plot_references_magnitude(facts: CycleFacts) -> Figure:
         _points(ax, facts, b, x, y, references.outlier)
         known = references.in_mean[:, b]
         mean, error = (1e3 * value for value in references.mean(b))
-        text = f"{band}: mean {round(mean, 1) + 0.0:+.1f} ± {error:.1f}, scatter {1e3 * mad_sigma(y[known]):.1f}, n {known.sum():,}"
+        text = f"{band}: {round(mean, 1) + 0.0:+.1f} ± {error:.1f}, scatter {1e3 * mad_sigma(y[known]):.1f}, n {known.sum():,}"
         finish_panel(ax, text, "standard magnitude", "star − reference (mmag)")
         small_legend(ax)
-    title_of(figure, "Comparison with the references, by magnitude")
+    title_of(figure, "Comparison with the references, by magnitude (weighted mean, mmag)")
     return figure
 
 

@@ -245,19 +245,25 @@ def zeropoints_as_table(
     split
         Gray of the exposures by color.
     errors
-        Whose common mode the metadata have.
+        Whose common mode the metadata have; they have the standard passbands' too: wavelength and I10 (Angstrom).
     retrieved
         R0 and R10 of the detectors; None: not retrieved.
     """
     e = survey.data.exposures
     common = {} if errors is None else {b: float(s) for b, s in zip(e.bands, errors.common) if np.isfinite(s)}
     names = np.array([*e.physical_filters, ""])[e.filter]
+    source = survey.passbands
     r0, r10 = (None, None) if retrieved is None else retrieved
-    return zeropoint_table(
+    table = zeropoint_table(
         found, solution.residuals.exposure, split,
         visit=e.visit, detectors=e.detectors, filter_names=names.tolist(), detector_size=survey.detector_size,
         r0=r0, r10=r10, common_mode=common,
     )  # fmt: skip
+    # with these and a star's colors everyone can compute its chromatic correction
+    for k, name in enumerate(e.physical_filters):
+        table.meta[f"I10STD_{name}"] = float(source.i1_std[k] / source.i0_std[k])
+        table.meta[f"LAMBDASTD_{name}"] = float(source.lambda_std[k])
+    return table
 
 
 def atmospheres(survey: Survey, solution: Solution, instrument: InstrumentState) -> Table:
