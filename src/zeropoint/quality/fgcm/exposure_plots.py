@@ -96,11 +96,11 @@ def _gray(
             if abs(1e3 * cut) < limit:
                 ax.axhline(1e3 * cut, color=COLORS["gray"], lw=0.9, ls=":")
         ax.errorbar(
-            x[rows][used], gray[used], error[used], fmt="o", ms=3.0, lw=0.7, color=colors[band], label="photometric"
+            x[rows][used], gray[used], error[used], fmt="o", ms=3.0, lw=0.7, color=colors[band], label="in the fit"
         )  # fmt: skip
         inside = np.abs(gray) <= limit
         shown = (
-            (~used & inside, "x", COLORS["gray"], "not photometric"),
+            (~used & inside, "x", COLORS["gray"], "not in the fit"),
             (~used & ~inside, "v", COLORS["gray"], "beyond the axis"),
             (used & ~inside, "v", colors[band], "beyond the axis"),
         )
@@ -141,7 +141,7 @@ def plot_atmosphere(facts: CycleFacts, standard: Mapping[str, float] | None = No
                 ax.fill_between(
                     place[part], value[part] - error[part], value[part] + error[part], color=COLORS["sky"], alpha=0.45, lw=0
                 )  # fmt: skip
-        ax.plot(place[used], value[used], ".", ms=3.0, color=COLORS["blue"], label="photometric exposures")
+        ax.plot(place[used], value[used], ".", ms=3.0, color=COLORS["blue"], label="exposures in the fit")
         if standard and name in standard:
             ax.axhline(standard[name], color=COLORS["gray"], lw=0.9, ls="--", label="standard")
         _night_lines(ax, facts.night[order])
@@ -259,11 +259,9 @@ def plot_zeropoint_time(facts: CycleFacts, zeropoints: Table) -> Figure:
         spread = robust_limit(median[rows][used] - center, 0.005, 99, 1.5)
         days = facts.mjd[rows] - np.floor(np.nanmin(facts.mjd))
         y = 1e3 * np.clip(median[rows] - center, -spread, spread)
-        ax.plot(days[used], y[used], "o", ms=2.8, color=colors[band], label="photometric")
+        ax.plot(days[used], y[used], "o", ms=2.8, color=colors[band], label="in the fit")
         if (~used).any():
-            ax.plot(
-                days[~used], y[~used], "x", ms=3.6, mew=0.8, color=COLORS["gray"], label="not photometric"
-            )
+            ax.plot(days[~used], y[~used], "x", ms=3.6, mew=0.8, color=COLORS["gray"], label="not in the fit")
         ax.set_ylim(-1.08e3 * spread, 1.08e3 * spread)
         finish_panel(
             ax,

@@ -181,7 +181,7 @@ PANELS: tuple[FgcmPanel, ...] = (
     ),
     FgcmPanel(
         "History", "how the fit went", "run",
-        "Chi-square falls to one and stays; the numbers of photometric exposures settle; the steps of the fits go down to a "
+        "Chi-square falls to one and stays; the numbers of exposures in the fit settle; the steps of the fits go down to a "
         "hundredth of the errors.",
         _history,
     ),

@@ -64,7 +64,7 @@ def plot_history(
     small_legend(axes[0])
     for ax, key, scale, title, label in (
         (axes[1], "repeatability_after", 1e3, "Repeatability of bright stars", "scatter (mmag)"),
-        (axes[2], "n_photometric", 1.0, "Photometric exposures", "exposures"),
+        (axes[2], "n_photometric", 1.0, "Exposures in the fit", "exposures"),
     ):
         for band in bands:
             scatter = [scale * _number(entry.get("bands", {}).get(band, {}), key) for entry in history]
