@@ -115,7 +115,6 @@ def given_camera(
     focal_plane: Path | None,
     standards: tuple[str, ...],
     assignments: tuple[str, ...] = (),
-    default_detectors: list[int] | None = None,
     **given: Any,
 ) -> GivenCamera:
     """Return what the options name.
@@ -126,8 +125,6 @@ def given_camera(
         As the options give them.
     assignments
         FIELD=VALUE of the look-up table's configuration.
-    default_detectors
-        Detectors where neither an option nor curves say which there are; None: 0.
     **given
         Options of `given_throughputs`.
 
@@ -141,7 +138,7 @@ def given_camera(
     if (elevation is None) == (table is None):
         raise click.UsageError("Give the site as --elevation or as --like, and not as both.")
     curves = given_throughputs(**given)
-    numbers = _numbers(detectors, curves, default_detectors)
+    numbers = _numbers(detectors, curves)
     filters = _filters(curves, bands, numbers)
     config = _config(elevation, table, curves, list(filters), standards, assignments)
     sensors = {number: curves.sensors.get(number, curves.every_sensor) for number in numbers}
@@ -163,11 +160,11 @@ def _focal_plane(path: Path) -> FocalPlane:
     return FocalPlane.from_table(read_table_file(path))
 
 
-def _numbers(text: str | None, curves: Throughputs, default: list[int] | None) -> list[int]:
+def _numbers(text: str | None, curves: Throughputs) -> list[int]:
     """Return the detectors."""
     if text is None:
         known = set(curves.sensors).union(*curves.filter_detectors.values())
-        return sorted(known) or default or [0]
+        return sorted(known) or [0]
     numbers: set[int] = set()
     try:
         for part in text.split(","):

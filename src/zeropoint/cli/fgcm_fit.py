@@ -238,7 +238,17 @@ def _integrated_passbands(stars: StarListFiles, camera: dict[str, Any]) -> Chose
             )
         click.echo(f"--elevation {float(elevation):g}: of the star list's site", err=True)
         camera = {**camera, "elevation": float(elevation)}
-    given = given_camera(default_detectors=_detectors(stars), **camera)
+    seen = _detectors(stars)
+    if camera["detectors"] is None:
+        # the fit asks every detector of the camera for stars
+        camera = {**camera, "detectors": ",".join(str(number) for number in seen)}
+    given = given_camera(**camera)
+    unseen = sorted(set(given.curves.sensors) - set(given.detectors))
+    if unseen:
+        click.echo(
+            f"no stars on detectors {', '.join(map(str, unseen))}: they take no part",
+            err=True,
+        )
     return passbands_of_curves(*MakeLookUpTable(given.config).passbands(**given.arguments()))
 
 
