@@ -78,7 +78,7 @@ class FitSettings:
     gray_structure: float = 0.05
     calibrate_sed: bool = True
     sed_scale_sigma: float = 0.2
-    sed_offset_sigma: float = 5e-5
+    sed_offset_sigma: float = 1e-4
     absorption_sigma: float = 1.2e-4
     preliminary: bool = False
     seeks_clouds: bool = False
