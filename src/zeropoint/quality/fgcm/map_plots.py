@@ -31,6 +31,10 @@ __all__ = ["plot_focal_plane", "plot_sky_halves", "plot_sky_references", "plot_s
 _FLAT_CELLS = 8
 #: Fields that are farther apart, degrees, have maps of their own, if they are no more than the second.
 _FAR_APART, _MOST_FIELDS = 10.0, 4
+#: nside of the pixels by which fields are told apart.
+_COARSE = 16
+#: Pixels that fill less of their map are drawn as points.
+_LEAST_FILLED = 0.02
 
 
 def plot_focal_plane(facts: CycleFacts) -> Figure:
@@ -172,16 +176,17 @@ def _draw_field(
 ) -> Any:
     """Draw the pixels of one field, East to the left; return what a color bar needs."""
     corners, center = _outlines(nside, pixel)
-    width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
-    # of fields all over the sky, which no scale shows as they are, places are kept and outlines are not
-    if _pixels_are_visible(nside, width, height):
+    is_sparse, is_stripe = _form(nside, corners, center)
+    if not is_sparse:
         shown = cells(ax, corners, values, (-limit, limit))
-        ax.set_aspect(1.0 / np.cos(np.deg2rad(center)))
     else:
+        # of many small fields all over the sky outlines would not be seen
         ra, dec = corners.mean(axis=1).T
         shown = ax.scatter(
             ra, dec, c=values, s=9.0, cmap=STYLE["diverging"], vmin=-limit, vmax=limit, linewidths=0
         )
+    if not (is_sparse or is_stripe):
+        ax.set_aspect(1.0 / np.cos(np.deg2rad(center)))
     ax.invert_xaxis()
     # steps of a quarter have labels too long for the margin
     ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
@@ -191,10 +196,11 @@ def _draw_field(
     return shown
 
 
-def _pixels_are_visible(nside: int, width: float, height: float) -> bool:
-    """Tell whether a pixel of a map of this size, degrees, is wider than a hundred and fiftieth of it, and no line is left of it."""
-    longest = max(width, height)
-    return bool(hpgeom.nside_to_resolution(nside) > longest / 150.0 and min(width, height) > longest / 12.0)
+def _form(nside: int, corners: npt.NDArray[np.floating], center: float) -> tuple[bool, bool]:
+    """Tell whether pixels are so few that a map is empty, and whether it would be a line if its scales were the same."""
+    width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
+    filled = len(corners) * hpgeom.nside_to_pixel_area(nside, degrees=True)
+    return bool(filled < _LEAST_FILLED * width * height), bool(min(width, height) < max(width, height) / 12.0)
 
 
 def _scatter(values: npt.NDArray[np.floating], noise: npt.NDArray[np.floating]) -> str:
@@ -214,17 +220,19 @@ def sky_fields(nside: int, pixel: npt.NDArray[np.integer]) -> list[npt.NDArray[n
     nside, pixel
         HEALPix pixels (nested).
     """
-    everything = np.arange(len(pixel))
-    ra, dec = hpgeom.pixel_to_angle(nside, pixel, nest=True, lonlat=True, degrees=True)
+    # fields are larger than that: pixels of four degrees tell, of which there are at most a few thousand
+    coarse = min(nside, _COARSE)
+    large, inside = np.unique(pixel // (nside // coarse) ** 2, return_inverse=True)
+    ra, dec = hpgeom.pixel_to_angle(coarse, large, nest=True, lonlat=True, degrees=True)
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
-    reach = np.deg2rad(max(_FAR_APART, 3.0 * float(hpgeom.nside_to_resolution(nside))))
+    reach = np.deg2rad(max(_FAR_APART, 3.0 * float(hpgeom.nside_to_resolution(coarse))))
     pairs = cKDTree(place).query_pairs(2.0 * np.sin(0.5 * min(reach, np.pi)), output_type="ndarray")
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(pixel), len(pixel)))
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(large), len(large)))
     number, field = connected_components(links, directed=False)
     if not 1 < number <= _MOST_FIELDS:
-        return [everything]
-    fields = [np.flatnonzero(field == k) for k in range(number)]
+        return [np.arange(len(pixel))]
+    fields = [np.flatnonzero(field[inside] == k) for k in range(number)]
     return sorted(fields, key=lambda each: (-len(each), each[0]))
 
 
@@ -232,10 +240,10 @@ def _row_height(nside: int, pixel: npt.NDArray[np.integer]) -> float:
     """Return how high a row of maps is, inches: as the survey is high for its width."""
     corners, center = _outlines(nside, pixel)
     width, height = np.ptp(corners, axis=(0, 1)) * (np.cos(np.deg2rad(center)), 1.0)
-    if not _pixels_are_visible(nside, width, height):
+    if any(_form(nside, corners, center)):
         return 2.6
     # maps are 2.3 inches wide, and have 0.9 inches of titles and labels
-    return float(np.clip(2.3 * height / width + 0.9, 1.8, 3.4))
+    return float(np.clip(2.3 * height / width + 0.9, 2.4, 3.4))
 
 
 def _outlines(nside: int, pixel: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.float64], float]:
