@@ -110,6 +110,16 @@ def test_two_starts_half_apart_agree_to_a_tenth_of_the_errors(survey, fitted):
     assert np.max(np.abs(fitted.vector - other.vector)[moves] / sigma[moves]) < 0.1
 
 
+def test_the_width_of_errors_of_absorption_does_not_depend_on_where_it_begins(survey, fitted):
+    settings = FitSettings(max_iterations=40, absorption_start=2.0 * fitted.absorption_prior)
+    other = solve(survey, start=fitted.parameters, settings=settings)
+    # from either side it is sought again where it is off by 10 %
+    assert other.absorption_prior == pytest.approx(fitted.absorption_prior, rel=0.22)
+    moved = np.abs(other.vector - fitted.vector)
+    errors = np.sqrt(np.sum(fitted.posterior.root**2, axis=1))
+    assert (moved <= 0.3 * errors + 1e-12).all()
+
+
 def test_nothing_is_nan_and_chi_square_is_that_of_the_errors(fitted):
     assert np.isfinite(fitted.vector).all()
     assert np.isfinite(fitted.posterior.sigmas).all()

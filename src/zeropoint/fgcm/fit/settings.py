@@ -52,6 +52,8 @@ class FitSettings:
         How well, at best, the model knows the absorption of one exposure, beyond what the atmosphere's parameters and the
         residuals of bands say, mag: width of the prior of an error that each exposure in the fit has, and that the posterior
         knows of. Where the observations say that these errors are larger, they are taken to be. 0: none. Surveys of more than 2500 exposures in the fit have none.
+    absorption_start
+        Width to begin with, mag: that of a fit from which this one goes on. None: the least.
     preliminary
         Whether the fit is one from which another goes on: that it has not converged is then no warning.
     seeks_clouds
@@ -80,6 +82,7 @@ class FitSettings:
     sed_scale_sigma: float = 0.2
     sed_offset_sigma: float = 1e-4
     absorption_sigma: float = 1.2e-4
+    absorption_start: float | None = None
     preliminary: bool = False
     seeks_clouds: bool = False
     threads: int = 1

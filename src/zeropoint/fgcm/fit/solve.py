@@ -50,10 +50,12 @@ _ANNEALING = 0.3
 _ROUGH = 4
 #: Half of a normal distribution is nearer to the middle than this part of sigma.
 _MEDIAN_DEVIATION = 0.6745
-#: Errors of absorption that are likely to be larger by this factor than their prior says get another prior.
+#: Errors of absorption that are likely to be larger or smaller by this factor than their prior says get another prior.
 _LARGER = 1.1
 #: Last step, in errors, of a fit after which widths of priors are decided.
 _NEARLY = 0.3
+#: How often at most the width of errors of absorption is decided: each time from the fit with that of before.
+_MOST_WIDTHS = 3
 #: The widths of the priors are settled when none changes by more than this part.
 _SETTLED = 0.05
 
@@ -130,7 +132,9 @@ def _solve(
         if settings.joint_gray:
             # errors are those of the priors that these grays have in a fit
             problem, _ = _with_widths(problem, given, problem.priors, start, settings.gray_sigma, settings)
-        return _result(_with_likely(problem, minimum, settings), minimum, [], settings, given, 1)
+        for _ in range(_MOST_WIDTHS):
+            problem = _with_likely(problem, minimum, settings)
+        return _result(problem, minimum, [], settings, given, 1)
 
     def after(step: Step) -> None:
         steps.append(step)
@@ -162,19 +166,23 @@ def _solve(
     else:
         # what the priors' width is decided from need not be exact
         seeks = len(problem.free.exposures) > 0 and not settings.seeks_clouds
-        nearly = max(settings.step_tolerance, _NEARLY) if seeks else settings.step_tolerance
+        is_known = settings.absorption_start is not None
+        nearly = max(settings.step_tolerance, _NEARLY) if seeks and not is_known else settings.step_tolerance
         minimum = minimise(problem, start, tolerance=nearly)
         again = problem.free.released(minimum.vector)
         if settings.optimizer == "gauss_newton" and not np.array_equal(again, minimum.vector):
             # a night that ended at a bound may have come there the wrong way
             other = minimise(problem, again, tolerance=nearly)
             minimum = other if other.value < minimum.value else minimum
-        likely = _with_likely(problem, minimum, settings)
-        if likely is not problem:
-            evaluations += problem.evaluations
-            problem = likely
-        if seeks:
-            minimum = minimise(problem, minimum.vector)
+        exact = nearly == settings.step_tolerance
+        for _ in range(_MOST_WIDTHS):
+            likely = _with_likely(problem, minimum, settings)
+            if likely is problem and exact:
+                break
+            if likely is not problem:
+                evaluations += problem.evaluations
+                problem = likely
+            minimum, exact = minimise(problem, minimum.vector), True
     for _ in range(settings.robust_rounds if settings.robust else 0):
         evaluations += problem.evaluations
         problem = problem.reweighted(_robust(problem, minimum.vector, given, settings), problem.priors)
@@ -216,7 +224,7 @@ def _free_vector(
         grays = (layout.indices["exposure_gray"] >= 0).any()
         if settings.absorption_sigma > 0 and not grays and len(fitted) <= _MOST_ABSORPTIONS:
             exposures = fitted
-    sigma = settings.absorption_sigma
+    sigma = max(settings.absorption_sigma, settings.absorption_start or 0.0)
     if settings.seeks_clouds:
         # clouds may be among the exposures yet: no night must bend its atmosphere to explain one
         sigma = max(sigma, _PRELIMINARY_ABSORPTION)
@@ -301,12 +309,13 @@ def _absorption_prior(problem: SurveyProblem) -> float:
 
 
 def _with_likely(problem: SurveyProblem, minimum: Minimum, settings: FitSettings) -> SurveyProblem:
-    """Return the problem with errors of absorption as large as is likely, or the same where they are no larger."""
+    """Return the problem with errors of absorption as large as is likely, or the same where they are about as large."""
     free = problem.free
     if settings.seeks_clouds or not len(free.exposures):
         return problem
     width = likely_absorption(problem, minimum.vector, minimum.held, settings.absorption_sigma)
-    if width < _LARGER * _absorption_prior(problem):
+    prior = _absorption_prior(problem)
+    if prior / _LARGER < width < prior * _LARGER:
         return problem
     columns = np.arange(free.n_named, len(free))
     priors = problem.priors.with_sigma(columns, np.full(len(columns), width))

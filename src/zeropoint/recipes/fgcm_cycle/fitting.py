@@ -85,6 +85,8 @@ class Work:
         Whether any exposure is photometric, as far as that was looked at.
     gray_sigma
         Width of the prior of the gray of exposures that was part of the last fit, mag; None: none was.
+    absorption
+        Width of the prior of errors of absorption in the last fit, mag; None: there was none, or it was seeking clouds.
     """
 
     photometry: Photometry
@@ -93,6 +95,7 @@ class Work:
     solution: Solution
     sky: SkyEvidence | None = None
     gray_sigma: float | None = None
+    absorption: float | None = None
 
 
 def fit_cycle(
@@ -384,12 +387,16 @@ def _fit_until_settled(
     for n in range(1, n_fits + 1):
         solution = replace(work.solution, selection=choose_stars(survey, config, work.solution))
         require(survey, solution.selection, cycle)
-        result = _fit(survey, work.photometry, config, solution, settings, on_progress)
+        going_on = replace(settings, absorption_start=work.absorption)
+        result = _fit(survey, work.photometry, config, solution, going_on, on_progress)
         solution = evaluate(
             survey, work.photometry, config, result.parameters, solution.selection, solution.slopes, solution.cuts,
             result.sed,
         )  # fmt: skip
-        work = replace(work, solution=replace(solution, fit=result, n_fits=n))
+        width = (
+            result.absorption_prior if len(result.absorption_exposures) and not result.seeks_clouds else None
+        )
+        work = replace(work, solution=replace(solution, fit=result, n_fits=n), absorption=width)
         if n == n_fits or result.n_free == 0:
             break
         found = new_cuts(
