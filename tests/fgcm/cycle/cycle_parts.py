@@ -1,5 +1,9 @@
 """Settings and inputs of cycles on small simulated surveys."""
 
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.recipes.fgcm_cycle import CycleInputs
 from zeropoint.simulation.fgcm_settings import small_survey
@@ -28,3 +32,12 @@ def inputs_of(survey):
     """Return the star list of a survey."""
     stars = star_list(survey)
     return CycleInputs(stars.visits, stars.observations, stars.ids, stars.indices, stars.references)
+
+
+def same(first, second):
+    """Whether two states have the same bits."""
+    if is_dataclass(first):
+        return all(same(getattr(first, each.name), getattr(second, each.name)) for each in fields(first))
+    if isinstance(first, np.ndarray):
+        return first.tobytes() == second.tobytes()
+    return first == second

@@ -1,11 +1,11 @@
 """A survey of which no part of a night is photometric, calibrated with defaults."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fgcm.cycle.cycle_parts import cycle_settings, inputs_of
+from fgcm.cycle.cycle_parts import cycle_settings, inputs_of, same
 from zeropoint.fgcm.outputs.fit_parameters import state_from_tables, state_to_tables
 from zeropoint.recipes.fgcm_cycle import FgcmCycle
 from zeropoint.simulation.fgcm_fit_truth import compare_zeropoints
@@ -70,15 +70,6 @@ def test_the_atmosphere_stays_near_what_was_assumed(run):
     middle = np.bincount(exposures.night, ln_pwv) / np.bincount(exposures.night)
     assert (np.abs(middle - np.log(3.0)) < 3 * 0.6).all(), middle
     assert (sigmas.ln_tau_intercept > 0.05).all()
-
-
-def same(first, second):
-    """Whether two states have the same bits."""
-    if is_dataclass(first):
-        return all(same(getattr(first, each.name), getattr(second, each.name)) for each in fields(first))
-    if isinstance(first, np.ndarray):
-        return first.tobytes() == second.tobytes()
-    return first == second
 
 
 def test_a_cycle_goes_on_from_the_state_alone(run, survey, inputs):
