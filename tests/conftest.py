@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 import os
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -67,6 +69,25 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if len(gc.get_objects()) > _MANY_OBJECTS:
         gc.collect()
         gc.freeze()
+
+
+_LEVELS = {
+    logger: logger.level
+    for logger in (logging.root, logging.getLogger("zeropoint"), logging.getLogger("lsst"))
+}
+
+
+def _reset_levels() -> None:
+    for logger, level in _LEVELS.items():
+        logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logs() -> Iterator[None]:
+    """Undo what commands set: their ``--log-level`` stays for the process, and tests run many in one."""
+    _reset_levels()  # fixtures of a session that run commands came before this one
+    yield
+    _reset_levels()
 
 
 _ROOT = Path(__file__).resolve().parents[1]

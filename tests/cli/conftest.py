@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def simulated_files(tmp_path_factory: pytest.TempPathFactory) -> SimulatedFiles:
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run() -> Run:
     """Run ``zeropoint ARGUMENTS``; unexpected exceptions are raised, and no error shows a traceback."""
 
     def call(*arguments: object) -> Result:
@@ -43,9 +42,7 @@ def run() -> Iterator[Run]:
         assert "Traceback" not in result.output
         return result
 
-    level = logging.getLogger("zeropoint").level
-    yield call
-    logging.getLogger("zeropoint").setLevel(level)
+    return call
 
 
 @pytest.fixture

@@ -2,20 +2,10 @@
 
 import logging
 
-import pytest
-
 from zeropoint.cli.logs import about_image, start_logging
 
 
-@pytest.fixture
-def keep_levels():
-    levels = [(logger, logger.level) for logger in (logging.root, logging.getLogger("zeropoint"))]
-    yield
-    for logger, level in levels:
-        logger.setLevel(level)
-
-
-def test_warnings_name_the_image_once(keep_levels, monkeypatch, capsys):
+def test_warnings_name_the_image_once(monkeypatch, capsys):
     # as in a new process: without the test runner's handlers
     monkeypatch.setattr(logging.root, "handlers", [])
     start_logging("WARNING")
