@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +15,21 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.airmass_check import MANY_BEYOND, airmass_doubt, beyond_airmass
 from zeropoint.fgcm.flags import PERSISTENT_STAR_FLAGS, ObservationFlag, StarFlag
+from zeropoint.fgcm.model import _kernels_load
 from zeropoint.fgcm.model.exposures import FitExposures
 from zeropoint.fgcm.model.load_references import load_references
 from zeropoint.fgcm.model.observations import FitData, FitObservations, FitStars
 from zeropoint.fgcm.model.passband_source import PassbandSource
+from zeropoint.fgcm.model.rows import count_chosen, segment_parts, take
 from zeropoint.fgcm.model.settings import FitDataSettings
 from zeropoint.fgcm.model.star_tables import (
     StarColumns,
     StarListTable,
     hashed_uniform,
-    members_of_stars,
-    pieces,
+    order_of_stars,
     require_positions,
 )
-from zeropoint.fgcm.threads import at_once
+from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = ["StarListTable", "load_fit_data"]
 
@@ -37,6 +39,7 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
+RowArray = npt.NDArray[np.integer[Any]]
 
 #: Magnitudes from here on stand for none.
 _NO_MAGNITUDE = 90.0
@@ -105,13 +108,13 @@ def load_fit_data(
     if (np.diff(fgcm_id[by_id]) == 0).any():
         raise InvalidInputError(f"{ids.name} has a star twice.")
     stars = _stars(ids, fgcm_id, by_id, settings, exposures.n_band)
-    key, row, star = _keys(observations, ids, indices, by_id, exposures, accounting)
+    start, ec, row = _ordered(observations, ids, indices, by_id, exposures, accounting, threads)
     fit_observations = _observations(
-        observations, key, row, star, stars, exposures, settings, passbands, threads
+        observations, start, ec, row, stars, exposures, settings, passbands, threads
     )
     _require_airmass(visits, exposures, fit_observations, settings.latitude, passbands)
     stars = replace(stars, n_psf_candidate=_count_candidates(observations, row, fit_observations, exposures))
-    exposures, fit_observations = _place_between_nodes(exposures, fit_observations, passbands)
+    exposures, fit_observations = _place_between_nodes(exposures, fit_observations, passbands, threads)
     if reference_stars is not None:
         reader = StarColumns(reference_stars, "the table of reference stars")
         stars = load_references(reader, stars, visits, exposures, passbands, settings, accounting)
@@ -146,62 +149,55 @@ def _stars(
     )
 
 
-def _keys(
+def _ordered(
     observations: StarColumns,
     ids: StarColumns,
     indices: StarColumns | None,
     by_id: IntArray,
     exposures: FitExposures,
     accounting: Accounting,
-) -> tuple[IntArray, IntArray, Int32Array]:
-    """Return exposure times detectors plus detector, row of the table and star of each observation, in the final order."""
-    star, row = members_of_stars(ids, indices, len(observations), by_id)
-    require_positions(ids, observations, by_id, star, row)
-    read = len(row)
-    visit = observations.column("visit")[row]
-    place = np.minimum(np.searchsorted(exposures.visit, visit), len(exposures) - 1)
-    known = exposures.visit[place] == visit
-    in_band = known & exposures.has_passband[place]
-    del visit
-    detector = _detector_places(observations.column("detector"), exposures, observations.name)[row]
-    kept = np.flatnonzero(in_band)
+    threads: int,
+) -> tuple[IntArray, Int32Array, RowArray]:
+    """Return where segments begin, and exposure times detectors plus detector and row of the table of each observation."""
+    detector = _detector_places(observations.column("detector"), exposures, observations.name)
+    found = order_of_stars(ids, indices, observations, by_id, detector, exposures, threads)
+    require_positions(ids, observations, by_id, found)
+    read, n_unknown = len(found.row), found.n_no_exposure
+    kept = read - n_unknown - found.n_no_band
     accounting.add(
         "fit_observations",
         read=read,
-        kept=len(kept),
-        rejected={"no_exposure": int((~known).sum()), "no_band": int((known & ~in_band).sum())},
+        kept=kept,
+        rejected={"no_exposure": n_unknown, "no_band": found.n_no_band},
     )
-    if not known.all():
+    if n_unknown:
         _log.warning(
             "%d of %d observations are of visits that fgcmVisitCatalog does not have; are the tables of one star list?",
-            int((~known).sum()), read,
+            n_unknown, read,
         )  # fmt: skip
-    if len(kept) == 0:
+    if kept == 0:
         raise InvalidInputError(
             f"None of {read} observations is in a visit of fgcmVisitCatalog and one of the bands {', '.join(exposures.bands)}: "
             "are the tables of one star list?"
         )
-    if len(kept) < read:
-        star, row, place, detector = star[kept], row[kept], place[kept], detector[kept]
-    ec = place.astype(np.int64) * exposures.n_det + detector
-    key = star.astype(np.int64) * exposures.n_band + exposures.band[place]
-    del place, detector
-    key *= len(exposures) * exposures.n_det
-    key += ec
-    steps = np.diff(key)
-    if (steps < 0).any():
-        order = np.argsort(key, kind="stable")
-        key, ec, row, star = key[order], ec[order], row[order], star[order]
-        steps = np.diff(key)
-    if (steps == 0).any():
-        row = _order_ties(observations, steps == 0, row)
-    return ec, row, star
+    ec, row = found.ec, found.row
+    if kept < read:
+        chosen = ec >= 0
+        ec, row = ec[chosen], row[chosen]
+    start = np.concatenate([[0], np.cumsum(found.count)])
+    if found.n_tied:
+        same = ec[1:] == ec[:-1]
+        same[start[(start > 0) & (start < kept)] - 1] = False
+        row = _order_ties(observations, same, row)
+    return start, ec, row
 
 
 def _detector_places(detector: npt.NDArray[np.integer], exposures: FitExposures, name: str) -> Int32Array:
     """Return the position of each observation's detector among those of the passbands."""
     known = np.asarray(exposures.detectors, np.int64)
-    by_number = np.argsort(known, kind="stable")
+    by_number = np.argsort(known, kind="stable").astype(np.int32)
+    if detector.dtype.kind == "i" and np.iinfo(detector.dtype).max >= known.max(initial=0):
+        known = known.astype(detector.dtype)  # else all of the others would be converted
     place = np.minimum(np.searchsorted(known[by_number], detector), len(known) - 1)
     wrong = known[by_number][place] != detector
     if wrong.any():
@@ -210,10 +206,10 @@ def _detector_places(detector: npt.NDArray[np.integer], exposures: FitExposures,
             f"{name} has detectors {others}, which the look-up table or throughputs lack; they have {len(known)}: "
             f"{known[by_number][:8].tolist()}... Are star list and look-up table of one camera?"
         )
-    return by_number[place].astype(np.int32)
+    return by_number[place]
 
 
-def _order_ties(observations: StarColumns, same: npt.NDArray[np.bool_], row: IntArray) -> IntArray:
+def _order_ties(observations: StarColumns, same: npt.NDArray[np.bool_], row: RowArray) -> RowArray:
     """Order observations of a star in the same exposure and detector by where they are, then by magnitude."""
     tied = np.zeros(len(row), np.bool_)
     tied[1:] = same
@@ -228,9 +224,9 @@ def _order_ties(observations: StarColumns, same: npt.NDArray[np.bool_], row: Int
 
 def _observations(
     table: StarColumns,
-    ec: IntArray,
-    row: IntArray,
-    star: Int32Array,
+    start: IntArray,
+    ec: Int32Array,
+    row: RowArray,
     stars: FitStars,
     exposures: FitExposures,
     settings: FitDataSettings,
@@ -238,14 +234,10 @@ def _observations(
     threads: int,
 ) -> FitObservations:
     """Return the observations; places between the nodes of the airmass are still to be found."""
-    n_band = exposures.n_band
-    segment = star.astype(np.int64) * n_band + exposures.band[ec // exposures.n_det]
-    start = np.concatenate([[0], np.cumsum(np.bincount(segment, minlength=len(stars) * n_band))])
-    del segment
     flag = np.zeros(len(ec), np.uint16)
 
     def gather(name: str) -> Float32Array:
-        return table.column(name)[row].astype(np.float32)
+        return take(table.column(name), row, np.float32, threads)
 
     def magnitudes() -> tuple[Float32Array, Float32Array | None, npt.NDArray[np.bool_]]:
         mag = gather("inst_mag")
@@ -272,51 +264,49 @@ def _observations(
         return delta_aper
 
     limits = passbands.ranges["airmass"]
-    (mag, background, bad_mag), (secant, out_of_range), (err, bad_err), delta_aper, x, y = at_once(
-        threads,
-        magnitudes,
-        lambda: _secants(ec, star, stars, exposures, settings.latitude, limits),
-        errors,
-        apertures,
-        lambda: gather("x"),
-        lambda: gather("y"),
-    )
+    secant, out_of_range = _secants(start, ec, stars, exposures, settings.latitude, limits, threads)
+    mag, background, bad_mag = magnitudes()
+    err, bad_err = errors()
+    delta_aper, x, y = apertures(), gather("x"), gather("y")
     flag[bad_mag] |= np.uint16(ObservationFlag.BAD_MAG)
     flag[bad_err] |= np.uint16(ObservationFlag.BAD_ERROR)
     flag[out_of_range] |= np.uint16(ObservationFlag.BAD_AIRMASS)
     return FitObservations(
-        start=start.astype(np.int64), ec=ec.astype(np.int32), secant=secant, t=np.zeros(len(ec), np.float32), mag=mag, err=err,
+        start=start, ec=ec, secant=secant, t=np.zeros(len(ec), np.float32), mag=mag, err=err,
         x=x, y=y, delta_aper=delta_aper, flag=flag,
-        n_det=exposures.n_det, n_band=n_band, n_star=len(stars), delta_mag_bkg=background,
+        n_det=exposures.n_det, n_band=exposures.n_band, n_star=len(stars), delta_mag_bkg=background,
     )  # fmt: skip
 
 
 def _secants(
-    ec: IntArray,
-    star: Int32Array,
+    start: IntArray,
+    ec: Int32Array,
     stars: FitStars,
     exposures: FitExposures,
     latitude: float,
     limits: tuple[float, float],
+    threads: int,
 ) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
     """Return the secant of each observation, clipped to the limits, and whether it had to be clipped.
 
     Where an exposure's hour angle is not known, all its observations have the secant of the boresight.
     """
-    lat = np.radians(latitude)
-    a = np.sin(np.radians(stars.dec)) * np.sin(lat)
-    b = np.cos(np.radians(stars.dec)) * np.cos(lat)
-    ra = np.radians(stars.ra)
+    lat, ra, dec = np.radians(latitude), np.radians(stars.ra), np.radians(stars.dec)
+    across = np.cos(dec) * np.cos(lat)
     sidereal = np.radians(exposures.hour_angle + exposures.ra)
     secant = np.empty(len(ec), np.float32)
     outside = np.empty(len(ec), np.bool_)
-    for part in pieces(len(ec)):
-        s, e = star[part], ec[part] // exposures.n_det
-        cosine = a[s] + b[s] * np.cos(sidereal[e] - ra[s])
-        value = np.where(cosine > 0, 1.0 / np.maximum(cosine, 1e-6), np.inf)
-        value = np.where(np.isfinite(sidereal[e]), value, exposures.airmass[e])
-        outside[part] = value > limits[1]
-        secant[part] = np.clip(value, *limits)
+    parts = segment_parts(start)
+    finish(
+        lambda k: _kernels_load.secants(
+            start, ec, np.int64(exposures.n_band), np.int64(exposures.n_det),
+            np.sin(dec) * np.sin(lat), np.stack([across * np.cos(ra), across * np.sin(ra)], axis=1),
+            np.stack([np.cos(sidereal), np.sin(sidereal)], axis=1), exposures.airmass.astype(np.float64),
+            float(limits[0]), float(limits[1]), parts[k], parts[k + 1], secant, outside,
+        ),
+        len(parts) - 1,
+        threads,
+    )  # fmt: skip
     return secant, outside
 
 
@@ -344,35 +334,35 @@ def _require_airmass(
 
 
 def _place_between_nodes(
-    exposures: FitExposures, observations: FitObservations, passbands: PassbandSource
+    exposures: FitExposures, observations: FitObservations, passbands: PassbandSource, threads: int
 ) -> tuple[FitExposures, FitObservations]:
     """Set the nodes of each exposure's airmass to the range of its observations, and these between them."""
     limits = passbands.ranges["airmass"]
-    exposure, secant = observations.exposure, observations.secant.astype(np.float64)
-    low, high = exposures.airmass.copy(), exposures.airmass.copy()
-    seen = np.bincount(exposure, minlength=len(exposures)) > 0
-    low[seen], high[seen] = np.inf, -np.inf
-    np.minimum.at(low, exposure, secant)
-    np.maximum.at(high, exposure, secant)
+    ec, secant, n_det = observations.ec, observations.secant, np.int64(observations.n_det)
+    low, high = np.full(len(exposures), np.inf), np.full(len(exposures), -np.inf)
+    _kernels_load.airmass_ends(ec, n_det, secant, low, high)
+    seen = np.isfinite(low)
+    low, high = (np.where(seen, each, exposures.airmass) for each in (low, high))
     high = np.clip(high + _MARGIN, limits[0] + _LEAST_WIDTH, limits[1])
     low = np.clip(low - _MARGIN, limits[0], high - _LEAST_WIDTH)
-    t = np.clip((secant - low[exposure]) / (high - low)[exposure], 0.0, 1.0).astype(np.float32)
+    t, parts = np.empty(len(ec), np.float32), row_parts(len(ec))
+    finish(
+        lambda k: _kernels_load.between_ends(ec, n_det, secant, low, high, parts[k], parts[k + 1], t),
+        len(parts) - 1,
+        threads,
+    )
     return replace(exposures, airmass_low=low, airmass_high=high), replace(observations, t=t)
 
 
 def _count_candidates(
-    table: StarColumns, row: IntArray, observations: FitObservations, exposures: FitExposures
+    table: StarColumns, row: RowArray, observations: FitObservations, exposures: FitExposures
 ) -> Int32Array:
     """Return how often each star was a candidate for the PSF in each band."""
     shape = (observations.n_star, exposures.n_band)
     if "psf_candidate" not in table:
         return np.zeros(shape, np.int32)
-    candidate = table.column("psf_candidate")[row].astype(np.bool_)
-    return (
-        np.bincount(observations.segment[candidate], minlength=shape[0] * shape[1])
-        .astype(np.int32)
-        .reshape(shape)
-    )
+    candidate = table.column("psf_candidate").astype(np.bool_, copy=False)[row]
+    return count_chosen(observations.start, candidate).reshape(shape)
 
 
 def _apply_flags(stars: FitStars, flagged: Table | None) -> FitStars:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.accounting import Accounting
 from zeropoint.fgcm.model.exposures import FitExposures
+from zeropoint.fgcm.model.rows import count_chosen
 
 __all__ = ["FitData", "FitObservations", "FitStars"]
 
@@ -110,12 +111,11 @@ class FitObservations:
         used : bool, shape (n_obs,)
             Which.
         """
-        # segments begin where the number of those used before them says
-        before = np.concatenate([[0], np.cumsum(used, dtype=np.int64)])
+        start = np.concatenate([[0], np.cumsum(count_chosen(self.start, used), dtype=np.int64)])
         names = ["ec", "secant", "t", "mag", "err", "x", "y", "delta_aper", "flag"]
         if self.delta_mag_bkg is not None:
             names.append("delta_mag_bkg")
-        return replace(self, start=before[self.start], **{name: getattr(self, name)[used] for name in names})
+        return replace(self, start=start, **{name: getattr(self, name)[used] for name in names})
 
 
 @dataclass(frozen=True)

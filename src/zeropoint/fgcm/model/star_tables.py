@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from zeropoint.association.tables import AnyTable, read_columns
 from zeropoint.datamodel import arrow
 from zeropoint.datamodel.arrow import arrow_to_table
 from zeropoint.errors import InvalidInputError
+from zeropoint.fgcm.model import _kernels_load
+from zeropoint.fgcm.model.exposures import FitExposures
+from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = [
     "StarColumns",
     "StarListTable",
+    "StarOrder",
     "hashed_uniform",
-    "members_of_stars",
-    "pieces",
+    "order_of_stars",
     "require_positions",
 ]
 
@@ -51,6 +55,7 @@ _N_CHECKED = 20_000
 _APART = float(np.deg2rad(2.0 / 3600.0)), float(np.deg2rad(180.0 / 3600.0))
 #: Between these, the part of the distance of two stars of a visit: of detectors of a thousand pixels, about 25 of them.
 _OF_FIELD = 0.05
+_MOST_INT32 = 1 << 31
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -112,14 +117,27 @@ class StarColumns:
             raise InvalidInputError(
                 f"{self.name} lacks the column {' or '.join(_NAMES.get(name, (name,)))}; is it a table of another kind?"
             )
-        values = self._read(found)[found]
+        values = self._values(found)
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
         return np.asarray(values)
 
+    def _values(self, name: str) -> npt.NDArray[Any]:
+        """Return the values of a column as they are."""
+        table = read_columns(self._table, [name], self.name)
+        if isinstance(table, pa.Table):
+            values = table.column(name)
+            if pa.types.is_primitive(values.type) and values.null_count == 0:
+                # metadata of the table take longer to read than numbers
+                return np.asarray(values.to_numpy())
+        return self._as_table(table, name)[name]
+
     def _read(self, name: str) -> Table:
         """Return a table that has a column."""
-        table = read_columns(self._table, [name], self.name)
+        return self._as_table(read_columns(self._table, [name], self.name), name)
+
+    @staticmethod
+    def _as_table(table: Table | pa.Table, name: str) -> Table:
         return arrow_to_table(table.select([name])) if isinstance(table, pa.Table) else table
 
 
@@ -145,10 +163,44 @@ class _ParquetFile:
         return arrow.read_columns(self._path, columns)
 
 
-def members_of_stars(
-    ids: StarColumns, indices: StarColumns | None, n_observations: int, order: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Return star and row of each observation of a star list.
+@dataclass(frozen=True)
+class StarOrder:
+    """The observations of a star list, by star, band, exposure and detector.
+
+    Parameters
+    ----------
+    row : int32 or int64, shape (n,)
+        Row of the table of observations.
+    ec : int32, shape (n,)
+        Exposure times number of detectors plus position of the detector; -1 where the exposure has no band, -2 where there is
+        no exposure: these come last of their star.
+    begin : int64, shape (n_star + 1,)
+        Where the observations of each star begin.
+    count : int64, shape (n_star * n_band,)
+        Those of each star and band that have an exposure with a band.
+    n_no_exposure, n_no_band, n_tied
+        Observations without exposure, without band, and those that follow another of the same star, exposure and detector.
+    """
+
+    row: npt.NDArray[np.integer[Any]]
+    ec: npt.NDArray[np.int32]
+    begin: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    n_no_exposure: int
+    n_no_band: int
+    n_tied: int
+
+
+def order_of_stars(
+    ids: StarColumns,
+    indices: StarColumns | None,
+    observations: StarColumns,
+    order: npt.NDArray[np.int64],
+    detector: npt.NDArray[np.int32],
+    exposures: FitExposures,
+    threads: int,
+) -> StarOrder:
+    """Sort the observations of a star list.
 
     Parameters
     ----------
@@ -156,17 +208,16 @@ def members_of_stars(
         ``fgcmStarIds`` or ``fgcm_star_ids``.
     indices
         ``fgcmStarIndices``; None: observations of a star follow each other.
-    n_observations
-        Rows of the table of observations.
+    observations
+        ``fgcmStarObservations`` or ``fgcm_star_observations``.
     order : int64, shape (n_star,)
         Rows of the stars, in the order in which they are wanted.
-
-    Returns
-    -------
-    star : int32, shape (n,)
-        Index into ``order``, ascending.
-    row : int64, shape (n,)
-        Row of the table of observations.
+    detector : int32, shape (n_rows,)
+        Position of each observation's detector.
+    exposures
+        Of the fit.
+    threads
+        Threads.
 
     Raises
     ------
@@ -175,34 +226,58 @@ def members_of_stars(
     """
     first = ids.column("obs_arr_index").astype(np.int64)[order]
     count = ids.column("n_obs").astype(np.int64)[order]
-    star = np.repeat(np.arange(len(order), dtype=np.int32), count)
-    row = np.arange(len(star), dtype=np.int64)
-    row += np.repeat(first - (np.cumsum(count) - count), count)
-    n_entries = n_observations if indices is None else len(indices)
-    _require_rows(row, n_entries, ids.name, "the table of observations" if indices is None else indices.name)
-    if indices is None and len(row) != n_observations:
+    begin = np.concatenate([[0], np.cumsum(count)])
+    n_rows, n = len(observations), int(begin[-1])
+    entries = observations if indices is None else indices
+    some = count > 0
+    _require_rows(first[some], (first + count - 1)[some], len(entries), ids.name, entries.name)
+    if indices is None and n != n_rows:
         # nothing is in such a list that is not of a star
         raise InvalidInputError(
-            f"{ids.name} counts {len(row)} observations, the table of observations has {n_observations}: {_DIFFERENT}."
+            f"{ids.name} counts {n} observations, the table of observations has {n_rows}: {_DIFFERENT}."
         )
+    of_entries = np.zeros(0, np.int32)
     if indices is not None:
-        row = indices.column("obs_index").astype(np.int64)[row]
-        _require_rows(row, n_observations, indices.name, "the table of observations")
-    return star, row
+        of_entries = indices.column("obs_index")
+        if of_entries.dtype != np.int32:
+            of_entries = of_entries.astype(np.int64)
+    row: npt.NDArray[np.integer[Any]] = np.empty(n, np.int32 if n_rows < _MOST_INT32 else np.int64)
+    ec = np.empty(n, np.int32)
+    by_segment = np.zeros(len(order) * exposures.n_band, np.int64)
+    visit = observations.column("visit").astype(np.int64, copy=False)
+    bands = np.where(exposures.has_passband, exposures.band, -1).astype(np.int32)
+    parts = np.searchsorted(begin, row_parts(n))
+    parts[-1] = len(order)
+    found = np.zeros((len(parts) - 1, 4), np.int64)
+    finish(
+        lambda k: _kernels_load.sort_stars(
+            first, begin, of_entries, visit, detector, exposures.visit, bands,
+            np.int64(exposures.n_band), np.int64(exposures.n_det), parts[k], parts[k + 1], row, ec, by_segment, found[k],
+        ),
+        len(found),
+        threads,
+    )  # fmt: skip
+    if found[:, 3].any() and indices is not None:
+        used = np.repeat(first - begin[:-1], count) + np.arange(n)
+        rows = of_entries[used]
+        _require_rows(rows, rows, n_rows, indices.name, "the table of observations")
+    no_exposure, no_band, tied, _ = found.sum(axis=0).tolist()
+    return StarOrder(row, ec, begin, by_segment, no_exposure, no_band, tied)
 
 
-def _require_rows(rows: npt.NDArray[np.int64], n: int, name: str, of: str) -> None:
+def _require_rows(
+    least: npt.NDArray[np.integer[Any]], most: npt.NDArray[np.integer[Any]], n: int, name: str, of: str
+) -> None:
     """Raise if a row is not one of a table."""
-    if len(rows) and (rows.min() < 0 or rows.max() >= n):
-        raise InvalidInputError(f"{name} names row {int(rows.max())} of {of}, which has {n}: {_DIFFERENT}.")
+    if len(least) and (least.min() < 0 or most.max() >= n):
+        raise InvalidInputError(f"{name} names row {int(most.max())} of {of}, which has {n}: {_DIFFERENT}.")
 
 
 def require_positions(
     ids: StarColumns,
     observations: StarColumns,
     order: npt.NDArray[np.int64],
-    star: npt.NDArray[np.int32],
-    row: npt.NDArray[np.int64],
+    sorted_: StarOrder,
 ) -> None:
     """Check on some observations that they are where their stars are; without positions of observations nothing is checked.
 
@@ -211,8 +286,10 @@ def require_positions(
     ids, observations
         ``fgcmStarIds`` (degrees) and ``fgcmStarObservations`` (radians), or ``fgcm_star_ids`` and ``fgcm_star_observations``
         (degrees).
-    order, star, row
-        Rows of the stars, and star and row of each observation, as of `members_of_stars`.
+    order : int64, shape (n_star,)
+        Rows of the stars.
+    sorted_
+        Their observations.
 
     Raises
     ------
@@ -220,11 +297,13 @@ def require_positions(
         If more than a hundredth are elsewhere: the tables are of different star lists. Elsewhere is farther than a twentieth of
         the distance of two stars of a visit, but at most 180 arcsec.
     """
-    if not {"ra", "dec"} <= set(observations.columns) or len(row) == 0:
+    if not {"ra", "dec"} <= set(observations.columns) or len(sorted_.row) == 0:
         return
     own_unit = 1.0 if "obsArrIndex" in ids.columns else np.pi / 180.0
-    some = np.linspace(0, len(row) - 1, min(len(row), _N_CHECKED)).astype(np.int64)
-    of_star, of_row = order[star[some]], row[some]
+    n = len(sorted_.row)
+    some = np.linspace(0, n - 1, min(n, _N_CHECKED)).astype(np.int64)
+    of_row = sorted_.row[some].astype(np.int64)
+    of_star = order[np.searchsorted(sorted_.begin, some, side="right") - 1]
     of_stars, own = (
         tuple(factor * table.column(name)[rows].astype(np.float64) for name in ("ra", "dec"))
         for table, rows, factor in ((ids, of_star, np.pi / 180.0), (observations, of_row, own_unit))
@@ -274,17 +353,3 @@ def hashed_uniform(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.floa
         z = (z ^ (z >> np.uint64(27))) * _MIX[1]
         z ^= z >> np.uint64(31)
     return np.asarray((z >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-
-def pieces(n: int, size: int = 1 << 20) -> Iterator[slice]:
-    """Yield slices that cover n rows, so that temporary arrays stay small.
-
-    Parameters
-    ----------
-    n
-        Rows.
-    size
-        Of a slice.
-    """
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))

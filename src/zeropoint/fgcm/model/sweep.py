@@ -15,7 +15,8 @@ from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.model._kernels import standardize, sweep_segments
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
-from zeropoint.fgcm.threads import finish, in_order, row_parts
+from zeropoint.fgcm.model.rows import segment_parts
+from zeropoint.fgcm.threads import finish, in_order
 
 __all__ = ["References", "RelativeSlopes", "SweepResult", "standard_magnitudes", "sweep"]
 
@@ -193,7 +194,7 @@ def sweep(
     none = np.zeros(0)
     ref_mag, ref_weight = (none, none) if references is None else (references.mag, references.weight)
     weight = np.ascontiguousarray(weight, np.float32)
-    bounds = _chunk_bounds(observations)
+    bounds = segment_parts(observations.start)
     longest = int(np.diff(observations.start).max(initial=0))
     relative = tables.relative
 
@@ -248,7 +249,7 @@ def standard_magnitudes(
     slope = _relative(observations, slopes, tables)
     mstd = np.empty(len(observations), np.float32)
     d_standard = np.empty(len(observations), np.float32)
-    bounds, relative = _chunk_bounds(observations), tables.relative
+    bounds, relative = segment_parts(observations.start), tables.relative
 
     def run(chunk: int) -> None:
         standardize(
@@ -268,9 +269,3 @@ def _relative(
         slopes = RelativeSlopes.of(slopes.reshape(observations.n_star, -1), tables.band_i10_std)
     slopes.require_fluxes(tables)
     return slopes.values
-
-
-def _chunk_bounds(observations: FitObservations) -> npt.NDArray[np.int64]:
-    """Return the segments at which parts begin, and the last's end: about equal numbers of observations."""
-    inner = np.searchsorted(observations.start, row_parts(len(observations))[1:-1])
-    return np.concatenate([[0], inner, [observations.n_segment]]).astype(np.int64)

@@ -17,6 +17,7 @@ from zeropoint.errors import CalibrationFailure, InvalidInputError
 from zeropoint.fgcm.cycle_result import CycleResult
 from zeropoint.fgcm.cycle_state import CycleState
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
+from zeropoint.fgcm.memory import kept_memory
 from zeropoint.fgcm.model.load import StarListTable, load_fit_data
 from zeropoint.fgcm.model.model import PhotometricModel, ab_zeropoint
 from zeropoint.fgcm.model.observations import FitData
@@ -129,7 +130,7 @@ class FgcmCycle:
         lsst.pex.config.FieldValidationError
             If the configuration contradicts itself.
         """
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=1, user_api="blas"), kept_memory():
             # matrices are small, so that more threads would only wait for each other; nor may bits depend on them
             return self._run(inputs, source, previous, threads or 1, facts, on_progress, on_cycle)
 

@@ -104,12 +104,8 @@ def good_observations(
     """
     if stars is None:
         stars = selection.good_star | (selection.reserve_star & reserve)
-    good = survey.of_segment(selection.star_band & stars[:, None])
-    good &= selection.observation == 0
     exposures = survey.data.exposures.has_passband & (selection.photometric | all_exposures)
-    if not exposures.all():
-        good &= survey.of_exposure(exposures)
-    return good
+    return survey.chosen(selection.observation, selection.star_band & stars[:, None], exposures)
 
 
 def weights(survey: Survey, inverse_variance: SingleArray, good: BoolArray, *, fit_only: bool) -> SingleArray:
@@ -142,7 +138,7 @@ def drop_stars(survey: Survey, selection: Selection, config: FgcmFitCycleConfigB
         Data, flags and settings.
     """
     exposures = survey.data.exposures.has_passband & selection.photometric
-    good = (selection.observation == 0) & survey.of_exposure(exposures)
+    good = survey.chosen(selection.observation, np.ones((survey.n_star, survey.n_band), bool), exposures)
     enough = survey.per_segment(good) >= config.minObsPerBand
     required = [survey.data.exposures.bands.index(band) for band in config.requiredBands]
     few = ~enough[:, required].all(axis=1) if required else ~(enough & survey.fit_band).any(axis=1)

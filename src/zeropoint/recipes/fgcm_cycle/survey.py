@@ -12,6 +12,7 @@ from zeropoint.datamodel.focal_plane import FocalPlane
 from zeropoint.fgcm.model.model import PhotometricModel
 from zeropoint.fgcm.model.observations import FitData, FitObservations
 from zeropoint.fgcm.model.passband_source import PassbandSource
+from zeropoint.fgcm.model.rows import chosen_rows, count_chosen, take
 from zeropoint.fgcm.terms.detector_positions import center_secants, detector_positions, detector_secants
 from zeropoint.fgcm.terms.robust import Groups
 
@@ -94,17 +95,23 @@ class Survey:
 
     def of_exposure[T: np.generic](self, values: npt.NDArray[T]) -> npt.NDArray[T]:
         """Return values of exposures for their observations."""
-        return np.repeat(values, self.data.observations.n_det)[self.data.observations.ec]
+        return self.of_detector(np.repeat(values, self.data.observations.n_det))
 
     def of_detector[T: np.generic](self, values: npt.NDArray[T]) -> npt.NDArray[T]:
         """Return values of shape (n_exp, n_det) for the observations."""
-        return values.ravel()[self.data.observations.ec]
+        return take(values.ravel(), self.data.observations.ec, values.dtype, self.threads)
 
     def per_segment(self, chosen: BoolArray) -> npt.NDArray[np.int32]:
         """Return how many observations of each star-band are chosen, shape (n_star, n_band)."""
-        before = np.concatenate([[0], np.cumsum(chosen, dtype=np.int32)])
-        counts = np.diff(before[self.data.observations.start])
-        return counts.astype(np.int32).reshape(self.n_star, self.n_band)
+        return count_chosen(self.data.observations.start, chosen, self.threads).reshape(
+            self.n_star, self.n_band
+        )
+
+    def chosen(self, flag: npt.NDArray[np.uint16], segments: BoolArray, exposures: BoolArray) -> BoolArray:
+        """Return the observations without a flag of some star-bands and exposures, shape (n_obs,)."""
+        o = self.data.observations
+        place = np.repeat(exposures, o.n_det)
+        return chosen_rows(o.start, o.ec, flag, segments.ravel(), place, self.threads)
 
     @cached_property
     def exposure(self) -> npt.NDArray[np.int32]:
