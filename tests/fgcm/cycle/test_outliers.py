@@ -27,6 +27,9 @@ def _survey(segment, exposure, n_star):
         detectors=Groups.of(exposure.astype(np.int32), N_EXP),
         of_exposure=lambda values: values[exposure],
         of_segment=lambda values: np.repeat(values.ravel(), count),
+        chosen=lambda flag, segments, exposures: (
+            (flag == 0) & segments.ravel()[segment] & exposures[exposure]
+        ),
         per_segment=lambda chosen: np.bincount(segment, chosen, n_star).astype(np.int32)[:, None],
     )
 

@@ -138,7 +138,7 @@ def drop_stars(survey: Survey, selection: Selection, config: FgcmFitCycleConfigB
         Data, flags and settings.
     """
     exposures = survey.data.exposures.has_passband & selection.photometric
-    good = survey.chosen(selection.observation, np.ones((survey.n_star, survey.n_band), bool), exposures)
+    good = survey.chosen(selection.observation, np.ones_like(selection.star_band), exposures)
     enough = survey.per_segment(good) >= config.minObsPerBand
     required = [survey.data.exposures.bands.index(band) for band in config.requiredBands]
     few = ~enough[:, required].all(axis=1) if required else ~(enough & survey.fit_band).any(axis=1)
