@@ -18,7 +18,7 @@ from zeropoint.fgcm.terms.gray import (
     gray_sample,
     gray_scatter,
 )
-from zeropoint.fgcm.terms.groups import group_medians, robust_outliers
+from zeropoint.fgcm.terms.groups import group_medians
 from zeropoint.fgcm.terms.histogram import fit_normal
 from zeropoint.fgcm.terms.outliers import detector_outliers, superstar_outliers
 from zeropoint.fgcm.terms.robust import Groups
@@ -165,7 +165,7 @@ def test_bright_blends_are_found_among_faint_stars(rng: np.random.Generator) -> 
     group = np.arange(4000, dtype="i4") // 1000
     good[3999] = False
     for outlier in (
-        superstar_outliers(found, group, 4, good, sigma_clip=5.0),
+        superstar_outliers(found, Groups.of(group, 4), np.array([1, 1, 0, 0]), 2, good, sigma_clip=5.0),
         detector_outliers(found, Groups.of(group, 4), 2, good, sigma_clip=5.0),
     ):
         assert outlier[:40:2].all()
@@ -185,10 +185,13 @@ def test_medians_of_groups_are_numpys(rows: list[tuple[int, float]]) -> None:
         inside = values[group == g].astype(float)
         assert count[g] == len(inside)
         assert np.isnan(median[g]) if len(inside) == 0 else median[g] == np.median(inside)
-    # the limit itself, which single precision blurs, is no outlier
+    # so are those that outliers of flats are told by: the limit itself, which single precision blurs, is none
     limit = np.array([2.0 * 1.4826 * mad[g] if count[g] >= 3 else np.inf for g, _ in rows])
     clear = np.abs(np.abs(away) - limit) > 1e-5
-    outlier = robust_outliers(values, group, 6, 2.0)
+    found = GrayResiduals(values, np.ones(len(values), np.float32))
+    outlier = superstar_outliers(
+        found, Groups.of(group, 6), np.arange(6)[::-1], 6, np.ones(len(values), bool), sigma_clip=2.0
+    )
     np.testing.assert_array_equal(outlier[clear], (np.abs(away) > limit)[clear])
 
 

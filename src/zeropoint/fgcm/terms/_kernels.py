@@ -9,13 +9,15 @@ import numpy as np
 
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["field_sums", "field_values", "median_and_mad", "residuals", "weighted_sums"]
+__all__ = ["field_sums", "field_values", "residuals", "weighted_sums"]
 
 
 #: ln of the factor in flux that a magnitude is.
 _LN = 0.4 * np.log(10.0)
 #: Where a field's flux would be less on the way to the solution, it counts as this.
 _LEAST_FLUX = 1e-3
+#: So many values, or fewer, are sorted rather than divided again.
+_FEW = 24
 
 
 @kernel
@@ -52,32 +54,41 @@ def weighted_sums(group, gray, variance, first, second, out):  # type: ignore[no
 
 @helper
 def _select(values, start, end, k):  # type: ignore[no-untyped-def]
-    """Return the k-th smallest of values[start:end], k counted from start; reorders them (Hoare's algorithm)."""
+    """Return the k-th smallest of values[start:end], k counted from start; reorders them so that no smaller one follows it.
+
+    Every value is swapped, whether it is small or not: no branch has to be foreseen.
+    """
     low = start
-    high = end - 1
-    while low < high:
+    high = end
+    while high - low > _FEW:
         # the median of three as pivot: values that are in order already cost no more
-        a, b, c = values[low], values[(low + high) // 2], values[high]
+        a, b, c = values[low], values[(low + high) // 2], values[high - 1]
         pivot = max(min(a, b), min(max(a, b), c))
-        i = low
-        j = high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                kept = values[i]
-                values[i] = values[j]
-                values[j] = kept
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            return values[k]
+        below = low
+        for i in range(low, high):
+            value = values[i]
+            values[i] = values[below]
+            values[below] = value
+            below += value < pivot
+        if k < below:
+            high = below
+            continue
+        equal = below
+        for i in range(below, high):
+            value = values[i]
+            values[i] = values[equal]
+            values[equal] = value
+            equal += value <= pivot
+        if k < equal:
+            return pivot
+        low = equal
+    for i in range(low + 1, high):
+        value = values[i]
+        j = i
+        while j > low and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
     return values[k]
 
 
@@ -93,42 +104,6 @@ def _median(values, start, end):  # type: ignore[no-untyped-def]
     for i in range(start, start + n // 2):
         lower = max(lower, values[i])
     return 0.5 * (np.float64(lower) + np.float64(upper))
-
-
-@kernel
-def median_and_mad(values, group, first, work, median, mad):  # type: ignore[no-untyped-def]
-    """Compute the median and the median absolute deviation of each group.
-
-    Parameters
-    ----------
-    values : float32, shape (n,)
-        Finite values.
-    group : int32, shape (n,)
-        Group of each, from 0.
-    first : int64, shape (n_groups + 1,)
-        Number of values in the groups before each.
-    work : float32, shape (n,)
-        Working space.
-    median, mad : float64, shape (n_groups,)
-        Get the results; untouched for groups without values.
-    """
-    n_groups = median.shape[0]
-    place = np.empty(n_groups, np.int64)
-    for g in range(n_groups):
-        place[g] = first[g]
-    for i in range(values.shape[0]):
-        g = group[i]
-        work[place[g]] = values[i]
-        place[g] += 1
-    for g in range(n_groups):
-        start, end = first[g], first[g + 1]
-        if start == end:
-            continue
-        middle = _median(work, start, end)
-        median[g] = middle
-        for i in range(start, end):
-            work[i] = abs(work[i] - np.float32(middle))
-        mad[g] = _median(work, start, end)
 
 
 @kernel

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms._kernels import median_and_mad
-
-__all__ = ["MAD_TO_SIGMA", "MEDIAN_ERROR", "group_medians", "group_sums", "ratio", "robust_outliers"]
+__all__ = ["MAD_TO_SIGMA", "MEDIAN_ERROR", "group_medians", "group_sums", "ratio"]
 
 #: Standard deviation of a normal distribution over its median absolute deviation.
 MAD_TO_SIGMA = 1.4826
@@ -98,42 +96,3 @@ def _decode(code: npt.NDArray[np.uint32], top: np.uint32) -> FloatArray:
     """Return the numbers of codes that order as they do."""
     bits = np.where(code & top, code ^ top, ~code)
     return bits.view(np.float32).astype(np.float64)
-
-
-def robust_outliers(
-    values: npt.NDArray[np.floating],
-    group: npt.NDArray[np.integer],
-    n_groups: int,
-    n_sigma: float,
-    *,
-    min_count: int = 3,
-) -> BoolArray:
-    """Find the values far from the median of their group.
-
-    Parameters
-    ----------
-    values : float, shape (n,)
-        Finite values.
-    group : int, shape (n,)
-        Group of each, from 0.
-    n_groups
-        Number of groups.
-    n_sigma
-        Limit in standard deviations, which are 1.4826 median absolute deviations.
-    min_count
-        Groups with fewer values have no outliers.
-
-    Returns
-    -------
-    outlier : bool, shape (n,)
-        Whether a value is farther from the median than the limit.
-    """
-    kept, owner = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(group, np.int32)
-    count = np.bincount(owner, minlength=n_groups)
-    median, limit = np.zeros(n_groups), np.zeros(n_groups)
-    first = np.concatenate([[0], np.cumsum(count)])
-    median_and_mad(kept, owner, first, np.empty_like(kept), median, limit)
-    limit *= n_sigma * MAD_TO_SIGMA
-    limit[count < min_count] = np.inf
-    away = np.abs(kept - median.astype(np.float32)[owner])
-    return np.asarray(away > limit.astype(np.float32)[owner])

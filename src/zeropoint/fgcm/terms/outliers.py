@@ -7,9 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.terms._kernels_robust import (
+    chosen_rows,
+    mark_far_pulls,
+    pull_medians,
+    suspicious_rows,
+)
 from zeropoint.fgcm.terms.gray import GrayResiduals
-from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, BoolArray, FloatArray, robust_outliers
+from zeropoint.fgcm.terms.groups import MAD_TO_SIGMA, BoolArray
 from zeropoint.fgcm.terms.robust import Groups, robust_group_means
+from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = [
     "StarResiduals",
@@ -25,6 +32,8 @@ MIN_STARS = 5
 _EVERY = 7
 #: Pull, in units of their scatter, from which on the mean of a star is looked at.
 _SUSPICIOUS = 4.0
+#: Parts that flats are divided into, whatever the number of threads.
+_PARTS = 16
 
 IndexArray = npt.NDArray[np.integer]
 
@@ -74,7 +83,8 @@ def with_lost_stars(
     when they are judged anew, pass for good, and come back into every second fit.
     """
     mean_err = np.asarray(given.mean_err, np.float64)
-    rows = np.flatnonzero(candidate & np.isnan(mean_err)[segment])
+    found = np.empty(len(candidate), np.int64)
+    rows = found[: chosen_rows(candidate, np.asarray(segment, np.int32), np.isnan(mean_err), found)]
     rows = rows[np.isfinite(standard[rows]) & (err[rows] > 0)]
     if len(rows) == 0:
         return given
@@ -123,14 +133,13 @@ def robust_star_residuals(
         place of the mean: else one outlier among seven observations would make outliers of the other six.
     """
     gray, variance = residuals.gray, residuals.variance
-    square = np.full(len(gray), -1.0, np.float32)
-    np.divide(np.square(gray), variance, out=square, where=candidate & (variance > 0) & np.isfinite(gray))
-    some = square[::_EVERY]
-    some = some[some >= 0]
-    scale = max(MAD_TO_SIGMA * float(np.sqrt(np.median(some))), 1.0) if len(some) else 1.0
-    n_segments = len(mean_err)
-    suspicious = np.bincount(segment[square > (_SUSPICIOUS * scale) ** 2], minlength=n_segments) > 0
-    rows = np.flatnonzero(suspicious[segment] & np.isfinite(gray))
+    some = slice(None, None, _EVERY)
+    known = candidate[some] & (variance[some] > 0) & np.isfinite(gray[some])
+    square = np.square(gray[some][known]) / variance[some][known]
+    scale = max(MAD_TO_SIGMA * float(np.sqrt(np.median(square))), 1.0) if len(square) else 1.0
+    n_segments, found = len(mean_err), np.empty(len(gray), np.int64)
+    limit = np.float32((_SUSPICIOUS * scale) ** 2)
+    rows = found[: suspicious_rows(gray, variance, candidate, np.asarray(segment, np.int32), limit, found)]
     if len(rows) == 0:
         return residuals
     of = segment[rows]
@@ -155,6 +164,7 @@ def detector_outliers(
     good: BoolArray,
     *,
     sigma_clip: float,
+    threads: int = 1,
 ) -> BoolArray:
     """Find observations far from the others of their exposure and detector.
 
@@ -170,6 +180,8 @@ def detector_outliers(
         Good observations, those flagged as outliers before included.
     sigma_clip
         ``focalPlaneSigmaClip``.
+    threads
+        Threads; the result has the same bits for any number.
 
     Returns
     -------
@@ -189,18 +201,21 @@ def detector_outliers(
         together = np.where(few, n + np.arange(n) // n_det, np.arange(n)).astype(np.int32)
         group = Groups.of(together[detectors.group], n + n // n_det)
     means = robust_group_means(
-        residuals.gray, residuals.variance, group, len(group), good, n_sigma=sigma_clip
+        residuals.gray, residuals.variance, group, len(group), good, n_sigma=sigma_clip, threads=threads
     )
     return means.outlier
 
 
 def superstar_outliers(
     residuals: GrayResiduals,
+    detectors: Groups,
     flat: IndexArray,
     n_flats: int,
     good: BoolArray,
     *,
     sigma_clip: float,
+    min_count: int = 3,
+    threads: int = 1,
 ) -> BoolArray:
     """Find observations far from the others of their superstar flat (an epoch, filter and detector).
 
@@ -208,14 +223,20 @@ def superstar_outliers(
     ----------
     residuals
         Gray of the observations.
-    flat : int, shape (n_obs,)
-        Flat of each (`zeropoint.fgcm.terms.superstar.flat_index`); -1: none.
+    detectors
+        Observations by ``exposure * n_det + detector``.
+    flat : int, shape (n_exp * n_det,)
+        Flat of each of these (`zeropoint.fgcm.terms.superstar.flat_index`); -1: none.
     n_flats
         Number of flats.
     good : bool, shape (n_obs,)
         Good observations of photometric exposures, those flagged as outliers before included.
     sigma_clip
         ``superStarSigmaClip``.
+    min_count
+        Flats with fewer observations have no outliers.
+    threads
+        Threads; the result has the same bits for any number.
 
     Returns
     -------
@@ -228,9 +249,22 @@ def superstar_outliers(
     ones that scatter as much. In exposures that were taken for photometric and are not, bright stars are outliers of the flat
     all together: clouds that are not found yet then weigh less.
     """
-    judged = good & (flat >= 0) & (residuals.variance > 0) & np.isfinite(residuals.gray)
-    rows = np.flatnonzero(judged)
-    pulls: FloatArray = residuals.gray[rows] / np.sqrt(residuals.variance[rows])
-    outlier = np.zeros(len(judged), bool)
-    outlier[rows] = robust_outliers(pulls, flat[rows], n_flats, sigma_clip)
+    given, owner = (residuals.gray, residuals.variance, good), np.asarray(flat, np.int32)
+    pairs = detectors.put(*given, threads=threads)
+    member = np.argsort(owner, kind="stable")
+    start = np.searchsorted(owner[member], np.arange(n_flats + 1))
+    median, mad = np.zeros((2, n_flats), np.float32)
+    count, outlier = np.zeros(n_flats, np.int64), np.empty(len(good), bool)
+    rows, parts = row_parts(len(good)), np.linspace(0, n_flats, min(n_flats, _PARTS) + 1).astype(np.int64)
+
+    def measure(k: int) -> None:
+        pull_medians(pairs, detectors.first, member, start, parts[k], parts[k + 1], median, mad, count)
+
+    def mark(k: int) -> None:
+        mark_far_pulls(*given, detectors.group, rows[k], rows[k + 1], owner, median, limit, outlier)
+
+    finish(measure, len(parts) - 1, threads)
+    limit = (sigma_clip * MAD_TO_SIGMA * mad.astype(np.float64)).astype(np.float32)
+    limit[count < min_count] = np.inf
+    finish(mark, len(rows) - 1, threads)
     return outlier

@@ -14,6 +14,7 @@ from zeropoint.fgcm.threads import finish, row_parts
 __all__ = ["Groups", "RobustMeans", "robust_group_means"]
 
 IndexArray = npt.NDArray[np.integer]
+SingleArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,28 @@ class Groups:
         inner = np.searchsorted(self.first, rows[1:-1] * self.first[-1] // max(len(self.group), 1))
         return rows, np.concatenate([[0], inner, [len(self)]]).astype(np.int64)
 
+    def put(
+        self, values: SingleArray, variance: SingleArray, use: BoolArray, *, threads: int = 1
+    ) -> npt.NDArray[np.float32]:
+        """Return values and their variances by group, shape (n_known, 2): a variance of 0 says that there is none.
+
+        Parameters
+        ----------
+        values, variance : float32, shape (n,)
+            What is not finite, or without a positive variance, is left out.
+        use : bool, shape (n,)
+            Which take part.
+        threads
+            Threads.
+        """
+        pairs, rows = np.empty((int(self.first[-1]), 2), np.float32), row_parts(len(self.group))
+
+        def put(k: int) -> None:
+            put_in_groups(values, variance, use, self.place, rows[k], rows[k + 1], pairs)
+
+        finish(put, len(rows) - 1, threads)
+        return pairs
+
 
 def robust_group_means(
     values: npt.NDArray[np.floating],
@@ -130,11 +153,8 @@ def robust_group_means(
     mean, weight, excess = np.full(n_groups, np.nan), np.zeros(n_groups), np.zeros(n_groups)
     count, outlier = np.zeros(n_groups, np.int64), np.empty(len(values), bool)
     given = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(variance, np.float32), use
-    pairs, limit = np.empty((int(group.first[-1]), 2), np.float32), float(n_sigma)
+    pairs, limit = group.put(*given, threads=threads), float(n_sigma)
     rows, groups = group.bounds()
-
-    def put(k: int) -> None:
-        put_in_groups(*given, group.place, rows[k], rows[k + 1], pairs)
 
     def average(k: int) -> None:
         robust_means(
@@ -153,7 +173,6 @@ def robust_group_means(
     def mark(k: int) -> None:
         mark_outliers(*given, group.group, rows[k], rows[k + 1], limit, judged, excess, outlier)
 
-    finish(put, len(rows) - 1, threads)
     finish(average, len(groups) - 1, threads)
     judged = np.where(count >= min_count, mean, np.nan)
     finish(mark, len(rows) - 1, threads)

@@ -22,7 +22,6 @@ from zeropoint.fgcm.terms.selection import (
     photometric_cuts,
 )
 from zeropoint.fgcm.terms.superstar import flat_index
-from zeropoint.fgcm.threads import at_once
 from zeropoint.recipes.fgcm_cycle.consensus import thin_clouds
 from zeropoint.recipes.fgcm_cycle.selection import (
     FlagArray,
@@ -167,17 +166,14 @@ def flag_outliers(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solu
     residuals = robust_star_residuals(
         judged.residuals, observations.segment, judged.mean_err, judged.member, photometric
     )
-    flat = flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[observations.ec]
-    n_flats = e.n_epoch * e.n_filter * e.n_det
-    of_flat, of_detector = at_once(
-        survey.threads,
-        lambda: superstar_outliers(
-            residuals, flat, n_flats, photometric, sigma_clip=config.superStarSigmaClip
-        ),
-        lambda: detector_outliers(
-            residuals, survey.detectors, e.n_det, good, sigma_clip=config.focalPlaneSigmaClip
-        ),
-    )
+    of_flat = superstar_outliers(
+        residuals, survey.detectors, flat_index(e.epoch, e.filter, e.n_filter, e.n_det),
+        e.n_epoch * e.n_filter * e.n_det, photometric, sigma_clip=config.superStarSigmaClip, threads=survey.threads,
+    )  # fmt: skip
+    of_detector = detector_outliers(
+        residuals, survey.detectors, e.n_det, good,
+        sigma_clip=config.focalPlaneSigmaClip, threads=survey.threads,
+    )  # fmt: skip
     clean = clean.with_observation_flag(ObservationFlag.SUPERSTAR_OUTLIER, of_flat)
     return clean.with_observation_flag(ObservationFlag.FOCALPLANE_OUTLIER, of_detector)
 
