@@ -1,4 +1,4 @@
-"""Compiled sums and medians of observations by group, and sums for fields over detectors.
+"""Compiled sums and medians of observations by group.
 
 Groups are int32, -1: left out. Sums are added in the order of the observations, in double precision.
 """
@@ -9,13 +9,9 @@ import numpy as np
 
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["field_sums", "field_values", "residuals", "weighted_sums"]
+__all__ = ["residuals", "weighted_sums"]
 
 
-#: ln of the factor in flux that a magnitude is.
-_LN = 0.4 * np.log(10.0)
-#: Where a field's flux would be less on the way to the solution, it counts as this.
-_LEAST_FLUX = 1e-3
 #: So many values, or fewer, are sorted rather than divided again.
 _FEW = 24
 
@@ -104,96 +100,6 @@ def _median(values, start, end):  # type: ignore[no-untyped-def]
     for i in range(start, start + n // 2):
         lower = max(lower, values[i])
     return 0.5 * (np.float64(lower) + np.float64(upper))
-
-
-@kernel
-def field_sums(group, x, y, size, magnitude, variance, fields, terms, side, normal):  # type: ignore[no-untyped-def]
-    """Add up, by group, what a step toward a field in flux is solved from.
-
-    Parameters
-    ----------
-    group : int32, shape (n,)
-        Group of each star; negative: left out.
-    x, y : float32, shape (n,)
-        Pixel positions.
-    size : float64, shape (2,)
-        Width and height of the detectors in pixels.
-    magnitude, variance : float32, shape (n,)
-        What is to be added to the magnitude of the star, and its variance.
-    fields : float64, shape (n_groups, n_terms)
-        Coefficients so far.
-    terms : int64, shape (n_terms, 2)
-        Order in y and in x of each.
-    side : float64, shape (n_groups, n_terms)
-        Zeros; gets the sums of w b r with the polynomials b and the residual r = 0.4 ln(10) magnitude + ln(flux).
-    normal : float64, shape (n_groups, n_terms, n_terms), or (0, n_terms, n_terms)
-        Zeros; gets the sums of w b b' below and on the diagonal; if it is empty they are not wanted.
-    """
-    n_terms = terms.shape[0]
-    order = np.int64(0)
-    for k in range(n_terms):
-        order = max(order, terms[k, 0], terms[k, 1])
-    tx, ty, b = np.ones(order + 2), np.ones(order + 2), np.empty(n_terms)
-    wants_normal = normal.shape[0] > 0
-    for i in range(group.shape[0]):
-        g = group[i]
-        if g < 0:
-            continue
-        tx[1] = (2.0 * x[i] + 1.0 - size[0]) / size[0]
-        ty[1] = (2.0 * y[i] + 1.0 - size[1]) / size[1]
-        for k in range(2, order + 1):
-            tx[k] = 2.0 * tx[1] * tx[k - 1] - tx[k - 2]
-            ty[k] = 2.0 * ty[1] * ty[k - 1] - ty[k - 2]
-        flux = 0.0
-        for k in range(n_terms):
-            b[k] = ty[terms[k, 0]] * tx[terms[k, 1]]
-            flux += fields[g, k] * b[k]
-        w = 1.0 / np.float64(variance[i])
-        r = w * (_LN * magnitude[i] + np.log(max(flux, _LEAST_FLUX)))
-        for k in range(n_terms):
-            side[g, k] += r * b[k]
-        if wants_normal:
-            for k in range(n_terms):
-                wb = w * b[k]
-                for m in range(k + 1):
-                    normal[g, k, m] += wb * b[m]
-
-
-@kernel
-def field_values(group, x, y, size, fields, least, out):  # type: ignore[no-untyped-def]
-    """Compute what fields in flux add to magnitudes.
-
-    Parameters
-    ----------
-    group : int32, shape (n,)
-        Field of each star.
-    x, y : float32, shape (n,)
-        Pixel positions.
-    size : float64, shape (2,)
-        Width and height of the detectors in pixels.
-    fields : float64, shape (n_groups, order + 1, order + 1)
-        Coefficients ``[y, x]``.
-    least
-        The least flux, float64.
-    out : float64, shape (n,)
-        Gets the magnitudes.
-    """
-    n_terms = fields.shape[1]
-    tx, ty = np.ones(n_terms + 1), np.ones(n_terms + 1)
-    for i in range(group.shape[0]):
-        g = group[i]
-        tx[1] = (2.0 * x[i] + 1.0 - size[0]) / size[0]
-        ty[1] = (2.0 * y[i] + 1.0 - size[1]) / size[1]
-        for k in range(2, n_terms):
-            tx[k] = 2.0 * tx[1] * tx[k - 1] - tx[k - 2]
-            ty[k] = 2.0 * ty[1] * ty[k - 1] - ty[k - 2]
-        flux = 0.0
-        for j in range(n_terms):
-            row = 0.0
-            for k in range(n_terms):
-                row += fields[g, j, k] * tx[k]
-            flux += row * ty[j]
-        out[i] = -np.log(max(flux, least)) / _LN
 
 
 @kernel

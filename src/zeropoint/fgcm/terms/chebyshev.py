@@ -6,6 +6,7 @@ A field is ``F(x, y) = sum_mn c[m, n] T_m(y') T_n(x')`` with ``x' = (x + 0.5 - w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
 from zeropoint.datamodel.fields import chebyshev_means, chebyshev_terms
-from zeropoint.fgcm.terms._kernels import field_sums, field_values
-from zeropoint.fgcm.terms.groups import FloatArray, group_sums, ratio
+from zeropoint.fgcm.terms._kernels_fields import constant_sums, field_moments, field_sums, field_values
+from zeropoint.fgcm.terms.groups import FloatArray, ratio
 from zeropoint.fgcm.threads import finish, in_order, row_parts
 
 __all__ = [
@@ -114,7 +115,7 @@ def flux_field_magnitudes(
         Threads; the result has the same bits for any number.
     """
     out, bounds = np.empty(len(group)), row_parts(len(group))
-    owner = np.where(group < 0, group + len(coefficients), group).astype(np.int32)
+    owner = np.ascontiguousarray(group, np.int32)
     x, y = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
     fields, extent = np.ascontiguousarray(coefficients, np.float64), np.array(size, np.float64)
 
@@ -148,7 +149,7 @@ def fit_flux_fields(
     magnitudes, variance : float, shape (n,)
         What is to be added to the magnitudes of the stars, and its variance.
     group : int, shape (n,)
-        Group (a detector, in an exposure or an epoch) of each.
+        Group (a detector, in an exposure or an epoch) of each; negative: none.
     n_groups
         Number of groups.
     x, y : float, shape (n,)
@@ -179,11 +180,10 @@ def fit_flux_fields(
     polynomials are nearly orthogonal over a detector, and each step begins from the residuals themselves, so no digits are lost.
     Stars are read in passes and nothing is stored for them.
     """
-    weight = 1.0 / np.asarray(variance, np.float64)
-    count = np.bincount(group, minlength=n_groups)
-    total = group_sums(weight, group, n_groups)
+    stars = _Stars.of(magnitudes, variance, group, x, y, size, triangular, threads)
+    count, total, weighted = stars.constants(n_groups).T
     total[count < min_stars] = 0.0
-    constants = ratio(group_sums(weight * magnitudes, group, n_groups), total)
+    constants = ratio(weighted, total)
     fields = constant_fields(constants, order)
     terms = chebyshev_terms(order, order, triangular=triangular)
     fit = (count >= STARS_PER_PARAMETER * len(terms)) & np.isfinite(constants)
@@ -194,15 +194,7 @@ def fit_flux_fields(
     chosen = np.flatnonzero(fit)
     number = np.full(n_groups, -1, np.int32)
     number[chosen] = np.arange(len(chosen), dtype=np.int32)
-    stars = _Stars(
-        number[group],
-        np.ascontiguousarray(x, np.float32),
-        np.ascontiguousarray(y, np.float32),
-        np.array(size, np.float64),
-        np.ascontiguousarray(magnitudes, np.float32),
-        np.ascontiguousarray(variance, np.float32),
-    )
-    found, solved = _solve(stars, constants[chosen], terms, order, threads)
+    found, solved = _solve(stars, number, constants[chosen], terms, order)
     grid = _corner_basis(order)
     flux = np.einsum("gij,ai,bj->gab", found, grid, grid)
     least = MIN_FLUX * fields.coefficients[chosen, :1, :1]
@@ -242,20 +234,21 @@ def center_variances(
         those are constant.
     """
     terms = chebyshev_terms(order, order, triangular=triangular)
-    one = np.zeros((n_groups, len(terms)))
-    one[:, 0] = 1.0
     known = (np.asarray(group) >= 0) & (information > 0)
     variance = np.ones(len(group), np.float32)
     np.divide(1.0, information, out=variance, where=known, casting="same_kind")
-    stars = _Stars(
-        np.where(known, group, -1).astype(np.int32),
-        np.ascontiguousarray(x, np.float32),
-        np.ascontiguousarray(y, np.float32),
-        np.array(size, np.float64),
+    stars = _Stars.of(
         np.zeros(len(group), np.float32),
         variance,
+        np.where(known, group, -1),
+        x,
+        y,
+        size,
+        triangular,
+        threads,
     )
-    _, normal = _sums(stars, one, np.array(terms, np.int64), True, threads)
+    everyone = np.arange(n_groups, dtype=np.int32)
+    _, normal = stars.first_step(everyone, np.zeros(n_groups), terms, order)
     total = normal[:, 0, 0]
     normal[total <= 0] = np.eye(len(terms))
     inverse, _ = _inverses(normal)
@@ -267,7 +260,7 @@ def center_variances(
 
 @dataclass(frozen=True)
 class _Stars:
-    """What `field_sums` takes of the stars, in its order."""
+    """What the kernels take of the stars, and sums of it; the same for any number of threads."""
 
     group: npt.NDArray[np.int32]
     x: npt.NDArray[np.float32]
@@ -275,62 +268,119 @@ class _Stars:
     size: FloatArray
     magnitude: npt.NDArray[np.float32]
     variance: npt.NDArray[np.float32]
+    triangular: bool
+    threads: int
+
+    @classmethod
+    def of(
+        cls,
+        magnitudes: npt.NDArray[np.floating],
+        variance: npt.NDArray[np.floating],
+        group: IndexArray,
+        x: npt.NDArray[np.floating],
+        y: npt.NDArray[np.floating],
+        size: tuple[int, int],
+        triangular: bool,
+        threads: int,
+    ) -> _Stars:
+        """Return the stars in the kernels' precision."""
+        single = (np.ascontiguousarray(each, np.float32) for each in (x, y))
+        return cls(
+            np.ascontiguousarray(group, np.int32), *single, np.array(size, np.float64),
+            np.ascontiguousarray(magnitudes, np.float32), np.ascontiguousarray(variance, np.float32),
+            bool(triangular), threads,
+        )  # fmt: skip
+
+    def constants(self, n_groups: int) -> FloatArray:
+        """Return the sums of `constant_sums`."""
+
+        def run(rows: slice) -> tuple[FloatArray]:
+            out = np.zeros((n_groups, 3))
+            constant_sums(self.group[rows], self.magnitude[rows], self.variance[rows], out)
+            return (out,)
+
+        return self._total(run)[0]
+
+    def first_step(
+        self, number: npt.NDArray[np.int32], constants: FloatArray, terms: list[tuple[int, int]], order: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the sums for the steps from constants, shape (n, n_terms), and the normal matrices."""
+        n = len(constants)
+
+        def run(rows: slice) -> tuple[FloatArray, FloatArray]:
+            side, moments = np.zeros((n, order + 1, order + 1)), np.zeros((n, 2 * order + 1, 2 * order + 1))
+            field_moments(
+                self.group[rows], number, self.x[rows], self.y[rows], self.size, self.magnitude[rows], self.variance[rows],
+                constants, self.triangular, side, moments,
+            )  # fmt: skip
+            return side, moments
+
+        side, moments = self._total(run)
+        j, i = np.array(terms).T
+        # T_a T_b = (T_(a + b) + T_|a - b|) / 2
+        y_sum, y_off = np.add.outer(j, j), np.abs(np.subtract.outer(j, j))
+        x_sum, x_off = np.add.outer(i, i), np.abs(np.subtract.outer(i, i))
+        pairs = ((y, x) for y in (y_sum, y_off) for x in (x_sum, x_off))
+        normal = 0.25 * sum(moments[:, y, x] for y, x in pairs)
+        return side[:, j, i], normal
+
+    def further_step(
+        self, number: npt.NDArray[np.int32], fields: FloatArray, terms: list[tuple[int, int]]
+    ) -> FloatArray:
+        """Return the sums for further steps, shape (n, n_terms)."""
+
+        def run(rows: slice) -> tuple[FloatArray]:
+            side = np.zeros(fields.shape)
+            field_sums(
+                self.group[rows], number, self.x[rows], self.y[rows], self.size, self.magnitude[rows], self.variance[rows],
+                fields, self.triangular, side,
+            )  # fmt: skip
+            return (side,)
+
+        j, i = np.array(terms).T
+        return self._total(run)[0][:, j, i]
+
+    def _total[T: tuple[FloatArray, ...]](self, run: Callable[[slice], T]) -> T:
+        """Return the sums over parts of the rows, added in their order."""
+        bounds = row_parts(len(self.group))
+        parts = in_order(lambda k: run(slice(bounds[k], bounds[k + 1])), len(bounds) - 1, self.threads)
+        total = next(parts)
+        for part in parts:
+            for whole, each in zip(total, part, strict=True):
+                whole += each
+        return total
 
 
 def _solve(
-    stars: _Stars, constants: FloatArray, terms: list[tuple[int, int]], order: int, threads: int
+    stars: _Stars,
+    number: npt.NDArray[np.int32],
+    constants: FloatArray,
+    terms: list[tuple[int, int]],
+    order: int,
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return the fields (n, order + 1, order + 1) of groups with known constants, and whether stars determine each."""
-    n, orders = len(constants), np.array(terms, np.int64)
-    solution = np.zeros((n, len(terms)))
+    j, i = np.array(terms).T
     constant = 10.0 ** (-0.4 * constants)
-    solution[:, 0] = constant
-    inverse, before = None, np.inf
+    found = np.zeros((len(constants), order + 1, order + 1))
+    found[:, 0, 0] = constant
+    side, normal = stars.first_step(number, constants, terms, order)
+    inverse, solved = _inverses(normal)
+    before = np.inf
     for _ in range(_ITERATIONS):
-        side, normal = _sums(stars, solution, orders, inverse is None, threads)
-        if inverse is None:
-            inverse, solved = _inverses(normal)
         # the derivative of a logarithm is one over the flux, which is near the constant's
         step = constant[:, None] * (inverse @ side[:, :, None])[:, :, 0]
-        solution -= step
+        found[:, j, i] -= step
         size = float(np.max(np.abs(step) / constant[:, None]))
         # each step is shorter than the one before by a factor, and so is what is left
         if size * min(size / before, 1.0) < _CONVERGED and before < np.inf:
             break
         before = size
-    found = np.zeros((n, order + 1, order + 1))
-    for k, (j, i) in enumerate(terms):
-        found[:, j, i] = solution[:, k]
+        side = stars.further_step(number, found, terms)
     return found, solved
 
 
-def _sums(
-    stars: _Stars, fields: FloatArray, orders: npt.NDArray[np.int64], wants_normal: bool, threads: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return the sums of `field_sums`, those of the normal matrices only where they are wanted."""
-    bounds, n_terms = row_parts(len(stars.group)), fields.shape[1]
-    n_normal = len(fields) if wants_normal else 0
-
-    def run(k: int) -> tuple[FloatArray, FloatArray]:
-        rows = slice(bounds[k], bounds[k + 1])
-        side, normal = np.zeros(fields.shape), np.zeros((n_normal, n_terms, n_terms))
-        field_sums(
-            stars.group[rows], stars.x[rows], stars.y[rows], stars.size, stars.magnitude[rows], stars.variance[rows],
-            fields, orders, side, normal,
-        )  # fmt: skip
-        return side, normal
-
-    parts = in_order(run, len(bounds) - 1, threads)
-    side, normal = next(parts)
-    for part in parts:
-        side += part[0]
-        normal += part[1]
-    return side, normal
-
-
-def _inverses(lower: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Return the inverses of normal matrices given below the diagonal (zeros if singular), and which are regular."""
-    normal = lower + np.tril(lower, -1).transpose(0, 2, 1)
+def _inverses(normal: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the inverses of normal matrices (zeros if singular), and which are regular."""
     scale = 1.0 / np.sqrt(np.einsum("gii->gi", normal))
     scaled = normal * scale[:, :, None] * scale[:, None, :]
     solved = np.linalg.eigvalsh(scaled)[:, 0] > _SINGULAR

@@ -169,18 +169,17 @@ def superstar_flats(
     -----
     A flat needs three stars; one that varies, ten for each of its parameters: with fewer it is constant.
     """
-    rows = np.flatnonzero(sample & (flat >= 0))
-    where = flat[rows]
-    total = residuals.gray[rows] + (applied if np.ndim(applied) == 0 else np.asarray(applied)[rows])
+    where = np.where(sample, flat, np.int32(-1))
+    total = residuals.gray + np.asarray(applied, np.float32)
     n = int(np.prod(shape))
     top = order if sub_ccd.any() else 0
     fields = fit_flux_fields(
         total,
-        residuals.variance[rows],
+        residuals.variance,
         where,
         n,
-        x[rows],
-        y[rows],
+        x,
+        y,
         size,
         order=top,
         triangular=triangular,
@@ -190,7 +189,7 @@ def superstar_flats(
     )
     flats = SuperstarFlats(
         fields.coefficients.reshape(*shape, top + 1, top + 1),
-        np.bincount(where, minlength=n).reshape(shape),
+        np.bincount(where + 1, minlength=n + 1)[1:].reshape(shape),
         fields.has_shape.reshape(shape),
     )
     return _normalized(flats) if force_zero_mean else flats
@@ -255,5 +254,6 @@ def shape_variance(
         size,
         order=order,
         triangular=triangular,
+        threads=threads,
     )
     return np.where(varies, found.reshape(shape), 0.0)

@@ -104,10 +104,11 @@ def sub_ccd_filters(survey: Survey, config: FgcmFitCycleConfigBase) -> BoolArray
     return np.array([band >= 0 and config.superStarSubCcdDict[e.bands[band]] for band in e.filter_band], bool)
 
 
-def flat_of_observations(survey: Survey) -> npt.NDArray[np.int32]:
-    """Return the superstar flat of each observation, -1: none."""
+def flat_of_observations(survey: Survey, exposures: BoolArray | None = None) -> npt.NDArray[np.int32]:
+    """Return the superstar flat of each observation, -1: none, or not of these exposures."""
     e = survey.data.exposures
-    return flat_index(e.epoch, e.filter, e.n_filter, e.n_det)[survey.data.observations.ec]
+    of_filter = e.filter if exposures is None else np.where(exposures, e.filter, -1)
+    return flat_index(e.epoch, of_filter, e.n_filter, e.n_det)[survey.data.observations.ec]
 
 
 def first_photometry(
@@ -314,7 +315,6 @@ def measure_instrument(
     """
     parameters = solution.parameters
     e = survey.data.exposures
-    sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
     if sub_ccd_filters(survey, config).any() or config.superStarForceZeroMean:
         flats = measure_superstar(survey, config, photometry, instrument, solution)
         instrument, parameters = flats.instrument, flats.parameters
@@ -323,7 +323,7 @@ def measure_instrument(
         n_bins=config.aperCorrFitNBins, slope=parameters.aper_slope, pivot=parameters.aper_pivot,
         limits=parameters.aper_range,
     )  # fmt: skip
-    chromaticity = _detectors(survey, config, instrument, solution, sample, cycle)
+    chromaticity = _detectors(survey, config, instrument, solution, cycle)
     if chromaticity is not instrument.ccd_chromaticity:
         # stars of the typical color keep their magnitudes: no fit may follow that moves the flats
         typical = np.where(e.filter_band >= 0, solution.slopes.median_value[e.filter_band], 0.0)
@@ -365,10 +365,10 @@ def measure_superstar(
     """
     e, observations = survey.data.exposures, survey.data.observations
     filters = sub_ccd_filters(survey, config)
-    sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
     flats = superstar_flats(
-        fitted_residuals(survey, solution), photometry.superstar, flat_of_observations(survey),
-        (e.n_epoch, e.n_filter, e.n_det), sample, observations.x, observations.y, survey.size,
+        fitted_residuals(survey, solution), photometry.superstar,
+        flat_of_observations(survey, solution.selection.photometric),
+        (e.n_epoch, e.n_filter, e.n_det), solution.residuals.sample, observations.x, observations.y, survey.size,
         order=config.superStarSubCcdChebyshevOrder, sub_ccd=filters, triangular=config.superStarSubCcdTriangular,
         threads=survey.threads,
     )  # fmt: skip
@@ -406,8 +406,8 @@ def flat_variance(
     """
     e, observations = survey.data.exposures, photometry.observations
     found = shape_variance(
-        solution.residuals.noisy.variance, photometry.inverse_variance, flat_of_observations(survey),
-        instrument.superstar_shape, solution.residuals.sample & survey.of_exposure(solution.selection.photometric),
+        solution.residuals.noisy.variance, photometry.inverse_variance,
+        flat_of_observations(survey, solution.selection.photometric), instrument.superstar_shape, solution.residuals.sample,
         observations.x, observations.y, survey.size, triangular=config.superStarSubCcdTriangular, threads=survey.threads,
     )  # fmt: skip
     return np.where(e.filter[:, None] >= 0, found[e.epoch, np.maximum(e.filter, 0)], 0.0)
@@ -439,7 +439,6 @@ def _detectors(
     config: FgcmFitCycleConfigBase,
     instrument: InstrumentState,
     solution: Solution,
-    sample: BoolArray,
     cycle: int,
 ) -> FloatArray:
     """Return the chromaticity of the detectors."""
@@ -451,6 +450,7 @@ def _detectors(
         return instrument.ccd_chromaticity
     known = np.where(solution.slopes.known, solution.slopes.value, np.nan)
     gray = fitted_residuals(survey, solution)
+    sample = solution.residuals.sample & survey.of_exposure(solution.selection.photometric)
     return fit_detector_chromaticity(
         gray.gray, gray.variance, survey.of_segment(known),
         segment=survey.data.observations.segment, ec=survey.data.observations.ec, n_det=e.n_det, filter_of_exposure=e.filter, sample=sample,
