@@ -148,10 +148,10 @@ def field_moments(group, field, x, y, size, magnitude, variance, constant, trian
         if _wait(i, g, x, y, magnitude, variance, waiting, number):
             _first(waiting, g, size, constant, triangular, tx, ty, weight, side, moments)
             number[g] = 0
-    for g in range(len(constant)):
-        if number[g] > 0:
-            _fill(waiting, number, g)
-            _first(waiting, g, size, constant, triangular, tx, ty, weight, side, moments)
+    for f in range(len(constant)):
+        if number[f] > 0:
+            _fill(waiting, number, f)
+            _first(waiting, f, size, constant, triangular, tx, ty, weight, side, moments)
 
 
 @kernel
@@ -177,10 +177,10 @@ def field_sums(group, field, x, y, size, magnitude, variance, fields, triangular
         if _wait(i, g, x, y, magnitude, variance, waiting, number):
             _further(waiting, g, size, fields, triangular, tx, ty, weight, side)
             number[g] = 0
-    for g in range(n_fields):
-        if number[g] > 0:
-            _fill(waiting, number, g)
-            _further(waiting, g, size, fields, triangular, tx, ty, weight, side)
+    for f in range(n_fields):
+        if number[f] > 0:
+            _fill(waiting, number, f)
+            _further(waiting, f, size, fields, triangular, tx, ty, weight, side)
 
 
 @kernel

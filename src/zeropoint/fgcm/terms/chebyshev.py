@@ -284,9 +284,9 @@ class _Stars:
         threads: int,
     ) -> _Stars:
         """Return the stars in the kernels' precision."""
-        single = (np.ascontiguousarray(each, np.float32) for each in (x, y))
         return cls(
-            np.ascontiguousarray(group, np.int32), *single, np.array(size, np.float64),
+            np.ascontiguousarray(group, np.int32), np.ascontiguousarray(x, np.float32),
+            np.ascontiguousarray(y, np.float32), np.array(size, np.float64),
             np.ascontiguousarray(magnitudes, np.float32), np.ascontiguousarray(variance, np.float32),
             bool(triangular), threads,
         )  # fmt: skip
@@ -318,11 +318,11 @@ class _Stars:
         side, moments = self._total(run)
         j, i = np.array(terms).T
         # T_a T_b = (T_(a + b) + T_|a - b|) / 2
-        y_sum, y_off = np.add.outer(j, j), np.abs(np.subtract.outer(j, j))
-        x_sum, x_off = np.add.outer(i, i), np.abs(np.subtract.outer(i, i))
-        pairs = ((y, x) for y in (y_sum, y_off) for x in (x_sum, x_off))
-        normal = 0.25 * sum(moments[:, y, x] for y, x in pairs)
-        return side[:, j, i], normal
+        products = np.zeros((n, len(terms), len(terms)))
+        for y in (np.add.outer(j, j), np.abs(np.subtract.outer(j, j))):
+            for x in (np.add.outer(i, i), np.abs(np.subtract.outer(i, i))):
+                products += moments[:, y, x]
+        return side[:, j, i], 0.25 * products
 
     def further_step(
         self, number: npt.NDArray[np.int32], fields: FloatArray, terms: list[tuple[int, int]]
