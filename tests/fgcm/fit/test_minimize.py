@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.fit.minimize import gauss_newton, inverse_root, lbfgsb
+from zeropoint.fgcm.fit.minimize import gauss_newton, lbfgsb
 
 
 class Quadratic:
@@ -68,13 +68,3 @@ def test_the_best_point_is_kept_when_iterations_run_out(hessian):
     minimum = lbfgsb(problem, np.zeros(5), max_iterations=2)
     assert not minimum.converged
     assert minimum.value == problem.evaluate(minimum.vector)[0] < problem.evaluate(np.zeros(5))[0]
-
-
-def test_root_of_the_covariance(hessian):
-    free = np.array([True, True, False, True, True])
-    root = inverse_root(hessian, free)
-    index = np.flatnonzero(free)
-    np.testing.assert_allclose(
-        (root @ root.T)[np.ix_(index, index)] @ hessian[np.ix_(index, index)], np.eye(4), atol=1e-9
-    )
-    assert not root[2].any()

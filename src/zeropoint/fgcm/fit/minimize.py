@@ -11,11 +11,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg import LinAlgError
 from scipy.optimize import minimize as scipy_minimize
 
-__all__ = ["Minimum", "Problem", "Step", "gauss_newton", "inverse_root", "lbfgsb"]
+from zeropoint.fgcm.fit.quadratic import Quadratic, less_damped, more_damped, pushed_out, with_secants
+
+__all__ = ["Minimum", "Problem", "Step", "gauss_newton", "lbfgsb"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -24,14 +25,10 @@ BoolArray = npt.NDArray[np.bool_]
 _FIRST_RADIUS, _MOST_RADIUS = 1.0, 4.0
 #: Radius, in scales, below which no step is tried: what is left is rounding.
 _LEAST_RADIUS = 1e-6
-#: Damping that a step beyond the radius starts with, in squares of one over the scale, and by which it grows.
-_FIRST_DAMPING, _GROW = 1.0, 4.0
 #: So many steps that together lower the function by less than the second end a minimisation.
 _STALL, _FLAT = 5, 0.02
 #: What rounding may change the function by, as a part of it.
 _ROUNDING = 1e-13
-#: Part of the expected curvature below which a step tells nothing.
-_LEAST_CURVATURE = 0.05
 #: Largest change in errors of a step that tells of the curvature at the minimum.
 _NEAR = 2.0
 #: Steps that correct the Hessian, or are kept by L-BFGS-B.
@@ -163,12 +160,12 @@ def gauss_newton(
     """
     x = np.clip(start, problem.lower, problem.upper)
     value, gradient = problem.evaluate(x)
-    hessian = problem.hessian(x)
     pairs: list[tuple[FloatArray, FloatArray]] = []
     steps: list[Step] = []
     radius, converged, evaluations, values = _FIRST_RADIUS, False, 1, [value]
+    quadratic, begin, beyond = _Corrected(problem, x, gradient, problem.hessian(x), pairs), 0.0, -1.0
     while len(steps) < max_iterations and not converged and radius > _LEAST_RADIUS:
-        step, largest, damping = _step_within(problem, x, gradient, hessian, radius)
+        step, largest, damping = quadratic.step_within(radius, begin, beyond)
         trial = x + step if arrive is None else arrive(x, step)
         new_value, new_gradient = problem.evaluate(trial)
         evaluations += 1
@@ -184,16 +181,20 @@ def gauss_newton(
             x, value, gradient = trial, new_value, new_gradient
             radius = min(2.0 * radius, _MOST_RADIUS)
             if not converged:
-                hessian = _with_secants(problem.hessian(x), pairs)
+                quadratic = _Corrected(problem, x, gradient, problem.hessian(x), pairs)
+                begin, beyond = less_damped(damping), -1.0
         else:
             radius = 0.25 * float(np.max(np.abs(step) / problem.scale, initial=0.0))
+            # a step that was not damped enough is not tried again
+            begin, beyond = more_damped(damping), damping
         values.append(value)
         # with kinks in the function, as tables of a look-up table have, steps never become small
         converged = converged or (len(values) > _STALL and values[-1 - _STALL] - value < _FLAT * inflation**2)
         steps.append(Step(value, largest, damping, accepted))
         if on_step is not None:
             on_step(steps[-1])
-    return Minimum(x, value, tuple(steps), evaluations, bool(converged), _pushed_out(x, gradient, problem))
+    held = pushed_out(x, gradient, problem.lower, problem.upper)
+    return Minimum(x, value, tuple(steps), evaluations, bool(converged), held)
 
 
 def lbfgsb(
@@ -254,131 +255,46 @@ def lbfgsb(
     value, vector = best[0]
     gradient = problem.evaluate(vector)[1]
     return Minimum(
-        vector, value, tuple(steps), count + 1, bool(answer.success), _pushed_out(vector, gradient, problem)
+        vector,
+        value,
+        tuple(steps),
+        count + 1,
+        bool(answer.success),
+        pushed_out(vector, gradient, problem.lower, problem.upper),
     )
 
 
-def inverse_root(hessian: FloatArray, free: BoolArray) -> FloatArray:
-    """Return a matrix S with S S' = H^-1 among the free parameters, and zeros for the others; shape (n, n_free).
+class _Corrected:
+    """The quadratic function around a point whose Hessian is corrected by the steps before, where that can be.
 
     Parameters
     ----------
-    hessian : float64, shape (n, n)
-        Symmetric and positive definite.
-    free : bool, shape (n,)
-        Parameters that may move.
-    """
-    index = np.flatnonzero(free)
-    root = np.zeros((len(hessian), len(index)))
-    root[index] = _Factor.of(hessian[np.ix_(index, index)]).inverse_root()
-    return root
-
-
-def _pushed_out(x: FloatArray, gradient: FloatArray, problem: Problem) -> BoolArray:
-    """Return the parameters at a bound beyond which the function falls, and those whose bounds are one."""
-    low, high = x <= problem.lower, x >= problem.upper
-    return np.asarray((low & (gradient >= 0)) | (high & (gradient <= 0)) | (problem.lower >= problem.upper))
-
-
-def _with_secants(hessian: FloatArray, pairs: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """Return the Hessian with what steps and changes of the gradient tell of it, the latest last."""
-    out = hessian
-    if not pairs:
-        return hessian
-    for step, change in pairs:
-        along, curvature = out @ step, float(step @ change)
-        expected = float(step @ along)
-        if not curvature > _LEAST_CURVATURE * expected:
-            continue
-        out = out - np.outer(along, along) / expected + np.outer(change, change) / curvature
-    try:
-        _Factor.of(out)
-    except LinAlgError:
-        # rounding may leave parameters that hardly any data touch without curvature
-        return hessian
-    return out
-
-
-@dataclass(frozen=True)
-class _Factor:
-    """A symmetric matrix as its root in units in which its diagonal is 1.
-
-    Parameters
-    ----------
-    scale : float64, shape (n,)
-        These units.
-    lower : float64, shape (n, n)
-        Lower triangle; what is above is not used.
+    problem, x, gradient, hessian
+        The function, the point, and derivatives there.
+    pairs
+        Steps before, and how the gradient changed over each.
     """
 
-    scale: FloatArray
-    lower: FloatArray
+    def __init__(
+        self,
+        problem: Problem,
+        x: FloatArray,
+        gradient: FloatArray,
+        hessian: FloatArray,
+        pairs: list[tuple[FloatArray, FloatArray]],
+    ) -> None:
+        self._around = (x, gradient, problem.lower, problem.upper, problem.scale)
+        self._hessian, self._is_corrected = hessian, bool(pairs)
+        self._quadratic = Quadratic(with_secants(hessian, pairs), *self._around)
 
-    @classmethod
-    def of(cls, matrix: FloatArray) -> _Factor:
-        """Factor a matrix; raises LinAlgError where it is not positive definite."""
-        diagonal = np.diag(matrix)
-        if not (diagonal > 0).all():
-            raise LinAlgError("a diagonal element is not positive")
-        scale = 1.0 / np.sqrt(diagonal)
-        scaled = matrix * scale
-        scaled *= scale[:, None]
-        return cls(scale, cho_factor(scaled, lower=True, overwrite_a=True, check_finite=False)[0])
-
-    def solve(self, vector: FloatArray) -> FloatArray:
-        """Return the inverse times a vector."""
-        return np.asarray(self.scale * cho_solve((self.lower, True), self.scale * vector, check_finite=False))
-
-    def inverse_root(self) -> FloatArray:
-        """Return S with S S' the inverse of the matrix."""
-        inverse, _ = dtrtri(self.lower, lower=1)
-        return np.asarray(self.scale[:, None] * np.tril(inverse).T)
-
-    def errors(self) -> FloatArray:
-        """Return the roots of the diagonal of the inverse."""
-        inverse, _ = dtrtri(self.lower, lower=1)
-        inverse = np.tril(inverse)
-        return np.asarray(self.scale * np.sqrt(np.einsum("ij,ij->j", inverse, inverse)))
-
-
-def _step_within(
-    problem: Problem, x: FloatArray, gradient: FloatArray, hessian: FloatArray, radius: float
-) -> tuple[FloatArray, float, float]:
-    """Return the least damped step within bounds and radius, its largest part in errors, and the damping."""
-    held = _pushed_out(x, gradient, problem)
-    metric = problem.scale**-2.0
-    damping = 0.0
-    while True:
-        damped = hessian.copy()
-        damped[np.diag_indices_from(damped)] += damping * metric
-        step, free, factor = _bounded_step(problem, x, gradient, damped, held)
-        if np.max(np.abs(step) / problem.scale, initial=0.0) <= radius:
-            break
-        damping = max(damping * _GROW, _FIRST_DAMPING)
-    if damping > 0.0:
-        return step, float("nan"), damping
-    moved = np.flatnonzero((step != 0.0) & ~held)
-    if not len(moved):
-        return step, 0.0, damping
-    if factor is None or len(moved) != len(free):
-        factor = _Factor.of(hessian[np.ix_(moved, moved)])
-    return step, float(np.max(np.abs(step[moved]) / factor.errors())), damping
-
-
-def _bounded_step(
-    problem: Problem, x: FloatArray, gradient: FloatArray, hessian: FloatArray, held: BoolArray
-) -> tuple[FloatArray, npt.NDArray[np.intp], _Factor | None]:
-    """Return the step to the minimum of the quadratic function within the bounds, what is free in it, and its Hessian."""
-    step, fixed = np.zeros(len(x)), held.copy()
-    free, factor = np.zeros(0, np.intp), None
-    while not fixed.all():
-        free = np.flatnonzero(~fixed)
-        target = -gradient[free] - hessian[np.ix_(free, np.flatnonzero(fixed))] @ step[fixed]
-        factor = _Factor.of(hessian[np.ix_(free, free)])
-        step[free] = factor.solve(target)
-        beyond = ~fixed & ((x + step < problem.lower) | (x + step > problem.upper))
-        if not beyond.any():
-            break
-        step[beyond] = np.clip(x + step, problem.lower, problem.upper)[beyond] - x[beyond]
-        fixed |= beyond
-    return np.asarray(np.clip(x + step, problem.lower, problem.upper) - x), free, factor
+    def step_within(self, radius: float, begin: float, beyond: float) -> tuple[FloatArray, float, float]:
+        """Return the least damped step, its largest part in errors, and the damping; see `Quadratic.step_within`."""
+        try:
+            trial = self._quadratic.step_within(radius, begin, beyond)
+        except LinAlgError:
+            if not self._is_corrected:
+                raise
+            # rounding may leave parameters that hardly any data touch without curvature
+            self._quadratic, self._is_corrected = Quadratic(self._hessian, *self._around), False
+            trial = self._quadratic.step_within(radius)
+        return trial.step, self._quadratic.largest(trial), trial.damping

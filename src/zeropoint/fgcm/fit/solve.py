@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from zeropoint.errors import InvalidInputError
 from zeropoint.fgcm.fit.absorption import likely_absorption
 from zeropoint.fgcm.fit.free_vector import NIGHT_CLASSES, FreeVector
-from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, inverse_root, lbfgsb
+from zeropoint.fgcm.fit.minimize import Minimum, Step, gauss_newton, lbfgsb
 from zeropoint.fgcm.fit.posterior import Posterior
 from zeropoint.fgcm.fit.problem import SurveyProblem
+from zeropoint.fgcm.fit.quadratic import inverse_root
 from zeropoint.fgcm.fit.result import FitResult
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration, typical_slopes
 from zeropoint.fgcm.fit.settings import FitSettings
