@@ -6,7 +6,7 @@ import numpy as np
 
 from zeropoint.kernels._compile import kernel
 
-__all__ = ["mean_response", "node_blocks"]
+__all__ = ["add_curvature", "mean_response", "node_blocks", "sum_weights"]
 
 
 @kernel
@@ -129,3 +129,76 @@ def mean_response(  # type: ignore[no-untyped-def]
                 share = weighted * summed[a] / whole
                 out[r, node[a], 0] += share
                 out[r, node[a], 1] += share * color[s]
+
+
+@kernel
+def sum_weights(start, ec, weight, t, mag, by_node, by_segment, counts):  # type: ignore[no-untyped-def]
+    """Add up the weights of observations.
+
+    ``start`` int64 (segments + 1), ``ec`` int32, ``weight``, ``t``, ``mag`` float32 (observations). Added to are ``by_node``
+    float64 (exposures x detectors, 2): w, w t; ``by_segment`` float64 (segments): w; and ``counts`` int64 (4): observations
+    with a weight, segments with one, weights that are negative or no numbers, and magnitudes that are none but count.
+    """
+    for s in range(start.shape[0] - 1):
+        before = counts[0]
+        total = 0.0
+        for i in range(start[s], start[s + 1]):
+            w = weight[i]
+            if not (w >= 0.0 and w < np.inf):
+                counts[2] += 1
+            elif w > 0.0:
+                counts[0] += 1
+                if not np.isfinite(mag[i]):
+                    counts[3] += 1
+                by_node[ec[i], 0] += w
+                by_node[ec[i], 1] += w * t[i]
+                total += w
+        by_segment[s] += total
+        if counts[0] > before:
+            counts[1] += 1
+
+
+@kernel
+def add_curvature(blocks, rows, columns, gray, chromatic, hessian):  # type: ignore[no-untyped-def]
+    """Add to ``hessian`` (float64, parameters x parameters) the curvature in the parameters that nodes depend on.
+
+    With k_q the curvature in the nodes' magnitudes (``blocks``, float64, 3 x nodes x nodes, symmetric), and g and h the
+    derivatives of a node's A and I10: sum_ab g_a g_b' k_0 + (g_a h_b' + h_a g_b') k_1 + h_a h_b' k_2. ``rows`` int64 (nodes)
+    are those of ``columns`` int64 (parameters, -1: none), ``gray`` and ``chromatic`` float64 (each rows x entries).
+    """
+    n, m = rows.shape[0], columns.shape[1]
+    place = np.full(hessian.shape[0], -1, np.int64)
+    touched = np.empty(hessian.shape[0], np.int64)
+    n_touched = 0
+    for a in range(n):
+        for k in range(m):
+            column = columns[rows[a], k]
+            if column >= 0 and place[column] < 0:
+                place[column] = n_touched
+                touched[n_touched] = column
+                n_touched += 1
+    left = np.empty(n_touched)
+    right = np.empty(n_touched)
+    for b in range(n):
+        for c in range(n_touched):
+            left[c] = 0.0
+            right[c] = 0.0
+        for a in range(n):
+            k0 = blocks[0, b, a]
+            k1 = blocks[1, b, a]
+            k2 = blocks[2, b, a]
+            row = rows[a]
+            for k in range(m):
+                column = columns[row, k]
+                if column >= 0:
+                    c = place[column]
+                    left[c] += gray[row, k] * k0 + chromatic[row, k] * k1
+                    right[c] += gray[row, k] * k1 + chromatic[row, k] * k2
+        row = rows[b]
+        for k in range(m):
+            column = columns[row, k]
+            if column >= 0:
+                g = gray[row, k]
+                h = chromatic[row, k]
+                for c in range(n_touched):
+                    hessian[column, touched[c]] += g * left[c] + h * right[c]

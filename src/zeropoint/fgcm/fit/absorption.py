@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotrs
 from scipy.optimize import minimize_scalar
 
 if TYPE_CHECKING:
@@ -46,19 +47,21 @@ def likely_absorption(
     columns = np.arange(problem.free.n_named, len(problem.free))
     gradient, hessian = problem.evaluate(vector)[1], problem.hessian(vector)
     prior = float(problem.priors.sigma[columns[0]])
-    free = np.flatnonzero(~held & ~problem.undetermined)
-    own = np.searchsorted(free, columns)
-    scale = np.diag(hessian)[free] ** -0.5
-    scaled = hessian[np.ix_(free, free)] * scale * scale[:, None]
+    is_free = ~held & ~problem.undetermined
+    is_free[columns] = False
+    pull, reduced = _without(np.flatnonzero(is_free), columns, gradient, hessian)
+    errors, diagonal = vector[columns], np.diag_indices(len(columns))
 
     def cost(log_width: float) -> float:
         more = np.exp(-2.0 * log_width) - prior**-2.0
-        changed, pull = scaled.copy(), gradient[free]
-        changed[own, own] += more * scale[own] ** 2
-        pull[own] += more * vector[columns]
-        factor = cho_factor(changed, lower=True, overwrite_a=True, check_finite=False)
-        determinant = 2.0 * np.sum(np.log(np.diag(factor[0]))) + 2.0 * len(columns) * log_width
-        least_chi2 = more * vector[columns] @ vector[columns] - scale * pull @ cho_solve(factor, scale * pull)
+        changed, changed_pull = reduced.copy(), pull + more * errors
+        changed[diagonal] += more
+        # symmetric: its transpose is the same matrix in the order of LAPACK
+        root, info = dpotrf(changed.T, lower=1, overwrite_a=1)
+        if info != 0:
+            raise LinAlgError("the Hessian of the errors of absorption is not positive definite")
+        determinant = 2.0 * np.sum(np.log(np.diag(root))) + 2.0 * len(columns) * log_width
+        least_chi2 = more * errors @ errors - changed_pull @ dpotrs(root, changed_pull, lower=1)[0]
         return float(determinant + least_chi2)
 
     low = float(np.log(least))
@@ -69,3 +72,18 @@ def likely_absorption(
         cost, bounds=(low, np.log(_MOST)), method="bounded", options={"xatol": _PRECISION}
     )
     return float(np.exp(found.x)) if at_least - found.fun > _SIGNIFICANT else least
+
+
+def _without(
+    others: npt.NDArray[np.intp], own: npt.NDArray[np.intp], gradient: FloatArray, hessian: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return gradient and Hessian of some parameters when others follow them to where the function is least."""
+    # these do not change with the width, so that each width costs a matrix of the errors alone
+    scale = np.diag(hessian)[others] ** -0.5
+    mixed = scale[:, None] * hessian[np.ix_(others, own)]
+    factor = cho_factor(
+        hessian[np.ix_(others, others)] * scale * scale[:, None], lower=True, check_finite=False
+    )
+    half = solve_triangular(factor[0], np.column_stack([mixed, scale * gradient[others]]), lower=True)
+    response = half[:, :-1].T @ half
+    return gradient[own] - response[:, -1], hessian[np.ix_(own, own)] - response[:, :-1]

@@ -17,10 +17,9 @@ from zeropoint.fgcm.model.passband_source import FITTED
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.layout import ParameterLayout
     from zeropoint.fgcm.model.model import ModelTables, PhotometricModel
-    from zeropoint.fgcm.model.observations import FitObservations
     from zeropoint.fgcm.model.parameters import FitParameters
 
-__all__ = ["atmosphere_derivatives", "exposure_derivatives", "observation_shares"]
+__all__ = ["atmosphere_derivatives", "exposure_derivatives"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -85,34 +84,6 @@ def exposure_derivatives(
     usable = e.has_passband
     own = layout.indices["exposure_gray"]
     return np.where(usable[:, None], columns, -1), gray, chromatic, np.where(usable, own, -1)
-
-
-def observation_shares(
-    observations: FitObservations, weight: npt.NDArray[np.float32], n_exp: int
-) -> FloatArray:
-    """Return what part of the weight of an exposure is on each detector and near each airmass node.
-
-    Parameters
-    ----------
-    observations
-        Star by star.
-    weight : float32, shape (n_obs,)
-        Of the observations.
-    n_exp
-        Number of exposures.
-
-    Returns
-    -------
-    share : float64, shape (n_exp, n_det, 2)
-        The sum over detectors and nodes is 1; even where an exposure has no weight.
-    """
-    n_ec = n_exp * observations.n_det
-    total = np.bincount(observations.ec, weight, minlength=n_ec)
-    upper = np.bincount(observations.ec, weight * observations.t, minlength=n_ec)
-    share = np.stack([total - upper, upper], axis=1).reshape(n_exp, -1)
-    known = share.sum(axis=1) > 0
-    share[~known] = 1.0
-    return np.asarray(share / share.sum(axis=1, keepdims=True)).reshape(n_exp, observations.n_det, 2)
 
 
 def atmosphere_derivatives(

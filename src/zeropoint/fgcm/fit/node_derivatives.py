@@ -65,6 +65,22 @@ class Derivatives:
         every = np.broadcast_to(np.arange(n), gray.shape)
         return cls(every, gray, chromatic, np.full(n_exp, -1, np.int64), none.astype(np.int64), none, none)
 
+    def rows(self) -> tuple[IndexArray, FloatArray, FloatArray]:
+        """Return columns, and derivatives of A and I10, of all exposures and then all flats, own parameters among them."""
+        n_exp, n_flats = len(self.columns), len(self.flat_columns)
+        width = 1 + max(self.columns.shape[1], self.flat_columns.shape[1])
+        columns = np.full((n_exp + n_flats, width), -1, np.int64)
+        gray, chromatic = np.zeros((2, n_exp + n_flats, width))
+        columns[:, 0] = np.concatenate([self.own, np.arange(n_flats)])
+        gray[:, 0] = 1.0
+        for of, *values in (
+            (slice(n_exp), self.columns, self.gray, self.chromatic),
+            (slice(n_exp, None), self.flat_columns, self.flat_gray, self.flat_chromatic),
+        ):
+            for out, given in zip((columns, gray, chromatic), values, strict=True):
+                out[of, 1 : 1 + given.shape[1]] = given
+        return columns, gray, chromatic
+
 
 @dataclass(frozen=True)
 class NodeDerivatives:
@@ -137,23 +153,3 @@ class NodeDerivatives:
         known = self.own >= 0
         gray[known] += root[self.own[known]]
         return gray, np.asarray(self.chromatic @ rows)
-
-    def add_hessian(self, blocks: FloatArray, hessian: FloatArray) -> None:
-        """Add the curvature of chi-square/2 in the parameters, in place.
-
-        Parameters
-        ----------
-        blocks : float64, shape (3, nodes, nodes)
-            Curvature in the magnitudes of the nodes; see `zeropoint.fgcm.fit.reduced.BandCurvature`.
-        hessian : float64, shape (n_free, n_free)
-            To add to.
-        """
-        k0, k1, k2 = blocks
-        left = self.gray.T @ k0 + self.chromatic.T @ k1
-        right = self.gray.T @ k1 + self.chromatic.T @ k2
-        hessian[np.ix_(self.columns, self.columns)] += self.gray.T @ left.T + self.chromatic.T @ right.T
-        known = np.flatnonzero(self.own >= 0)
-        own, mixed = self.own[known], left[:, known]
-        hessian[np.ix_(self.columns, own)] += mixed
-        hessian[np.ix_(own, self.columns)] += mixed.T
-        hessian[np.ix_(own, own)] += k0[np.ix_(known, known)]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives, observation_shares
+from zeropoint.fgcm.fit.exposure_derivatives import exposure_derivatives
 from zeropoint.fgcm.fit.free_vector import FreeVector
 from zeropoint.fgcm.fit.node_derivatives import Derivatives
 from zeropoint.fgcm.fit.nodes import Nodes
 from zeropoint.fgcm.fit.priors import Priors
 from zeropoint.fgcm.fit.reduced import BandCurvature, band_curvatures, parameter_hessian
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration
+from zeropoint.fgcm.fit.weight_sums import WeightSums
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
 from zeropoint.fgcm.model.sweep import RelativeSlopes, standard_magnitudes, sweep
 
@@ -103,8 +104,7 @@ class SurveyProblem:
     evaluations: int = 0
     undetermined: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     _curvatures: list[BandCurvature] | None = field(default=None, repr=False)
-    _shares: FloatArray | None = field(default=None, repr=False)
-    _used: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    _sums: WeightSums | None = field(default=None, repr=False)
     _last: tuple[bytes, Point] | None = field(default=None, repr=False)
 
     @property
@@ -130,11 +130,17 @@ class SurveyProblem:
             scale[self.free.n_named :] = np.inf
         return scale
 
-    @cached_property
+    @property
+    def sums(self) -> WeightSums:
+        """Sums over the weights."""
+        if self._sums is None:
+            self._sums = WeightSums.of(self.observations, self.weight, len(self.model.exposures))
+        return self._sums
+
+    @property
     def dof(self) -> int:
         """Observations in use less their stars and bands."""
-        used = np.concatenate([[0], np.cumsum(self.weight > 0)])
-        return int(used[-1] - np.count_nonzero(np.diff(used[self.observations.start])))
+        return self.sums.n_used - self.sums.n_segments
 
     @property
     def flat_column(self) -> npt.NDArray[np.int64]:
@@ -170,11 +176,10 @@ class SurveyProblem:
         priors
             Of the vector.
         """
-        same = np.array_equal(weight, self.weight)
+        same = weight is self.weight or np.array_equal(weight, self.weight)
         return replace(
             self, weight=weight, priors=priors, evaluations=0, _last=self._last if same else None,
-            _used=self._used if same else None, _curvatures=self._curvatures if same else None,
-            _shares=self._shares if same else None,
+            _sums=self._sums if same else None, _curvatures=self._curvatures if same else None,
         )  # fmt: skip
 
     def at(self, vector: FloatArray) -> Point:
@@ -190,7 +195,7 @@ class SurveyProblem:
             parameters = self.free.layout.unpack(vector[: self.free.layout.n_free], self.base)
             calibration = self.free.calibration(vector)
             absorption = self.free.absorption(vector, len(self.model.exposures))
-            tables = self.model.tables(parameters, self._used_exposures())
+            tables = self.model.tables(parameters, self.sums.used_exposures)
             result = sweep(
                 self.observations, self.weight, self.relative_slopes, self.references,
                 self._completed(tables, calibration, absorption), threads=self.threads,
@@ -253,24 +258,13 @@ class SurveyProblem:
         chromatic = by_band(np.sum(given[:, 2:] * colors, axis=1))
         return chromatic - point.calibration.pivot[self.free.sed_bands] * gray, gray
 
-    def shares(self) -> FloatArray:
-        """Return the weights of detectors and airmass nodes of each exposure; see `observation_shares`."""
-        if self._shares is None:
-            self._shares = observation_shares(self.observations, self.weight, len(self.model.exposures))
-        return self._shares
-
-    def _used_exposures(self) -> npt.NDArray[np.bool_]:
-        """Return the exposures with an observation that counts."""
-        if self._used is None:
-            exposure = self.observations.ec[self.weight > 0] // np.int32(self.observations.n_det)
-            self._used = np.bincount(exposure, minlength=len(self.model.exposures)) > 0
-        return self._used
-
     def curvatures(self) -> list[BandCurvature]:
         """Return the curvatures of the bands: they depend on weights alone."""
         if self._curvatures is None:
             band, flats = np.asarray(self.model.exposures.band), self.flat_column
-            nodes = [Nodes.of(b, band, flats) for b in np.unique(band[self._used_exposures() & (band >= 0)])]
+            nodes = [
+                Nodes.of(b, band, flats) for b in np.unique(band[self.sums.used_exposures & (band >= 0)])
+            ]
             self._curvatures = band_curvatures(
                 self.observations, self.weight, self.color, self.reference_weight, nodes, self.threads
             )
@@ -289,12 +283,12 @@ class SurveyProblem:
         point, e = self.at(vector), self.model.exposures
         tables = point.tables if tables is None else tables
         columns, gray, chromatic, own = exposure_derivatives(
-            self.model, tables, point.parameters, self.free.layout, self.shares()
+            self.model, tables, point.parameters, self.free.layout, self.sums.shares
         )
         scale, shift, pivot = (each[:, None] for each in _of_rows(point.calibration, e.band, 1))
         gray = gray + MAG_PER_LN * shift * chromatic
         low, rise = np.moveaxis(tables.relative[:, 2:].reshape(len(e), e.n_det, 2), 2, 0)
-        share = self.shares()
+        share = self.sums.shares
         on_detector = share.sum(axis=2)
         upper = share[..., 1] / np.where(on_detector > 0, on_detector, 1.0)
         by_detector = np.nan_to_num(low + upper * rise)
@@ -323,7 +317,7 @@ class SurveyProblem:
     ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
         """Return for each parameter of the layout that is a superstar constant the mean color, the pivot and the band."""
         e, n = self.model.exposures, self.free.layout.n_free
-        used = self._used_exposures()
+        used = self.sums.used_exposures
         columns = self.flat_column[used]
         known = columns >= 0
         count = np.maximum(np.bincount(columns[known], minlength=n), 1)
@@ -352,7 +346,7 @@ class SurveyProblem:
         change = np.where(found.columns >= 0, step[found.columns], 0.0)
         expected = np.sum((found.gray + color[:, None] * found.chromatic) * change, axis=1)
         flats = np.where(self.flat_column >= 0, step[self.flat_column], 0.0)
-        expected += np.sum(self.shares().sum(axis=2) * flats, axis=1)
+        expected += np.sum(self.sums.shares.sum(axis=2) * flats, axis=1)
         expected[mine] += step[own[mine]]
         higher = self._levels(trial, color) - self._levels(vector, color) - expected
         trial[own[mine]] -= higher[mine]
@@ -361,8 +355,7 @@ class SurveyProblem:
     @cached_property
     def _typical_color(self) -> FloatArray:
         """Mean coefficient of I10 of the observations of each band."""
-        weight = np.bincount(self.observations.segment, self.weight, minlength=self.observations.n_segment)
-        by_band = weight.reshape(-1, self.observations.n_band)
+        by_band = self.sums.by_segment.reshape(-1, self.observations.n_band)
         total = by_band.sum(axis=0)
         color = self.color.reshape(by_band.shape)
         return np.asarray(np.sum(by_band * color, axis=0) / np.where(total > 0, total, 1.0))
@@ -371,11 +364,11 @@ class SurveyProblem:
         """Return the mean standard magnitudes of exposures for stars of a color, shape (n_exp,)."""
         e = self.model.exposures
         parameters = self.free.layout.unpack(vector[: self.free.layout.n_free], self.base)
-        tables = self.model.tables(parameters, self._used_exposures(), derivatives=False)
+        tables = self.model.tables(parameters, self.sums.used_exposures, derivatives=False)
         tables = self._completed(tables, self.free.calibration(vector), self.free.absorption(vector, len(e)))
         values = tables.relative.reshape(len(e), e.n_det, 2, 2)
         low, rise = values[..., 0], values[..., 1]
-        share = self.shares()
+        share = self.sums.shares
         level = np.sum(share.sum(axis=2)[..., None] * low + share[..., 1, None] * rise, axis=1)
         return np.asarray(level[:, 0] + color * level[:, 1])
 

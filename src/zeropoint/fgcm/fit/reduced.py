@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.fit._kernels import mean_response, node_blocks
-from zeropoint.fgcm.fit.node_derivatives import Derivatives, NodeDerivatives
+from zeropoint.fgcm.fit._kernels import add_curvature, mean_response, node_blocks
+from zeropoint.fgcm.fit.node_derivatives import Derivatives
 from zeropoint.fgcm.fit.nodes import Nodes
 from zeropoint.fgcm.threads import in_order
 
@@ -99,10 +99,15 @@ def parameter_hessian(
     prior : float64, shape (n_free, n_free)
         Hessian of the priors.
     """
-    hessian = np.zeros(prior.shape)
+    hessian, rows = np.zeros(prior.shape), derivatives.rows()
     for each in curvatures:
-        NodeDerivatives.of(each.nodes, derivatives).add_hessian(each.blocks, hessian)
-    return np.asarray(0.5 * (hessian + hessian.T) + prior)
+        # flats come after the exposures
+        own = np.concatenate([each.nodes.exposures, len(derivatives.own) + each.nodes.flats])
+        add_curvature(each.blocks, own, *rows, hessian)
+    whole = hessian + hessian.T
+    whole *= 0.5
+    whole += prior
+    return np.asarray(whole)
 
 
 def mean_responses(

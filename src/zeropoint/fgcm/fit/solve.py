@@ -22,6 +22,7 @@ from zeropoint.fgcm.fit.quadratic import inverse_root
 from zeropoint.fgcm.fit.result import FitResult
 from zeropoint.fgcm.fit.sed_calibration import SedCalibration, typical_slopes
 from zeropoint.fgcm.fit.settings import FitSettings
+from zeropoint.fgcm.fit.weight_sums import WeightSums
 from zeropoint.fgcm.fit.weights import gray_prior_sigma, huber_weight, structure_weight
 
 if TYPE_CHECKING:
@@ -108,13 +109,15 @@ def fit(
     InvalidInputError
         If nothing is used, or a weight or slope is no number.
     """
-    _check(observations, weight, slopes)
+    single = np.asarray(weight, np.float32)
+    sums = WeightSums.of(observations, single, len(model.exposures))
+    _check(sums, slopes)
     with threadpool_limits(limits=1, user_api="blas"):
         # matrices are small: threads would cost more than they give, and bits
-        free = _free_vector(model, observations, weight, slopes, layout, settings, sed)
+        free = _free_vector(model, sums, slopes, layout, settings, sed)
         problem = SurveyProblem(
-            model, observations, np.asarray(weight, np.float32), np.asarray(slopes, np.float64).ravel(), references,
-            parameters, free, free.priors, settings.threads,
+            model, observations, single, np.asarray(slopes, np.float64).ravel(), references,
+            parameters, free, free.priors, settings.threads, _sums=sums,
         )  # fmt: skip
         return _solve(problem, free.pack(parameters), settings, on_progress)
 
@@ -200,28 +203,25 @@ def _solve(
 
 def _free_vector(
     model: PhotometricModel,
-    observations: FitObservations,
-    weight: SingleArray,
+    sums: WeightSums,
     slopes: FloatArray,
     layout: ParameterLayout,
     settings: FitSettings,
     sed: SedCalibration | None,
 ) -> FreeVector:
     """Return what is free besides the layout's parameters: of an atmosphere that is fitted, what may be wrong about it."""
-    n_band, used = observations.n_band, np.flatnonzero(weight > 0)
+    n_band = model.exposures.n_band
     start = SedCalibration.none(n_band) if sed is None else sed
     bands, exposures = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if any((layout.indices[name] >= 0).any() for name in _ATMOSPHERE):
-        by_band = np.bincount(
-            observations.segment[used], weight[used], minlength=observations.n_segment
-        ).reshape(-1, n_band)
+        by_band = sums.by_segment.reshape(-1, n_band)
         if settings.calibrate_sed:
             start = replace(
                 start, pivot=typical_slopes(np.asarray(slopes, float), model.band_i10_std, by_band)
             )
             several = np.ptp(np.where(by_band > 0, slopes.reshape(-1, n_band), start.pivot), axis=0) > 0
             bands = np.flatnonzero(several & (by_band.sum(axis=0) > 0))
-        fitted = np.unique(observations.ec[used] // np.int32(observations.n_det)).astype(np.int64)
+        fitted = np.flatnonzero(sums.used_exposures)
         grays = (layout.indices["exposure_gray"] >= 0).any()
         if settings.absorption_sigma > 0 and not grays and len(fitted) <= _MOST_ABSORPTIONS:
             exposures = fitted
@@ -234,16 +234,17 @@ def _free_vector(
     )
 
 
-def _check(observations: FitObservations, weight: SingleArray, slopes: FloatArray) -> None:
+def _check(sums: WeightSums, slopes: FloatArray) -> None:
     """Raise where an input is no number or nothing is used."""
-    wrong = int(np.count_nonzero(~(np.isfinite(weight) & (weight >= 0))))
-    if wrong:
-        raise InvalidInputError(f"{wrong} weights of the fit are negative or no numbers; set them to 0.")
-    if not np.any(weight > 0):
+    if sums.n_wrong:
+        raise InvalidInputError(
+            f"{sums.n_wrong} weights of the fit are negative or no numbers; set them to 0."
+        )
+    if not sums.n_used:
         raise InvalidInputError("No observation has a weight: there is nothing to fit.")
     if not np.isfinite(slopes).all():
         raise InvalidInputError("Slopes of spectra are no numbers; fill the unknown ones.")
-    if not np.isfinite(observations.mag[weight > 0]).all():
+    if sums.n_wrong_mag:
         raise InvalidInputError("Observations whose magnitudes are no numbers have a weight; set it to 0.")
 
 
@@ -328,8 +329,7 @@ def _measured_gray(problem: SurveyProblem, vector: FloatArray) -> FloatArray:
     gradient = problem.at(vector).result.gradient
     assert gradient is not None
     n_exp = len(problem.model.exposures)
-    total = np.bincount(problem.observations.ec, problem.weight, minlength=len(gradient))
-    pull, total = (each.reshape(n_exp, -1).sum(axis=1) for each in (gradient[:, 0], total))
+    pull, total = (each.reshape(n_exp, -1).sum(axis=1) for each in (gradient[:, 0], problem.sums.by_detector))
     return np.asarray(-0.5 * pull / np.where(total > 0, total, 1.0))
 
 
