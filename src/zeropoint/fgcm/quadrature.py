@@ -204,10 +204,7 @@ def integrate_moments(
     out = np.empty((1 + len(names), moments.n_moments, n, moments.n_detectors))
     for rows, block in parameter_blocks(parameters):
         n_valid = rows.stop - rows.start
-        if names:
-            transmission, slopes = in_band.evaluate(block)
-        else:
-            transmission, slopes = in_band.transmission(block), {}
+        transmission, slopes = in_band.evaluate(block, names)
         out[0, :, rows] = moments.integrate(transmission)[:, :n_valid]
         for k, name in enumerate(names, 1):
             out[k, :, rows] = moments.integrate(transmission * slopes[name])[:, :n_valid]

@@ -47,8 +47,11 @@ class Vacuum:
     def at(self, wavelength: np.ndarray) -> Vacuum:
         return Vacuum(wavelength)
 
-    def transmission(self, parameters: AtmosphereParameters) -> np.ndarray:
-        return np.ones((len(parameters), len(self.wavelength)))
+    def evaluate(
+        self, parameters: AtmosphereParameters, names: tuple[str, ...]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        shape = (len(parameters), len(self.wavelength))
+        return np.ones(shape), {name: np.zeros(shape) for name in names}
 
 
 def test_a_top_hat_in_vacuum_has_the_integrals_of_the_closed_forms(rng: np.random.Generator) -> None:

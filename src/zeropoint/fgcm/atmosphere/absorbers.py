@@ -14,35 +14,57 @@ from zeropoint.fgcm.atmosphere._growth import growth_basis
 from zeropoint.fgcm.atmosphere._resampling import Resampling
 from zeropoint.fgcm.atmosphere.parameters import AtmosphereParameters
 
-__all__ = ["Absorber", "Aerosols", "CollisionBands", "MixedGases", "Ozone", "Scattering", "WaterVapor"]
+__all__ = ["Absorber", "Aerosols", "CollisionBands", "Law", "MixedGases", "Ozone", "Scattering", "WaterVapor"]
 
 FloatArray = npt.NDArray[np.float64]
-Depth = tuple[FloatArray, Mapping[str, FloatArray]]
 
 
-def _combine(weights: FloatArray, rows: FloatArray) -> FloatArray:
-    """Multiply matrices (n, k) and (k, n_lambda), each row alike whatever the others are, which BLAS does not promise."""
-    return np.asarray(np.einsum("nk,kl->nl", weights, rows))
+@dataclass(frozen=True)
+class Law:
+    """The depth of an absorber for n exposures, as few numbers of each exposure times rows of the wavelengths.
+
+    With e = weights @ rows the depth is ``scale exp(e)`` and its derivatives are ``exp(e) (slopes @ rows)``; without a scale
+    they are ``e`` and ``slopes @ rows``.
+
+    Parameters
+    ----------
+    weights : float64, shape (n, k)
+        Numbers of the exposures.
+    rows : float64, shape (k, n_lambda)
+        Of the wavelengths.
+    slopes : mapping of float64, shape (n, k)
+        The same for the derivatives by those parameters of `zeropoint.fgcm.atmosphere.DERIVATIVES` on which it depends.
+    scale : float64, shape (n,), optional
+        As above.
+    """
+
+    weights: FloatArray
+    rows: FloatArray
+    slopes: Mapping[str, FloatArray]
+    scale: FloatArray | None = None
+
+    def depth(self) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Return the depth along the line of sight, and its derivatives; each of shape (n, n_lambda)."""
+        depth, slopes = (
+            self.weights @ self.rows,
+            {name: each @ self.rows for name, each in self.slopes.items()},
+        )
+        if self.scale is None:
+            return depth, slopes
+        growth = np.exp(depth)
+        return self.scale[:, None] * growth, {name: growth * each for name, each in slopes.items()}
 
 
 class Absorber(Protocol):
     """One absorber at one site, on given wavelengths."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight.
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight.
 
         Parameters
         ----------
         parameters
             Of n exposures.
-        derivatives
-            Also compute derivatives.
-
-        Returns
-        -------
-        depth, derivatives
-            The depth, shape (n, n_lambda), and its derivatives with respect to those parameters of
-            `zeropoint.fgcm.atmosphere.DERIVATIVES` on which it depends (empty unless asked for).
         """
         ...
 
@@ -62,6 +84,11 @@ class Absorber(Protocol):
         ...
 
 
+def _columns(*values: FloatArray) -> FloatArray:
+    """Return columns as a matrix."""
+    return np.ascontiguousarray(np.stack(values, axis=1))
+
+
 @dataclass(frozen=True)
 class Scattering:
     """Molecular scattering, proportional to pressure."""
@@ -69,16 +96,14 @@ class Scattering:
     per_mb: FloatArray
     """Depth towards the zenith per mb, (n_lambda,)."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = molecular_airmass(parameters.airmass)
-        depth = np.outer(parameters.pmb * airmass, self.per_mb)
-        if not derivatives:
-            return depth, {}
-        return depth, {
-            "pmb": np.outer(airmass, self.per_mb),
-            "airmass": np.outer(parameters.pmb * slope, self.per_mb),
-        }
+        return Law(
+            _columns(parameters.pmb * airmass),
+            self.per_mb[None],
+            {"pmb": _columns(airmass), "airmass": _columns(parameters.pmb * slope)},
+        )
 
     def resampled(self, resampling: Resampling) -> Scattering:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -94,17 +119,15 @@ class CollisionBands:
     pmb: float
     """That pressure, mb."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = molecular_airmass(parameters.airmass)
         square = (parameters.pmb / self.pmb) ** 2
-        depth = np.outer(square * airmass, self.zenith_depth)
-        if not derivatives:
-            return depth, {}
-        return depth, {
-            "pmb": depth * (2.0 / parameters.pmb)[:, None],
-            "airmass": np.outer(square * slope, self.zenith_depth),
-        }
+        return Law(
+            _columns(square * airmass),
+            self.zenith_depth[None],
+            {"pmb": _columns(square * airmass * 2.0 / parameters.pmb), "airmass": _columns(square * slope)},
+        )
 
     def resampled(self, resampling: Resampling) -> CollisionBands:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -120,16 +143,14 @@ class Ozone:
     elevation: float
     """Height of the site, m."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = ozone_airmass(parameters.airmass, elevation=self.elevation)
-        depth = np.outer(parameters.o3 * airmass, self.per_dobson)
-        if not derivatives:
-            return depth, {}
-        return depth, {
-            "o3": np.outer(airmass, self.per_dobson),
-            "airmass": np.outer(parameters.o3 * slope, self.per_dobson),
-        }
+        return Law(
+            _columns(parameters.o3 * airmass),
+            self.per_dobson[None],
+            {"o3": _columns(airmass), "airmass": _columns(parameters.o3 * slope)},
+        )
 
     def resampled(self, resampling: Resampling) -> Ozone:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -143,18 +164,20 @@ class Aerosols:
     ln_wavelength: FloatArray
     """ln(lambda / lambda_norm), (n_lambda,)."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = aerosol_airmass(parameters.airmass)
-        depth = np.exp(np.outer(-parameters.alpha, self.ln_wavelength))
-        depth *= (parameters.tau * airmass)[:, None]
-        if not derivatives:
-            return depth, {}
-        return depth, {
-            "ln_tau": depth,
-            "alpha": -depth * self.ln_wavelength,
-            "airmass": depth * (slope / airmass)[:, None],
-        }
+        scale, none = parameters.tau * airmass, np.zeros(len(parameters))
+        return Law(
+            _columns(none, -parameters.alpha),
+            np.stack([np.ones_like(self.ln_wavelength), self.ln_wavelength]),
+            {
+                "ln_tau": _columns(scale, none),
+                "alpha": _columns(none, -scale),
+                "airmass": _columns(parameters.tau * slope, none),
+            },
+            scale,
+        )
 
     def resampled(self, resampling: Resampling) -> Aerosols:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -172,19 +195,20 @@ class MixedGases:
     reference_pmb: float
     """Pressure to which the curve belongs, mb."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = molecular_airmass(parameters.airmass)
-        log = np.log(airmass)
-        basis = np.column_stack([np.ones_like(log), log, log**2, np.log(parameters.pmb / self.reference_pmb)])
-        depth = np.exp(_combine(basis, np.vstack([self.curve, self.exponent])))
-        if not derivatives:
-            return depth, {}
-        growth = self.curve[1] + (2.0 * log)[:, None] * self.curve[2]
-        return depth, {
-            "pmb": depth * self.exponent / parameters.pmb[:, None],
-            "airmass": depth * growth * (slope / airmass)[:, None],
-        }
+        log, one, none = np.log(airmass), np.ones(len(parameters)), np.zeros(len(parameters))
+        growth = slope / airmass
+        return Law(
+            _columns(one, log, log**2, np.log(parameters.pmb / self.reference_pmb)),
+            np.vstack([self.curve, self.exponent]),
+            {
+                "pmb": _columns(none, none, none, 1.0 / parameters.pmb),
+                "airmass": _columns(none, growth, 2.0 * log * growth, none),
+            },
+            one,
+        )
 
     def resampled(self, resampling: Resampling) -> MixedGases:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -198,15 +222,12 @@ class WaterVapor:
     curve: FloatArray
     """Coefficients in the basis of `growth_basis`, (n_coefficient + 2, n_lambda)."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = water_airmass(parameters.airmass)
         value, growth = growth_basis(np.log(parameters.pwv * airmass))
-        depth = np.exp(_combine(value, self.curve))
-        if not derivatives:
-            return depth, {}
-        by_amount = depth * _combine(growth, self.curve)
-        return depth, {"ln_pwv": by_amount, "airmass": by_amount * (slope / airmass)[:, None]}
+        slopes = {"ln_pwv": growth, "airmass": growth * (slope / airmass)[:, None]}
+        return Law(value, self.curve, slopes, np.ones(len(parameters)))
 
     def resampled(self, resampling: Resampling) -> WaterVapor:
         """Give the absorber on other wavelengths, see `Absorber`."""

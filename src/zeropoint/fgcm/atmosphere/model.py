@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from zeropoint.fgcm.atmosphere.absorbers import (
     Absorber,
     Aerosols,
     CollisionBands,
+    Law,
     MixedGases,
     Ozone,
     Scattering,
@@ -228,7 +229,7 @@ class Atmosphere:
         transmission
             Shape (n, n_lambda).
         """
-        return self._evaluate(parameters, derivatives=False)[0]
+        return self.evaluate(parameters, ())[0]
 
     def log_derivatives(self, parameters: AtmosphereParameters) -> Mapping[str, FloatArray]:
         """Compute the derivatives of the logarithm of the transmission.
@@ -244,22 +245,36 @@ class Atmosphere:
             d ln(transmission) / d parameter by name (``ln_pwv``, ``o3``, ``ln_tau``, ``alpha``, ``airmass``, ``pmb``),
             each of shape (n, n_lambda).  Water and aerosols are differentiated in their logarithms.
         """
-        return self._evaluate(parameters, derivatives=True)[1]
+        return self.evaluate(parameters)[1]
 
-    def evaluate(self, parameters: AtmosphereParameters) -> tuple[FloatArray, Mapping[str, FloatArray]]:
+    def evaluate(
+        self, parameters: AtmosphereParameters, names: Sequence[str] = DERIVATIVES
+    ) -> tuple[FloatArray, Mapping[str, FloatArray]]:
         """Compute the transmission and its derivatives in one pass.
 
         Parameters
         ----------
         parameters
             Of n exposures.
+        names
+            Parameters by which derivatives are wanted.
 
         Returns
         -------
         transmission, derivatives
             As `transmission` and `log_derivatives` give them.
         """
-        return self._evaluate(parameters, derivatives=True)
+        shape = (len(parameters), self.wavelength.size)
+        transmission, slopes = np.zeros(shape), np.zeros((len(names), *shape))
+        # few rows at a time, so that what is in between stays in the processor's cache
+        step = max(1, _BLOCK // shape[1])
+        for start in range(0, shape[0], step):
+            rows = slice(start, start + step)
+            block = parameters.rows(rows)
+            for absorber in self.absorbers.values():
+                _take_away(absorber.law(block), names, transmission[rows], slopes[:, rows])
+        np.exp(transmission, out=transmission)
+        return transmission, dict(zip(names, slopes, strict=True))
 
     def write_table(self, path: str | Path, axes: TableAxes, *, overwrite: bool = False) -> None:
         """Write a table of transmissions in the layout of the reference implementation.
@@ -280,43 +295,19 @@ class Atmosphere:
         """
         table_files.write_table(self, Path(path), axes, overwrite=overwrite)
 
-    def _evaluate(
-        self, parameters: AtmosphereParameters, *, derivatives: bool
-    ) -> tuple[FloatArray, Mapping[str, FloatArray]]:
-        shape = (len(parameters), self.wavelength.size)
-        transmission = np.empty(shape)
-        slopes = {name: np.empty(shape) for name in DERIVATIVES} if derivatives else {}
-        # few rows at a time, so that what is in between stays in the processor's cache
-        step = max(1, _BLOCK // shape[1])
-        for start in range(0, shape[0], step):
-            rows = slice(start, start + step)
-            block = parameters.rows(rows)
-            outputs = {name: slope[rows] for name, slope in slopes.items()}
-            _sum_absorbers(self.absorbers.values(), block, transmission[rows], outputs)
-        return transmission, slopes
 
+def _take_away(law: Law, names: Sequence[str], log_transmission: FloatArray, slopes: FloatArray) -> None:
+    """Subtract the depth of an absorber from the logarithm of the transmission, and its slopes from those asked for."""
+    # who only reads or writes tables of the atmosphere does not wait for the compiler
+    from zeropoint.fgcm.atmosphere._kernels import take_away
 
-def _sum_absorbers(
-    absorbers: Iterable[Absorber],
-    parameters: AtmosphereParameters,
-    transmission: FloatArray,
-    slopes: Mapping[str, FloatArray],
-) -> None:
-    """Fill the transmission and the slopes that are asked for, by adding up what each absorber takes."""
-    transmission[:] = 0.0
-    untouched = set(slopes)
-    for absorber in absorbers:
-        depth, parts = absorber.depth(parameters, derivatives=bool(slopes))
-        transmission -= depth
-        for name, part in parts.items():
-            if name in untouched:
-                np.negative(part, out=slopes[name])
-                untouched.discard(name)
-            else:
-                np.subtract(slopes[name], part, out=slopes[name])
-    for name in untouched:
-        slopes[name][:] = 0.0
-    np.exp(transmission, out=transmission)
+    chosen = [name for name in names if name in law.slopes]
+    weights = np.zeros((len(chosen), *law.weights.shape))
+    for out, name in zip(weights, chosen, strict=True):
+        out[:] = law.slopes[name]
+    place = np.array([names.index(name) for name in chosen], np.int64)
+    scale = np.zeros(0) if law.scale is None else law.scale
+    take_away(scale, law.weights, law.rows, weights, place, log_transmission, slopes)
 
 
 def _positive(lambda_norm: float) -> float:

@@ -204,7 +204,7 @@ def _dimmed(
         pmb=atmosphere.pmb_elevation, pwv=pwv, o3=o3, tau=0.0, alpha=0.0, airmass=secant
     )
     chosen = [absorber for name, absorber in atmosphere.absorbers.items() if name in names]
-    return np.exp(-sum(absorber.depth(parameters, derivatives=False)[0] for absorber in chosen))
+    return np.exp(-sum(absorber.law(parameters).depth()[0] for absorber in chosen))
 
 
 def _pars(atmosphere: Atmosphere, axes: TableAxes, step: float) -> dict[str, Any]:

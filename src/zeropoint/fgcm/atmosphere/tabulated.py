@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.atmosphere._resampling import Resampling
-from zeropoint.fgcm.atmosphere.absorbers import Depth
+from zeropoint.fgcm.atmosphere.absorbers import Law
 from zeropoint.fgcm.atmosphere.parameters import AtmosphereParameters
 
 __all__ = ["TabulatedGas", "TabulatedOzone", "TabulatedWater"]
@@ -16,11 +16,30 @@ __all__ = ["TabulatedGas", "TabulatedOzone", "TabulatedWater"]
 FloatArray = npt.NDArray[np.float64]
 
 
-def _locate(nodes: FloatArray, values: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-    """Find the interval of each value, the fraction of it (beyond 0 and 1 outside), and the interval's width."""
+def _between(nodes: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the weights with which nodes give what is linear between them (and beyond the last), and their slopes."""
     low = np.clip(np.searchsorted(nodes, values, side="right") - 1, 0, nodes.size - 2)
-    width = nodes[low + 1] - nodes[low]
-    return low, ((values - nodes[low]) / width)[:, None], width[:, None]
+    width, row = nodes[low + 1] - nodes[low], np.arange(len(values))
+    fraction = (values - nodes[low]) / width
+    weights, slopes = np.zeros((2, len(values), nodes.size))
+    weights[row, low], weights[row, low + 1] = 1.0 - fraction, fraction
+    slopes[row, low], slopes[row, low + 1] = -1.0 / width, 1.0 / width
+    return weights, slopes
+
+
+def _products(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the products of the weights of two sets of nodes, the second running faster."""
+    return np.asarray((first[:, :, None] * second[:, None, :]).reshape(len(first), -1))
+
+
+def _with_constant(weights: FloatArray, constant: float) -> FloatArray:
+    """Return weights with one more, of a row of ones."""
+    return np.column_stack([weights, np.full(len(weights), constant)])
+
+
+def _with_row_of_ones(rows: FloatArray) -> FloatArray:
+    """Return rows with one more, of ones."""
+    return np.vstack([rows, np.ones(rows.shape[1])])
 
 
 @dataclass(frozen=True)
@@ -34,17 +53,19 @@ class TabulatedGas:
     pmb: float
     """Pressure of the table, mb."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
-        low, fraction, width = _locate(self.ln_secant, np.log(parameters.airmass))
-        rise = self.ln_depth[low + 1] - self.ln_depth[low]
-        depth = np.exp(self.ln_depth[low] + fraction * rise) * (parameters.pmb / self.pmb)[:, None]
-        if not derivatives:
-            return depth, {}
-        return depth, {
-            "pmb": depth / parameters.pmb[:, None],
-            "airmass": depth * rise / (width * parameters.airmass[:, None]),
-        }
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
+        weights, slopes = _between(self.ln_secant, np.log(parameters.airmass))
+        scale = parameters.pmb / self.pmb
+        return Law(
+            _with_constant(weights, 0.0),
+            _with_row_of_ones(self.ln_depth),
+            {
+                "pmb": _with_constant(0.0 * weights, 1.0 / self.pmb),
+                "airmass": _with_constant((scale / parameters.airmass)[:, None] * slopes, 0.0),
+            },
+            scale,
+        )
 
     def resampled(self, resampling: Resampling) -> TabulatedGas:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -60,15 +81,18 @@ class TabulatedOzone:
     ln_per_dobson: FloatArray
     """(n_secant, n_lambda)."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
-        low, fraction, width = _locate(self.ln_secant, np.log(parameters.airmass))
-        rise = self.ln_per_dobson[low + 1] - self.ln_per_dobson[low]
-        per_dobson = np.exp(self.ln_per_dobson[low] + fraction * rise)
-        depth = per_dobson * parameters.o3[:, None]
-        if not derivatives:
-            return depth, {}
-        return depth, {"o3": per_dobson, "airmass": depth * rise / (width * parameters.airmass[:, None])}
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
+        weights, slopes = _between(self.ln_secant, np.log(parameters.airmass))
+        return Law(
+            _with_constant(weights, 0.0),
+            _with_row_of_ones(self.ln_per_dobson),
+            {
+                "o3": _with_constant(0.0 * weights, 1.0),
+                "airmass": _with_constant((parameters.o3 / parameters.airmass)[:, None] * slopes, 0.0),
+            },
+            parameters.o3,
+        )
 
     def resampled(self, resampling: Resampling) -> TabulatedOzone:
         """Give the absorber on other wavelengths, see `Absorber`."""
@@ -86,21 +110,16 @@ class TabulatedWater:
     ln_depth: FloatArray
     """(n_pwv, n_secant, n_lambda)."""
 
-    def depth(self, parameters: AtmosphereParameters, *, derivatives: bool) -> Depth:
-        """Compute the depth along the line of sight, see `Absorber`."""
-        w, f, w_width = _locate(self.ln_pwv, np.log(parameters.pwv))
-        x, g, x_width = _locate(self.ln_secant, np.log(parameters.airmass))
-        dry = (1 - g) * self.ln_depth[w, x] + g * self.ln_depth[w, x + 1]
-        wet = (1 - g) * self.ln_depth[w + 1, x] + g * self.ln_depth[w + 1, x + 1]
-        depth = np.exp((1 - f) * dry + f * wet)
-        if not derivatives:
-            return depth, {}
-        low = (1 - f) * self.ln_depth[w, x] + f * self.ln_depth[w + 1, x]
-        high = (1 - f) * self.ln_depth[w, x + 1] + f * self.ln_depth[w + 1, x + 1]
-        return depth, {
-            "ln_pwv": depth * (wet - dry) / w_width,
-            "airmass": depth * (high - low) / (x_width * parameters.airmass[:, None]),
+    def law(self, parameters: AtmosphereParameters) -> Law:
+        """Return the depth along the line of sight, see `Absorber`."""
+        water, more_water = _between(self.ln_pwv, np.log(parameters.pwv))
+        air, more_air = _between(self.ln_secant, np.log(parameters.airmass))
+        slopes = {
+            "ln_pwv": _products(more_water, air),
+            "airmass": _products(water, more_air) / parameters.airmass[:, None],
         }
+        rows = self.ln_depth.reshape(-1, self.ln_depth.shape[-1])
+        return Law(_products(water, air), rows, slopes, np.ones(len(parameters)))
 
     def resampled(self, resampling: Resampling) -> TabulatedWater:
         """Give the absorber on other wavelengths, see `Absorber`."""

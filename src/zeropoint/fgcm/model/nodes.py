@@ -12,7 +12,7 @@ Golub, G. 1965, Numer. Math. 7, 206 (orthogonalization with pivots, which choose
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,34 +96,40 @@ def reduce_passband(
     exact = full.integrate(trials)
     # what has no light needs no accuracy
     light = np.abs(full.matrix[:, : full.n_detectors]).max(axis=1)
-    order = _by_importance(curves * (light / light.max()), max_error)
     integrals = curves @ full.matrix
-    for n_nodes in range(min(_LEAST, len(order)), len(order) + 1):
-        nodes = np.sort(order[:n_nodes])
+
+    def reduced(order: list[int]) -> ReducedPassband | None:
+        nodes = np.sort(order)
         weights = np.linalg.lstsq(curves[:, nodes], integrals)[0]
-        reduced = PassbandMoments(slice(0, n_nodes), weights, full.n_moments, full.n_detectors)
-        error = _error(reduced.integrate(trials[:, nodes]), exact)
-        if error <= max_error:
-            return ReducedPassband(in_band.at(in_band.wavelength[nodes]), reduced, error)
+        moments = PassbandMoments(slice(0, len(nodes)), weights, full.n_moments, full.n_detectors)
+        error = _error(moments.integrate(trials[:, nodes]), exact)
+        if error > max_error:
+            return None
+        return ReducedPassband(in_band.at(in_band.wavelength[nodes]), moments, error)
+
+    order: list[int] = []
+    for column in _by_importance(curves * (light / light.max()), max_error):
+        order.append(column)
+        if len(order) >= _LEAST and (found := reduced(order)) is not None:
+            return found
+    if len(order) < _LEAST and (found := reduced(order)) is not None:
+        return found
     return ReducedPassband(in_band, full, 0.0)
 
 
-def _by_importance(curves: FloatArray, least: float) -> npt.NDArray[np.int64]:
-    """Return columns in the order in which they tell most that those before do not; `least`: of what the first tells."""
-    left = curves.copy()
-    order: list[int] = []
-    strongest = 0.0
+def _by_importance(curves: FloatArray, least: float) -> Iterator[int]:
+    """Yield columns in the order in which they tell most that those before do not; `least`: of what the first tells."""
+    left, strongest = curves.copy(), 0.0
     for _ in range(min(curves.shape)):
         strengths = np.einsum("ij,ij->j", left, left)
         best = int(np.argmax(strengths))
         strongest = max(strongest, float(strengths[best]))
         # what is left of the last few is noise of rounding
         if strengths[best] <= (1e-2 * least) ** 2 * strongest:
-            break
-        order.append(best)
+            return
+        yield best
         direction = left[:, best] / np.sqrt(strengths[best])
         left -= np.outer(direction, direction @ left)
-    return np.array(order, np.int64)
 
 
 def _error(found: FloatArray, exact: FloatArray) -> float:
