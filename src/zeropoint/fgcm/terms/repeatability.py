@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.terms._kernels_normal import count_cells, every_kth
 from zeropoint.fgcm.terms.histogram import fit_normal
 
 __all__ = ["COLOR_PARTS", "Repeatability", "color_edges", "color_parts", "sig_fgcm"]
@@ -118,33 +119,31 @@ def sig_fgcm(
     -------
     repeatability : Repeatability
     """
-    limits = np.broadcast_to(np.asarray(max_egray, np.float64), (n_band,))
-    # the only observation of a star has no residual, and tells nothing
-    keep = use & (egray_variance > 0.0) & (egray_variance < max_err**2) & (egray != 0.0)
-    index = np.flatnonzero(keep)
-    index = index[np.abs(egray[index]) < limits.astype(np.float32)[band[index]]]
-    residual, variance, bands = egray[index], egray_variance[index], band[index]
-    parts = np.ones((1, len(index)), bool)
-    if color is not None:
-        parts = color_parts(color[index], color_edges(color[use]))
     shape = (n_band, len(COLOR_PARTS))
+    limits = np.broadcast_to(np.asarray(max_egray, np.float32), (n_band,))
+    part = np.zeros(len(egray), np.int8)
+    if color is not None:
+        in_parts = color_parts(color, color_edges(color[use]))
+        part = (in_parts[1:] * np.arange(1, 4, dtype=np.int8)[:, None]).sum(axis=0, dtype=np.int8)
+    values, variance = (np.ascontiguousarray(each, np.float32) for each in (egray, egray_variance))
+    cell, count = np.empty(len(egray), np.int8), np.zeros(n_band * len(COLOR_PARTS), np.int64)
+    bands, most = np.asarray(band, np.int8), np.float32(max_err**2)
+    count_cells(values, variance, use, bands, part, np.array(limits), most, cell, count)
+    step = np.maximum(-(-count // _MOST), 1)
+    first = np.concatenate([[0], np.cumsum(-(-count // step))])
+    some, of_some = np.empty(first[-1]), np.empty(first[-1], np.float32)
+    every_kth(values, variance, cell, step, first, some, of_some)
     sigma, total, mean, error = (np.full(shape, np.nan) for _ in range(4))
-    n_used, failed = np.zeros(shape, np.int64), np.zeros(shape, bool)
-    for b in range(n_band):
-        in_band = bands == b
-        for k, part in enumerate(parts):
-            chosen = in_band & part
-            n_used[b, k] = np.count_nonzero(chosen)
-            if n_used[b, k] == 0:
-                continue
-            rows = np.flatnonzero(chosen)[:: max(-(-int(n_used[b, k]) // _MOST), 1)]
-            values = residual[rows]
-            fit = fit_normal(values)
-            expected = float(np.median(variance[rows]))
-            error[b, k], mean[b, k], total[b, k] = np.sqrt(expected), fit.mean, fit.sigma
-            failed[b, k] = len(values) < _LEAST or fit.sigma == 0.0
-            if failed[b, k]:
-                sigma[b, k] = _FAILED
-            else:
-                sigma[b, k] = np.sqrt(fit.sigma**2 - expected) if fit.sigma**2 > expected else _NEGATIVE
+    failed = np.zeros(shape, bool)
+    for c in np.flatnonzero(count):
+        b, k = divmod(int(c), len(COLOR_PARTS))
+        chosen = slice(first[c], first[c + 1])
+        fit, expected = fit_normal(some[chosen]), float(np.median(of_some[chosen]))
+        error[b, k], mean[b, k], total[b, k] = np.sqrt(expected), fit.mean, fit.sigma
+        failed[b, k] = fit.n < _LEAST or fit.sigma == 0.0
+        if failed[b, k]:
+            sigma[b, k] = _FAILED
+        else:
+            sigma[b, k] = np.sqrt(fit.sigma**2 - expected) if fit.sigma**2 > expected else _NEGATIVE
+    n_used = count.reshape(shape)
     return Repeatability(sigma, total, mean, error, n_used, failed)

@@ -94,12 +94,12 @@ def measure_scatter(
     corrected = residuals.gray.gray - gray
     found = {}
     for name, use in groups.items():
+        few = np.flatnonzero(use) if name == "reserve" else slice(None)
         for end, values in (("", residuals.gray.gray), ("_gray", corrected)):
-            rows = np.flatnonzero(use & np.isfinite(values))
             found[name + end] = sig_fgcm(
-                values[rows], residuals.gray.variance[rows], survey.band[rows], np.ones(len(rows), bool),
+                values[few], residuals.gray.variance[few], survey.band[few], use[few],
                 n_band=survey.n_band, max_egray=limits, max_err=config.sigFgcmMaxErr,
-                color=color[survey.data.observations.star[rows]] if name + end == "reserve_gray" else None,
+                color=color[survey.data.observations.star[few]] if name + end == "reserve_gray" else None,
             )  # fmt: skip
     sigma = np.nan_to_num(found["stars_gray"].sigma_fgcm[:, 0])
     rows = np.flatnonzero(groups["reserve"] & np.isfinite(corrected))
