@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ErrorModel", "expected_magnitudes", "fit_error_model", "modelled_errors"]
+from zeropoint.fgcm.terms._kernels_errors import choose_rows, exposure_errors, weighted_normal
+from zeropoint.fgcm.threads import finish, row_parts
+
+__all__ = ["ErrorModel", "expected_magnitudes", "fit_error_model", "modelled_errors", "rows_of_model"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -67,6 +70,26 @@ def expected_magnitudes(magnitude: Floats, gray: Floats) -> npt.NDArray[np.float
     return np.asarray(magnitude + np.where(np.isfinite(gray), gray, 0.0), np.float32)
 
 
+def rows_of_model(use: BoolArray, band: npt.NDArray[np.integer], n_band: int) -> npt.NDArray[np.int64]:
+    """Return the observations that are enough for a model of the errors of each band: every k-th, up to 20,000.
+
+    Parameters
+    ----------
+    use, band : shape (n_obs,)
+        Which count, and their bands.
+    n_band
+        Number of bands.
+    """
+    of_band, nothing = np.asarray(band, np.int8), np.zeros(n_band, np.int64)
+    count, seen = np.zeros((2, n_band), np.int64)
+    choose_rows(use, of_band, nothing, count, nothing, np.empty(0, np.int64))
+    step = np.maximum(-(-count // _MOST), 1)
+    taken = -(-count // step)
+    rows = np.empty(taken.sum(), np.int64)
+    choose_rows(use, of_band, step, seen, np.cumsum(taken) - taken, rows)
+    return rows
+
+
 def fit_error_model(
     expected: Floats,
     err: Floats,
@@ -104,9 +127,9 @@ def fit_error_model(
     coefficients, pivot = np.full((n_band, _N_TERMS), np.nan), np.full((n_band, 3), np.nan)
     n_used, scatter = np.zeros(n_band, np.int64), np.full(n_band, np.nan)
     known = np.isfinite(seeing) & (seeing > 0) & np.isfinite(sky) & (sky > 0) & (exptime > 0)
+    chosen = rows_of_model(use, band, n_band)
     for b in range(n_band):
-        rows = np.flatnonzero(use & (band == b))
-        rows = rows[:: max(-(-len(rows) // _MOST), 1)]
+        rows = chosen[band[chosen] == b]
         rows = rows[np.isfinite(expected[rows]) & (err[rows] > sigma0_phot) & known[exposure[rows]]]
         if len(rows) < _LEAST:
             continue
@@ -135,6 +158,7 @@ def modelled_errors(
     seeing: Floats,
     sky: Floats,
     sigma0_phot: float,
+    threads: int = 1,
 ) -> npt.NDArray[np.float32]:
     """Return the errors of the model with the floor added, float32, shape (n_obs,).
 
@@ -144,6 +168,8 @@ def modelled_errors(
         As `fit_error_model` wants them.
     coefficients, pivot
         Of `ErrorModel`.
+    threads
+        Threads; the result has the same bits for any number.
 
     Notes
     -----
@@ -151,12 +177,19 @@ def modelled_errors(
     """
     curve = _exposure_curves(coefficients, pivot, exptime, seeing, sky)
     # of single precision, and so counted from the middle of the magnitudes
-    a, b, c = (np.asarray(each, np.float32) for each in curve)
-    x = np.asarray(expected, np.float32) - np.float32(_MIDDLE)
-    cell = exposure.astype(np.int64) * len(coefficients) + band
-    exponent = (c[cell] * x + b[cell]) * x + a[cell]
-    modelled = np.sqrt(np.exp(exponent) + np.float32(sigma0_phot**2))
-    return np.where(np.isfinite(modelled), modelled, np.asarray(err, np.float32))
+    constant, linear, square = (np.array(each, np.float32) for each in curve)
+    out, bounds = np.empty(len(err), np.float32), row_parts(len(err))
+    single = (np.ascontiguousarray(each, np.float32) for each in (expected, err))
+    given = (*single, np.asarray(band, np.int8), np.asarray(exposure, np.int32))
+
+    def run(k: int) -> None:
+        rows = slice(bounds[k], bounds[k + 1])
+        exposure_errors(
+            *(each[rows] for each in given), constant, linear, square, np.float32(_MIDDLE), np.float32(sigma0_phot**2), out[rows]
+        )  # fmt: skip
+
+    finish(run, len(bounds) - 1, threads)
+    return out
 
 
 def _exposure_curves(
@@ -164,7 +197,7 @@ def _exposure_curves(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return ln sigma^2 as a square function of x - _MIDDLE for each exposure, had it any band; NaN without model.
 
-    Flat arrays of exposures, then bands.
+    Shapes (n_exp, n_band).
     """
     known = np.isfinite(seeing) & (seeing > 0) & np.isfinite(sky) & (sky > 0) & (exptime > 0)
     columns = [np.where(known, each, np.nan)[:, None] for each in (exptime, seeing, sky)]
@@ -175,9 +208,9 @@ def _exposure_curves(
     square = np.broadcast_to(third, shift.shape)
     to_ln = 2.0 * np.log(10.0)
     return (
-        to_ln * (constant + shift * (linear + shift * square)).ravel(),
-        to_ln * (linear + 2.0 * shift * square).ravel(),
-        to_ln * square.ravel(),
+        to_ln * (constant + shift * (linear + shift * square)),
+        to_ln * (linear + 2.0 * shift * square),
+        to_ln * square,
     )
 
 
@@ -212,15 +245,15 @@ def _least_absolute(terms: FloatArray, target: FloatArray) -> tuple[FloatArray, 
     size, axes = np.linalg.eigh(terms.T @ terms)
     kept = size > 1e-12 * size[-1]
     axes = axes[:, kept] / np.sqrt(size[kept])
-    basis = terms @ axes
-    solution = basis.T @ target
-    residual = target - basis @ solution
+    basis = np.ascontiguousarray(axes.T @ terms.T)
+    solution = basis @ target
+    n = len(solution)
+    normal, side = np.empty((n, n)), np.empty(n)
     for _ in range(_ITERATIONS):
-        weighted = basis / np.maximum(np.abs(residual), _CORE)[:, None]
-        new = np.linalg.solve(weighted.T @ basis, weighted.T @ target)
-        change = np.abs(basis @ (new - solution)).max()
+        weighted_normal(basis, target, solution, _CORE, normal, side)
+        new = np.linalg.solve(normal, side)
+        change = np.abs((new - solution) @ basis).max()
         solution = new
-        residual = target - basis @ solution
         if change < _CONVERGED:
             break
-    return axes @ solution, residual
+    return axes @ solution, target - solution @ basis

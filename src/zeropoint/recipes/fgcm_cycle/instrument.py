@@ -19,7 +19,12 @@ from zeropoint.fgcm.terms.chromaticity import (
     fit_mirror_chromaticity,
     mirror_chromaticity_at,
 )
-from zeropoint.fgcm.terms.error_model import expected_magnitudes, fit_error_model, modelled_errors
+from zeropoint.fgcm.terms.error_model import (
+    expected_magnitudes,
+    fit_error_model,
+    modelled_errors,
+    rows_of_model,
+)
 from zeropoint.fgcm.terms.superstar import SuperstarFlats, flat_index, shape_variance, superstar_flats
 from zeropoint.recipes.fgcm_cycle.detector_seeing import detector_apertures
 from zeropoint.recipes.fgcm_cycle.residuals import Photometry, gray_by_color, split_color
@@ -243,18 +248,23 @@ def with_colors_and_errors(
     e, observations = survey.data.exposures, survey.data.observations
     err = modelled_errors(
         _expected(survey, solution, gray), observations.err, survey.band, survey.exposure, errors.coefficients, errors.pivot,
-        exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot,
+        exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot, threads=survey.threads,
     )  # fmt: skip
     inverse = np.zeros(len(observations), np.float32)
     np.divide(1.0, np.square(err), out=inverse, where=photometry.inverse_variance > 0)
     return replace(photometry, error=err, inverse_variance=inverse)
 
 
-def _expected(survey: Survey, solution: Solution, gray: FloatArray | None = None) -> npt.NDArray[np.float32]:
-    """Return the instrumental magnitudes that observations should have had, clouds and all."""
-    known = solution.residuals.exposure.gray if gray is None else gray
-    residual = solution.residuals.gray.gray - survey.of_exposure(np.nan_to_num(known).astype(np.float32))
-    return expected_magnitudes(survey.data.observations.mag, residual)
+def _expected(
+    survey: Survey,
+    solution: Solution,
+    gray: FloatArray | None = None,
+    rows: npt.NDArray[np.int64] | slice = slice(None),
+) -> npt.NDArray[np.float32]:
+    """Return the instrumental magnitudes that observations, or some of them, should have had, clouds and all."""
+    known = np.nan_to_num(solution.residuals.exposure.gray if gray is None else gray).astype(np.float32)
+    residual = solution.residuals.gray.gray[rows] - known[survey.exposure[rows]]
+    return expected_magnitudes(survey.data.observations.mag[rows], residual)
 
 
 def measure_errors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Solution) -> ErrorCoefficients:
@@ -268,9 +278,10 @@ def measure_errors(survey: Survey, config: FgcmFitCycleConfigBase, solution: Sol
     if not config.modelMagErrors:
         return ErrorCoefficients.none(survey.n_band)
     e, observations = survey.data.exposures, survey.data.observations
+    rows = rows_of_model(good_observations(survey, solution.selection), survey.band, survey.n_band)
     model = fit_error_model(
-        _expected(survey, solution), observations.err, survey.band, survey.exposure,
-        good_observations(survey, solution.selection),
+        _expected(survey, solution, rows=rows), observations.err[rows], survey.band[rows], survey.exposure[rows],
+        np.ones(len(rows), bool),
         n_band=survey.n_band, exptime=e.exptime, seeing=e.psf_fwhm, sky=e.sky, sigma0_phot=config.sigma0Phot,
     )  # fmt: skip
     return ErrorCoefficients(model.coefficients, model.pivot)
