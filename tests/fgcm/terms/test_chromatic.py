@@ -140,7 +140,7 @@ def test_integrals_are_retrieved_with_their_errors() -> None:
     counts = r0[ec] * (1.0 + slope * r10[ec]) / (1.0 + slope * i10_std)
     magnitude = mean - 2.5 * np.log10(counts) + err * rng.normal(size=n)
     found = retrieve_integrals(
-        magnitude, mean, err, slope, np.full(n, i10_std), ec, np.ones(n, bool), shape=(n_exp, n_det), min_star_per_ccd=5
+        magnitude, mean, err, np.arange(n), slope, np.full(n, i10_std), ec, np.ones(n, bool), shape=(n_exp, n_det), min_star_per_ccd=5
     )  # fmt: skip
     good = slice(0, 5)
     assert np.all(np.abs(found.r10.ravel() - r10)[good] < 4 * found.r10_err.ravel()[good])
@@ -162,7 +162,7 @@ def test_integrals_are_retrieved_with_their_errors() -> None:
         assert found.r0.ravel()[k] == pytest.approx(solution[0], rel=1e-6)
         assert found.r1.ravel()[k] == pytest.approx(solution[1], abs=1e-3 * error)
     one_color = retrieve_integrals(
-        magnitude, mean, err, np.full(n, 1e-4), np.full(n, i10_std), ec, np.ones(n, bool), shape=(n_exp, n_det),
+        magnitude, mean, err, np.arange(n), np.full(n, 1e-4), np.full(n, i10_std), ec, np.ones(n, bool), shape=(n_exp, n_det),
         min_star_per_ccd=5,
     )  # fmt: skip
     assert not (one_color.r10_err < 1e4).any()

@@ -9,7 +9,7 @@ import numpy as np
 
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["residuals", "weighted_sums"]
+__all__ = ["color_groups", "residuals", "seen_stars", "weighted_sums"]
 
 
 #: So many values, or fewer, are sorted rather than divided again.
@@ -124,3 +124,41 @@ def residuals(mstd, err, segment, mean, mean_variance, member, gray, variance): 
         gray[i] = mean[s] - mstd[i]
         own = np.float64(err[i]) * err[i]
         variance[i] = own - mean_variance[s] if member[i] else own + mean_variance[s]
+
+
+@kernel
+def seen_stars(sample, star, seen):  # type: ignore[no-untyped-def]
+    """Tell which stars have observations in a sample.
+
+    Parameters
+    ----------
+    sample : bool, shape (n,)
+        Observations.
+    star : int32, shape (n,)
+        Star of each.
+    seen : bool, shape (n_star,)
+        False; gets which have.
+    """
+    for i in range(sample.shape[0]):
+        if sample[i]:
+            seen[star[i]] = True
+
+
+@kernel
+def color_groups(sample, star, exposure, part, group):  # type: ignore[no-untyped-def]
+    """Divide the observations of each exposure by the color of their stars.
+
+    Parameters
+    ----------
+    sample : bool, shape (n,)
+        Observations that count.
+    star, exposure : int32, shape (n,)
+        Star and exposure of each.
+    part : int32, shape (n_star,)
+        Which of the three parts by color a star is in; -1: none.
+    group : int32, shape (n,)
+        Gets ``3 exposure + part``, -1 for those that do not count.
+    """
+    for i in range(sample.shape[0]):
+        own = part[star[i]] if sample[i] else np.int32(-1)
+        group[i] = 3 * exposure[i] + own if own >= 0 else -1

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.fgcm.model.rows import segment_parts
+from zeropoint.fgcm.terms._kernels_stars import bright_segments
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+from zeropoint.fgcm.threads import finish
 
 __all__ = ["BrightMeans", "bright_means", "mean_exposure_gray"]
 
@@ -36,7 +39,13 @@ class BrightMeans:
 
 
 def bright_means(
-    mstd: SingleArray, err: SingleArray, start: npt.NDArray[np.int64], good: BoolArray, *, gray_max: float
+    mstd: SingleArray,
+    err: SingleArray,
+    start: npt.NDArray[np.int64],
+    good: BoolArray,
+    *,
+    gray_max: float,
+    threads: int = 1,
 ) -> BrightMeans:
     """Average the observations of each star-band that are close to its brightest one.
 
@@ -50,21 +59,19 @@ def bright_means(
         Observations that take part.
     gray_max
         How much fainter than the brightest an observation may be, mag (``brightObsGrayMax``).
+    threads
+        Threads; the result has the same bits for any number.
     """
-    n = len(start) - 1
-    values = np.where(good, mstd, np.float32(np.inf))
-    length = np.diff(start)
-    some = np.flatnonzero(length)
-    least = np.full(n, np.inf, np.float32)
-    if len(some):
-        least[some] = np.minimum.reduceat(values, start[some])
-    # a star-band whose observations are all bad has an infinite least value, and none of them is finite
-    used = good & (values <= np.repeat(least + np.float32(gray_max), length))
-    segment = np.repeat(np.arange(n), length)[used]
-    weight = 1.0 / np.square(err[used], dtype=np.float64)
-    total = group_sums(weight, segment, n)
-    mean = ratio(group_sums(weight * mstd[used], segment, n), total)
-    count = np.bincount(segment, minlength=n)
+    n, parts = len(start) - 1, segment_parts(start)
+    mean, total, count = np.empty(n), np.empty(n), np.empty(n, np.int64)
+    used = np.empty(len(mstd), np.bool_)
+
+    def run(k: int) -> None:
+        bright_segments(
+            mstd, err, start, parts[k], parts[k + 1], good, np.float32(gray_max), mean, total, count, used
+        )
+
+    finish(run, len(parts) - 1, threads)
     return BrightMeans(mean, np.sqrt(ratio(1.0, total)), count, used)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.airmass import observation_secant
-from zeropoint.fgcm.terms.groups import group_sums, ratio
+from zeropoint.fgcm.terms._kernels_stars import secant_sums
 
 __all__ = ["CenterSecants", "DetectorPositions", "center_secants", "detector_positions", "detector_secants"]
 
@@ -112,19 +112,11 @@ def center_secants(
     secant of a detector of half a degree differs from a plane by 0.0002 at secant 2, so that few stars tell it.
     """
     n_det, n = len(size), n_exp * len(size)
-    rows = np.arange(0, len(ec), max(len(ec) // (_ENOUGH * max(n, 1)), 1))
-    group, s = ec[rows], secant[rows].astype(np.float64)
-    mean = ratio(group_sums(s, group, n), np.bincount(group, minlength=n))
-    half = 0.5 * size[group % n_det]
-    u, v = ((p[rows] + 0.5) / half[:, k] - 1.0 for k, p in enumerate((x, y)))
-    known = np.isfinite(u) & np.isfinite(v)
-    group, u, v, rest = group[known], u[known], v[known], (s - mean[group])[known]
-    columns = (np.ones(len(u)), u, v)
-    normal = np.empty((n, 3, 3))
-    for i, a in enumerate(columns):
-        for j, b in enumerate(columns[: i + 1]):
-            normal[:, i, j] = normal[:, j, i] = group_sums(a * b, group, n)
-    right = np.stack([group_sums(a * rest, group, n) for a in columns], axis=1)
+    mean, count, normal, right = np.zeros(n), np.zeros(n), np.zeros((n, 3, 3)), np.zeros((n, 3))
+    single = (np.ascontiguousarray(each, np.float32) for each in (secant, x, y))
+    step, half = max(len(ec) // (_ENOUGH * max(n, 1)), 1), 0.5 * np.asarray(size, np.float64)
+    secant_sums(*single, np.asarray(ec, np.int32), step, half, mean, count, normal, right)
+    normal += np.tril(normal, -1).transpose(0, 2, 1)
     enough = (normal[:, 0, 0] >= _LEAST) & (np.linalg.det(normal) > 1e-9 * normal[:, 0, 0] ** 3)
     inverse = np.linalg.inv(np.where(enough[:, None, None], normal, np.eye(3)))
     enough &= inverse[:, 0, 0] < _MOST_VARIANCE

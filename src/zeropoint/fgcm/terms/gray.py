@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.terms import _kernels
 from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = [
     "ColorSplitGray",
@@ -60,6 +61,8 @@ def gray_residuals(
     mean: npt.NDArray[np.floating],
     mean_err: npt.NDArray[np.floating],
     member: BoolArray,
+    *,
+    threads: int = 1,
 ) -> GrayResiduals:
     """Compare observations with the means of their stars.
 
@@ -74,6 +77,8 @@ def gray_residuals(
         do as well, with no members.
     member : bool, shape (n_obs,)
         Whether an observation is part of its star's mean.
+    threads
+        Threads; the result has the same bits for any number.
 
     Notes
     -----
@@ -81,16 +86,17 @@ def gray_residuals(
     others.
     """
     gray, variance = np.empty(len(mstd), np.float32), np.empty(len(mstd), np.float32)
-    _kernels.residuals(
-        np.ascontiguousarray(mstd, np.float32),
-        np.ascontiguousarray(err, np.float32),
-        segment.astype(np.int32, copy=False),
-        np.asarray(mean, np.float64).ravel(),
-        np.square(np.asarray(mean_err, np.float64)).ravel(),
-        member,
-        gray,
-        variance,
-    )
+    magnitude, error = np.ascontiguousarray(mstd, np.float32), np.ascontiguousarray(err, np.float32)
+    owner, parts = segment.astype(np.int32, copy=False), row_parts(len(mstd))
+    means = np.asarray(mean, np.float64).ravel(), np.square(np.asarray(mean_err, np.float64)).ravel()
+
+    def run(k: int) -> None:
+        rows = slice(parts[k], parts[k + 1])
+        _kernels.residuals(
+            magnitude[rows], error[rows], owner[rows], *means, member[rows], gray[rows], variance[rows]
+        )
+
+    finish(run, len(parts) - 1, threads)
     return GrayResiduals(gray, variance)
 
 
@@ -367,14 +373,15 @@ def color_split_gray(
     delta_std : float32, shape (n_obs,), optional
         Chromatic correction of each observation, mag.
     """
-    known = np.isfinite(color)
-    seen = np.bincount(star[sample], minlength=len(color)) > 0
+    known, owner = np.isfinite(color), np.asarray(star, np.int32)
+    seen, group = np.zeros(len(color), bool), np.empty(len(owner), np.int32)
+    _kernels.seen_stars(sample, owner, seen)
     if not (known & seen).any():
         empty = np.full((n_exp, 3), np.nan)
         return ColorSplitGray(empty, empty, empty, np.zeros((n_exp, 3), np.int64), (np.nan, np.nan))
     low, high = (float(q) for q in np.quantile(np.asarray(color)[known & seen], (0.25, 0.75)))
-    part = np.where(known, (color >= low).astype(np.int32) + (color > high), -1).astype(np.int32)[star]
-    group = np.where(sample & (part >= 0), exposure * np.int32(3) + part, np.int32(-1))
+    part = np.where(known, (color >= low).astype(np.int32) + (color > high), -1).astype(np.int32)
+    _kernels.color_groups(sample, owner, np.asarray(exposure, np.int32), part, group)
     sums = _sums(residuals, group, 3 * n_exp, delta_std)
     usable = np.where(sums.n >= max(0.25 * min_star_per_exp, 1.0), 1.0, np.nan)
     gray, err, delta = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms.groups import group_sums
+from zeropoint.fgcm.terms._kernels_stars import slope_sums
 
 __all__ = ["InstrumentSlope", "fit_instrument_slope"]
 
@@ -47,8 +47,6 @@ def fit_instrument_slope(
     exposure: npt.NDArray[np.integer],
     use: BoolArray,
     *,
-    n_segment: int,
-    n_band: int,
     wash: npt.NDArray[np.integer],
     wash_time: FloatArray,
     applied: FloatArray,
@@ -64,9 +62,7 @@ def fit_instrument_slope(
     standard, err : shape (n_obs,)
         Standard magnitudes and errors.
     segment, exposure, use : shape (n_obs,)
-        Star-band (``star * n_band + band``) and exposure of each observation, and which count: photometric exposures.
-    n_segment, n_band
-        Numbers of star-bands and of bands.
+        Star-band (``star * n_band + band``, ascending) and exposure of each observation, and which count: photometric exposures.
     wash, wash_time : shape (n_exp,)
         Interval, and days since its begin.
     applied : shape (n_band, n_wash)
@@ -85,27 +81,13 @@ def fit_instrument_slope(
     Weighted regression on time within each star, band and interval, the slope in common: all pairs of observations count, each
     by the square of its time over its variance.
     """
-    n_wash = applied.shape[1]
-    rows = np.flatnonzero(use & np.isfinite(standard) & (err > 0) & (err < max_err))
-    e = exposure[rows]
-    key = segment[rows].astype(np.int64) * n_wash + wash[e]
-    n_key = n_segment * n_wash
-    t = wash_time[e]
-    band = segment[rows] % n_band
-    m = standard[rows].astype(np.float64) - applied[band, wash[e]] * t
-    w = 1.0 / np.square(err[rows].astype(np.float64))
-    first, last = np.full(n_key, np.inf), np.full(n_key, -np.inf)
-    np.minimum.at(first, key, t)
-    np.maximum.at(last, key, t)
-    total = group_sums(w, key, n_key)
-    safe = np.where(total > 0, total, 1.0)
-    dt = t - (group_sums(w * t, key, n_key) / safe)[key]
-    long = (last - first)[key] > min_delta_t
-    cell = (band * n_wash + wash[e])[long]
-    shape, n_cell = (n_band, n_wash), n_band * n_wash
-    stt = group_sums((w * dt * dt)[long], cell, n_cell).reshape(shape)
-    stm = group_sums((w * dt * m)[long], cell, n_cell).reshape(shape)
-    n_obs = np.bincount(cell, minlength=n_cell).reshape(shape)
+    shape = applied.shape
+    stt, stm, n_obs = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+    slope_sums(
+        np.ascontiguousarray(standard, np.float32), np.ascontiguousarray(err, np.float32), np.asarray(segment, np.int32),
+        np.asarray(exposure, np.int32), use, np.float32(max_err), np.asarray(wash, np.int64),
+        np.asarray(wash_time, np.float64), np.ascontiguousarray(applied, np.float64), float(min_delta_t), stt, stm, n_obs,
+    )  # fmt: skip
     if not per_band:
         stt, stm = (np.broadcast_to(each[fit_bands].sum(axis=0), shape) for each in (stt, stm))
         n_obs = np.broadcast_to(n_obs[fit_bands].sum(axis=0), shape)

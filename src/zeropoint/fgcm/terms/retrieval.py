@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from zeropoint.fgcm.atmosphere import AtmosphereParameters
 from zeropoint.fgcm.magnitudes import MAG_PER_LN
+from zeropoint.fgcm.terms._kernels_stars import integral_sums
 from zeropoint.fgcm.terms.detector_integrals import with_airmass, with_pwv
-from zeropoint.fgcm.terms.groups import group_sums
 
 if TYPE_CHECKING:
     from zeropoint.fgcm.model.passband_source import PassbandSource
@@ -65,6 +65,7 @@ def retrieve_integrals(
     magnitude: Floats,
     mean: Floats,
     err: Floats,
+    segment: npt.NDArray[np.integer],
     slope: Floats,
     i10_std: Floats,
     ec: npt.NDArray[np.integer],
@@ -83,14 +84,16 @@ def retrieve_integrals(
         Standard magnitude of each observation's star.
     err : shape (n_obs,)
         Error of the observation, mag.
-    slope : shape (n_obs,)
-        F' of the star, 1/Angstrom.
-    i10_std : shape (n_obs,)
+    segment : shape (n_obs,)
+        Star-band of each observation.
+    slope : shape (n_segments,)
+        F' of the star, 1/Angstrom; NaN: unknown.
+    i10_std : shape (n_segments,)
         I10 of the band's standard passband, Angstrom.
     ec : shape (n_obs,)
         ``exposure * n_det + detector``.
     use : shape (n_obs,)
-        Good observations of stars that have a spectral slope of their own.
+        Good observations.
     shape
         (n_exp, n_det).
     min_star_per_ccd
@@ -105,24 +108,22 @@ def retrieve_integrals(
     With f = 10^(-0.4 (m - mean)) and q = 1 + F' I10std the model is f q = R0 + R1 F': weighted least squares with the errors
     0.4 ln10 f q err.
     """
-    rows = np.flatnonzero(use & np.isfinite(magnitude) & np.isfinite(mean) & np.isfinite(slope) & (err > 0))
-    group = np.asarray(ec)[rows]
     n = shape[0] * shape[1]
     # single precision is ten thousand times finer than their scatter; sums are in double
-    fp = np.asarray(slope)[rows].astype(np.float32)
-    q = np.float32(1.0) + fp * np.asarray(i10_std)[rows].astype(np.float32)
-    difference = (np.asarray(mean)[rows] - np.asarray(magnitude)[rows]).astype(np.float32)
-    y = np.exp(difference / np.float32(MAG_PER_LN)) * q
-    weight = np.square(np.float32(MAG_PER_LN) / (y * np.asarray(err)[rows].astype(np.float32)))
-    count = np.bincount(group, minlength=n)
-    s0, sx, sy = (group_sums(weight * each, group, n) for each in (np.float32(1.0), fp, y))
+    of_row = (np.ascontiguousarray(each, np.float32) for each in (magnitude, mean, err))
+    of_segment = (np.ascontiguousarray(each, np.float32) for each in (slope, i10_std))
+    given = (
+        *of_row, np.asarray(segment, np.int32), *of_segment, np.asarray(ec, np.int32), use, np.float32(MAG_PER_LN)
+    )  # fmt: skip
+    first, second = np.zeros((2, n, 4))
+    integral_sums(*given, np.empty((0, 2)), first)
+    count, s0, sx, sy = first[:, 0].astype(np.int64), *first.T[1:]
     few = count < max(min_star_per_ccd, 3)
     s0[few] = np.nan
     # about the means, since slopes are small beside their scatter's rounding
     mean_x, mean_y = sx / s0, sy / s0
-    dx = (fp - mean_x[group]).astype(np.float32)
-    sxx = group_sums(weight * dx * dx, group, n)
-    sxy = group_sums(weight * dx * (y - mean_y[group]).astype(np.float32), group, n)
+    integral_sums(*given, np.stack([mean_x, mean_y], axis=1), second)
+    sxx, sxy = second.T[:2]
     sxx[~(sxx > 0.0)] = np.nan
     r1 = sxy / sxx
     r0 = mean_y - r1 * mean_x

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zeropoint.fgcm.flags import ExposureFlag, ObservationFlag, StarFlag, ZeropointFlag
+from zeropoint.fgcm.terms._kernels_stars import segment_chi2
 from zeropoint.fgcm.terms.reference_scatter import ReferenceScatter
 from zeropoint.fgcm.terms.repeatability import COLOR_PARTS
 from zeropoint.fgcm.terms.zeropoints import Zeropoints
@@ -134,13 +135,11 @@ def measured_chi2(survey: Survey, solution: Solution) -> tuple[np.ndarray, np.nd
     survey, solution
         Data and model. The means are those with the weights of the fit; the errors are those stated, with the floor only.
     """
-    member = solution.means.member & survey.of_star(solution.selection.good_star)
+    chi2, dof = np.zeros((2, survey.n_band))
+    observations, good = survey.data.observations, solution.selection.good_star
     residual = fitted_residuals(survey, solution).gray
-    pull = np.where(member, residual / survey.data.observations.err, np.float32(0.0))
-    chi2 = np.bincount(survey.band, weights=np.square(pull, dtype=np.float64), minlength=survey.n_band)
-    counts = survey.per_segment(member)
-    dof = np.maximum(counts - 1, 0).sum(axis=0)
-    return chi2, dof.astype(float)
+    segment_chi2(residual, observations.err, solution.means.member, observations.start, good, chi2, dof)
+    return chi2, dof
 
 
 def _over(numerator: float, denominator: float) -> float | None:

@@ -228,7 +228,8 @@ class Residuals:
         """Gray of the observations."""
         means = self.means
         return gray_residuals(
-            self.standard, self.photometry.error, self.photometry.observations.segment, means.magnitude, means.err, means.member
+            self.standard, self.photometry.error, self.photometry.observations.segment, means.magnitude, means.err, means.member,
+            threads=self.survey.threads,
         )  # fmt: skip
 
     @cached_property

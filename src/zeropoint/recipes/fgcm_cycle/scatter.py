@@ -224,13 +224,11 @@ def retrieve(
     with np.errstate(invalid="ignore", divide="ignore"):
         passband = 2.5 * np.log10(integral.i0)
     without = residuals.standard - residuals.delta_std - survey.of_detector(passband.astype(np.float32))
-    good = good_observations(survey, solution.selection, all_exposures=True)
-    known = survey.of_segment(solution.slopes.known)
     integrals = retrieve_integrals(
-        without, residuals.gray.gray + residuals.standard, photometry.error,
-        survey.of_segment(solution.slopes.value.astype(np.float32)),
-        survey.model.band_i10_std.astype(np.float32)[survey.band],
-        observations.ec, good & known & np.isfinite(without),
+        without, residuals.gray.gray + residuals.standard, photometry.error, observations.segment,
+        np.where(solution.slopes.known, solution.slopes.value, np.nan).ravel(),
+        np.tile(survey.model.band_i10_std, survey.n_star), observations.ec,
+        good_observations(survey, solution.selection, all_exposures=True),
         shape=(survey.n_exp, e.n_det), min_star_per_ccd=config.minStarPerCcd,
     )  # fmt: skip
     wanted = np.array([band in config.retrievedPwvBands for band in e.bands])

@@ -112,11 +112,17 @@ def first_look(
     for _ in range(2):  # without color, then with that of the first means
         standard, _delta = standard_magnitudes(observations, slopes.relative, tables, threads=survey.threads)
         bright = bright_means(
-            standard, photometry.error, observations.start, good, gray_max=config.brightObsGrayMax
+            standard,
+            photometry.error,
+            observations.start,
+            good,
+            gray_max=config.brightObsGrayMax,
+            threads=survey.threads,
         )
         slopes = star_slopes(survey, config, bright.mean.reshape(shape), sed)
     gray = gray_residuals(
-        standard, photometry.error, observations.segment, bright.mean.reshape(shape), bright.err.reshape(shape), bright.used
+        standard, photometry.error, observations.segment, bright.mean.reshape(shape), bright.err.reshape(shape), bright.used,
+        threads=survey.threads,
     )  # fmt: skip
     mean_gray, n_stars = mean_exposure_gray(gray.gray, survey.exposure, survey.n_exp, good)
     flags = initial_flags(

@@ -37,7 +37,7 @@ def wash_slopes(
     found = fit_instrument_slope(
         solution.residuals.standard + survey.of_exposure(fitted_gray), photometry.error, observations.segment,
         survey.exposure, good_observations(survey, solution.selection),
-        n_segment=observations.n_segment, n_band=survey.n_band, wash=e.wash, wash_time=e.wash_time,
+        wash=e.wash, wash_time=e.wash_time,
         applied=parameters.qe_slope, per_band=config.instrumentParsPerBand, fit_bands=survey.fit_band,
         min_delta_t=config.instrumentSlopeMinDeltaT, max_err=config.ccdGrayMaxStarErr,
     )  # fmt: skip
