@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -32,22 +32,23 @@ class Law:
         Numbers of the exposures.
     rows : float64, shape (k, n_lambda)
         Of the wavelengths.
-    slopes : mapping of float64, shape (n, k)
-        The same for the derivatives by those parameters of `zeropoint.fgcm.atmosphere.DERIVATIVES` on which it depends.
+    slopes
+        The same for the derivatives by those parameters of `zeropoint.fgcm.atmosphere.DERIVATIVES` on which it depends: what
+        returns each, for few are asked for.
     scale : float64, shape (n,), optional
         As above.
     """
 
     weights: FloatArray
     rows: FloatArray
-    slopes: Mapping[str, FloatArray]
+    slopes: Mapping[str, Callable[[], FloatArray]]
     scale: FloatArray | None = None
 
     def depth(self) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Return the depth along the line of sight, and its derivatives; each of shape (n, n_lambda)."""
         depth, slopes = (
             self.weights @ self.rows,
-            {name: each @ self.rows for name, each in self.slopes.items()},
+            {name: each() @ self.rows for name, each in self.slopes.items()},
         )
         if self.scale is None:
             return depth, slopes
@@ -102,7 +103,7 @@ class Scattering:
         return Law(
             _columns(parameters.pmb * airmass),
             self.per_mb[None],
-            {"pmb": _columns(airmass), "airmass": _columns(parameters.pmb * slope)},
+            {"pmb": lambda: _columns(airmass), "airmass": lambda: _columns(parameters.pmb * slope)},
         )
 
     def resampled(self, resampling: Resampling) -> Scattering:
@@ -126,7 +127,10 @@ class CollisionBands:
         return Law(
             _columns(square * airmass),
             self.zenith_depth[None],
-            {"pmb": _columns(square * airmass * 2.0 / parameters.pmb), "airmass": _columns(square * slope)},
+            {
+                "pmb": lambda: _columns(square * airmass * 2.0 / parameters.pmb),
+                "airmass": lambda: _columns(square * slope),
+            },
         )
 
     def resampled(self, resampling: Resampling) -> CollisionBands:
@@ -149,7 +153,7 @@ class Ozone:
         return Law(
             _columns(parameters.o3 * airmass),
             self.per_dobson[None],
-            {"o3": _columns(airmass), "airmass": _columns(parameters.o3 * slope)},
+            {"o3": lambda: _columns(airmass), "airmass": lambda: _columns(parameters.o3 * slope)},
         )
 
     def resampled(self, resampling: Resampling) -> Ozone:
@@ -172,9 +176,9 @@ class Aerosols:
             _columns(none, -parameters.alpha),
             np.stack([np.ones_like(self.ln_wavelength), self.ln_wavelength]),
             {
-                "ln_tau": _columns(scale, none),
-                "alpha": _columns(none, -scale),
-                "airmass": _columns(parameters.tau * slope, none),
+                "ln_tau": lambda: _columns(scale, none),
+                "alpha": lambda: _columns(none, -scale),
+                "airmass": lambda: _columns(parameters.tau * slope, none),
             },
             scale,
         )
@@ -204,8 +208,8 @@ class MixedGases:
             _columns(one, log, log**2, np.log(parameters.pmb / self.reference_pmb)),
             np.vstack([self.curve, self.exponent]),
             {
-                "pmb": _columns(none, none, none, 1.0 / parameters.pmb),
-                "airmass": _columns(none, growth, 2.0 * log * growth, none),
+                "pmb": lambda: _columns(none, none, none, 1.0 / parameters.pmb),
+                "airmass": lambda: _columns(none, growth, 2.0 * log * growth, none),
             },
             one,
         )
@@ -226,7 +230,7 @@ class WaterVapor:
         """Return the depth along the line of sight, see `Absorber`."""
         airmass, slope = water_airmass(parameters.airmass)
         value, growth = growth_basis(np.log(parameters.pwv * airmass))
-        slopes = {"ln_pwv": growth, "airmass": growth * (slope / airmass)[:, None]}
+        slopes = {"ln_pwv": lambda: growth, "airmass": lambda: growth * (slope / airmass)[:, None]}
         return Law(value, self.curve, slopes, np.ones(len(parameters)))
 
     def resampled(self, resampling: Resampling) -> WaterVapor:

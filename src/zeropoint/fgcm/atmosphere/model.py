@@ -304,7 +304,7 @@ def _take_away(law: Law, names: Sequence[str], log_transmission: FloatArray, slo
     chosen = [name for name in names if name in law.slopes]
     weights = np.zeros((len(chosen), *law.weights.shape))
     for out, name in zip(weights, chosen, strict=True):
-        out[:] = law.slopes[name]
+        out[:] = law.slopes[name]()
     place = np.array([names.index(name) for name in chosen], np.int64)
     scale = np.zeros(0) if law.scale is None else law.scale
     take_away(scale, law.weights, law.rows, weights, place, log_transmission, slopes)

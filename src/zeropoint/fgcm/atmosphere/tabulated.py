@@ -61,8 +61,8 @@ class TabulatedGas:
             _with_constant(weights, 0.0),
             _with_row_of_ones(self.ln_depth),
             {
-                "pmb": _with_constant(0.0 * weights, 1.0 / self.pmb),
-                "airmass": _with_constant((scale / parameters.airmass)[:, None] * slopes, 0.0),
+                "pmb": lambda: _with_constant(0.0 * weights, 1.0 / self.pmb),
+                "airmass": lambda: _with_constant((scale / parameters.airmass)[:, None] * slopes, 0.0),
             },
             scale,
         )
@@ -88,8 +88,10 @@ class TabulatedOzone:
             _with_constant(weights, 0.0),
             _with_row_of_ones(self.ln_per_dobson),
             {
-                "o3": _with_constant(0.0 * weights, 1.0),
-                "airmass": _with_constant((parameters.o3 / parameters.airmass)[:, None] * slopes, 0.0),
+                "o3": lambda: _with_constant(0.0 * weights, 1.0),
+                "airmass": lambda: _with_constant(
+                    (parameters.o3 / parameters.airmass)[:, None] * slopes, 0.0
+                ),
             },
             parameters.o3,
         )
@@ -115,8 +117,8 @@ class TabulatedWater:
         water, more_water = _between(self.ln_pwv, np.log(parameters.pwv))
         air, more_air = _between(self.ln_secant, np.log(parameters.airmass))
         slopes = {
-            "ln_pwv": _products(more_water, air),
-            "airmass": _products(water, more_air) / parameters.airmass[:, None],
+            "ln_pwv": lambda: _products(more_water, air),
+            "airmass": lambda: _products(water, more_air) / parameters.airmass[:, None],
         }
         rows = self.ln_depth.reshape(-1, self.ln_depth.shape[-1])
         return Law(_products(water, air), rows, slopes, np.ones(len(parameters)))

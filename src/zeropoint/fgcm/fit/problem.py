@@ -106,6 +106,7 @@ class SurveyProblem:
     _curvatures: list[BandCurvature] | None = field(default=None, repr=False)
     _sums: WeightSums | None = field(default=None, repr=False)
     _last: tuple[bytes, Point] | None = field(default=None, repr=False)
+    _curved: tuple[bytes, FloatArray] | None = field(default=None, repr=False)
 
     @property
     def lower(self) -> FloatArray:
@@ -180,6 +181,7 @@ class SurveyProblem:
         return replace(
             self, weight=weight, priors=priors, evaluations=0, _last=self._last if same else None,
             _sums=self._sums if same else None, _curvatures=self._curvatures if same else None,
+            _curved=self._curved if same else None,
         )  # fmt: skip
 
     def at(self, vector: FloatArray) -> Point:
@@ -372,9 +374,18 @@ class SurveyProblem:
         level = np.sum(share.sum(axis=2)[..., None] * low + share[..., 1, None] * rise, axis=1)
         return np.asarray(level[:, 0] + color * level[:, 1])
 
+    @cached_property
+    def _prior_hessian(self) -> FloatArray:
+        """Hessian of half of the priors' chi-square."""
+        return self.priors.hessian()
+
     def hessian(self, vector: FloatArray) -> FloatArray:
         """Return the Hessian of Gauss and Newton; see `Problem.hessian`."""
-        hessian = parameter_hessian(self.curvatures(), self.derivatives(vector), self.priors.hessian())
+        key = vector.tobytes()
+        if self._curved is None or self._curved[0] != key:
+            found = parameter_hessian(self.curvatures(), self.derivatives(vector), len(self.free))
+            self._curved = (key, found)
+        hessian = self._curved[1] + self._prior_hessian
         self.undetermined = np.diag(hessian) <= 0.0
         # nothing depends on these: they stay where they are
         hessian[self.undetermined, self.undetermined] = 1.0

@@ -85,10 +85,8 @@ def band_curvatures(
     return list(in_order(lambda k: of(nodes[k]), len(nodes), threads))
 
 
-def parameter_hessian(
-    curvatures: list[BandCurvature], derivatives: Derivatives, prior: FloatArray
-) -> FloatArray:
-    """Return the Hessian of half of chi-square in the free parameters, shape (n_free, n_free).
+def parameter_hessian(curvatures: list[BandCurvature], derivatives: Derivatives, n_free: int) -> FloatArray:
+    """Return the Hessian of half of chi-square in the free parameters, without priors; shape (n_free, n_free).
 
     Parameters
     ----------
@@ -96,17 +94,16 @@ def parameter_hessian(
         Of all bands.
     derivatives
         Of exposures and flats.
-    prior : float64, shape (n_free, n_free)
-        Hessian of the priors.
+    n_free
+        Number of free parameters.
     """
-    hessian, rows = np.zeros(prior.shape), derivatives.rows()
+    hessian, rows = np.zeros((n_free, n_free)), derivatives.rows()
     for each in curvatures:
         # flats come after the exposures
         own = np.concatenate([each.nodes.exposures, len(derivatives.own) + each.nodes.flats])
         add_curvature(each.blocks, own, *rows, hessian)
     whole = hessian + hessian.T
     whole *= 0.5
-    whole += prior
     return np.asarray(whole)
 
 

@@ -174,11 +174,9 @@ class PhotometricModel:
             rows = np.flatnonzero(wanted & (e.filter == filter_index))
             nodes_of = both.rows(np.concatenate([rows, rows + n_exp]))
             integrals = self.passbands.evaluate(filter_index, nodes_of, derivatives=derivatives)
-            nodes[rows, ..., _A] = _by_node(integrals.magnitude())
-            nodes[rows, ..., _B] = _by_node(integrals.i10)
+            nodes[rows] = _by_node(integrals.magnitude(), integrals.i10)
             for name, slope in slopes.items():
-                slope[rows, ..., _A] = _by_node(integrals.d_magnitude(name))
-                slope[rows, ..., _B] = _by_node(integrals.d_i10(name))
+                slope[rows] = _by_node(integrals.d_magnitude(name), integrals.d_i10(name))
 
         # of few exposures arrays are so short that threads would wait for each other
         threads = self.threads if np.count_nonzero(wanted) * n_det > _MANY else 1
@@ -416,6 +414,10 @@ def _join(low: AtmosphereParameters, high: AtmosphereParameters) -> AtmospherePa
     )
 
 
-def _by_node(values: FloatArray) -> FloatArray:
-    """Return values of shape (2 n, n_det), lower nodes first, as (n, n_det, 2)."""
-    return np.moveaxis(values.reshape(2, -1, values.shape[1]), 0, -1)
+def _by_node(magnitude: FloatArray, color: FloatArray) -> FloatArray:
+    """Return two quantities of shape (2 n, n_det), lower nodes first, as (n, n_det, 2, 2)."""
+    n, n_det = len(magnitude) // 2, magnitude.shape[1]
+    out = np.empty((n, n_det, 2, 2))
+    for quantity, values in ((_A, magnitude), (_B, color)):
+        out[:, :, 0, quantity], out[:, :, 1, quantity] = values[:n], values[n:]
+    return out

@@ -234,8 +234,9 @@ def _solve(
 ) -> FloatArray:
     """Return least-squares changes from some of the exposures and the prior, shape (n_samples, 6)."""
     w = used / _SIGMA**2
-    hessian = np.einsum("sn,ni,nj->sij", w, rows, rows) + np.diag(weight)
-    target = np.einsum("sn,ni,n->si", w, rows, gray) + weight * prior
+    squares = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    hessian = (w @ squares).reshape(len(w), *np.diag(weight).shape) + np.diag(weight)
+    target = w @ (rows * gray[:, None]) + weight * prior
     return np.linalg.solve(hessian, target[..., None])[..., 0]
 
 
