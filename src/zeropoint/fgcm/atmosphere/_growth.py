@@ -45,16 +45,16 @@ def growth_basis(log_amount: FloatArray) -> tuple[FloatArray, FloatArray]:
     inside = np.clip(log_amount, _LOW, _HIGH)
     position = (inside - _LOW) / KNOT_STEP
     first = np.clip(position.astype(np.int64), 0, _N_INTERVALS - 1)
-    t = (position - first)[:, None]
-    weights = np.hstack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
-    slopes = np.hstack([-((1 - t) ** 2), 3 * t**2 - 4 * t, -3 * t**2 + 2 * t + 1, t**2]) / (2 * KNOT_STEP)
-    beyond = log_amount != inside
-    slopes[beyond] = 0.0
-    value = np.zeros((log_amount.size, N_COEFFICIENTS + 2))
-    slope = np.zeros_like(value)
-    columns = first[:, None] + np.arange(4)
-    np.put_along_axis(value, columns, weights, axis=1)
-    np.put_along_axis(slope, columns, slopes, axis=1)
+    t = position - first
+    s, t2, t3 = 1.0 - t, t * t, t * t * t
+    weights = (s * s * s, 3 * t3 - 6 * t2 + 4, -3 * t3 + 3 * t2 + 3 * t + 1, t3)
+    slopes = (-s * s, 3 * t2 - 4 * t, -3 * t2 + 2 * t + 1, t2)
+    within = (log_amount == inside) / (2 * KNOT_STEP)
+    value, slope = np.zeros((2, log_amount.size, N_COEFFICIENTS + 2))
+    place = np.arange(log_amount.size) * value.shape[1] + first
+    for k in range(4):
+        value.ravel()[place + k] = weights[k] / 6
+        slope.ravel()[place + k] = slopes[k] * within
     value[:, -2] = np.minimum(log_amount - _LOW, 0.0)
     value[:, -1] = np.maximum(log_amount - _HIGH, 0.0)
     slope[:, -2] = log_amount < _LOW

@@ -58,17 +58,28 @@ def node_blocks(  # type: ignore[no-untyped-def]
                     total[used] = 0.0
                     used += 1
                 total[place[f]] += w
+        # ascending, so that each row is gone through from its left
         for a in range(used):
             n = node[a]
+            t = total[a]
             place[n] = -1
+            b = a
+            while b > 0 and node[b - 1] > n:
+                node[b] = node[b - 1]
+                total[b] = total[b - 1]
+                b -= 1
+            node[b] = n
+            total[b] = t
+        for a in range(used):
+            n = node[a]
             share = total[a] / summed
             for b in range(a + 1):
+                m = node[b]
                 k0 = share * total[b]
-                row = max(n, node[b])
-                column = min(n, node[b])
-                out[row, column, 0] -= k0
-                out[row, column, 1] -= k0 * c
-                out[row, column, 2] -= k0 * c * c
+                k1 = k0 * c
+                out[n, m, 0] -= k0
+                out[n, m, 1] -= k1
+                out[n, m, 2] -= k1 * c
 
 
 @kernel
