@@ -17,6 +17,8 @@ IndexArray = npt.NDArray[np.intp]
 
 #: Damping that a step beyond the radius starts with, in squares of one over the scale, and by which it grows.
 _FIRST_DAMPING, _GROW = 1.0, 4.0
+#: Rows of a triangle that LAPACK inverts as fast as anything does.
+_SMALL = 96
 #: Part of the expected curvature below which a step tells nothing.
 _LEAST_CURVATURE = 0.05
 
@@ -267,5 +269,12 @@ def _factored(matrix: FloatArray) -> FloatArray:
 
 
 def _inverse(root: FloatArray) -> FloatArray:
-    """Return the inverse of a lower root."""
-    return np.tril(dtrtri(root, lower=1)[0])
+    """Return the inverse of a lower root; what is above its diagonal is not read."""
+    n = len(root)
+    if n <= _SMALL:
+        return np.tril(dtrtri(root, lower=1)[0])
+    # by halves: products of matrices are quicker than LAPACK's loop over columns
+    half, out = n // 2, np.zeros((n, n))
+    out[:half, :half], out[half:, half:] = _inverse(root[:half, :half]), _inverse(root[half:, half:])
+    out[half:, :half] = -out[half:, half:] @ (root[half:, :half] @ out[:half, :half])
+    return out
