@@ -6,7 +6,7 @@ import numpy as np
 
 from zeropoint.kernels._compile import kernel
 
-__all__ = ["choose_rows", "exposure_errors", "weighted_normal"]
+__all__ = ["choose_rows", "log_variances", "weighted_normal"]
 
 
 @kernel
@@ -37,30 +37,28 @@ def choose_rows(use, band, step, seen, begin, rows):  # type: ignore[no-untyped-
 
 
 @kernel
-def exposure_errors(expected, err, band, exposure, constant, linear, square, middle, floor, out):  # type: ignore[no-untyped-def]
-    """Compute errors from a square function of the magnitude for each exposure and band.
+def log_variances(expected, band, exposure, constant, linear, square, middle, out):  # type: ignore[no-untyped-def]
+    """Compute a square function of the magnitude for each exposure and band.
 
     Parameters
     ----------
-    expected, err : float32, shape (n,)
-        Magnitudes, and errors that stay where there is no function.
+    expected : float32, shape (n,)
+        Magnitudes.
     band : int8, shape (n,)
         Band of each.
     exposure : int32, shape (n,)
         Exposure of each.
     constant, linear, square : float32, shape (n_exp, n_band)
-        ln of the variance; NaN: none.
-    middle, floor : float32
-        Magnitude that it is counted from, and a variance that is added.
+        Coefficients.
+    middle : float32
+        Magnitude that it is counted from.
     out : float32, shape (n,)
-        Gets the errors.
+        Gets the values.
     """
     for i in range(expected.shape[0]):
         e, b = exposure[i], band[i]
         x = expected[i] - middle
-        exponent = (square[e, b] * x + linear[e, b]) * x + constant[e, b]
-        modelled = np.sqrt(np.exp(exponent) + floor)
-        out[i] = modelled if np.isfinite(modelled) else err[i]
+        out[i] = (square[e, b] * x + linear[e, b]) * x + constant[e, b]
 
 
 # added up in any order, as many as the processor takes at once: a million ones would lose six of sixteen digits at worst

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms._kernels_errors import choose_rows, exposure_errors, weighted_normal
+from zeropoint.fgcm.terms._kernels_errors import choose_rows, log_variances, weighted_normal
 from zeropoint.fgcm.threads import finish, row_parts
 
 __all__ = ["ErrorModel", "expected_magnitudes", "fit_error_model", "modelled_errors", "rows_of_model"]
@@ -178,15 +178,25 @@ def modelled_errors(
     curve = _exposure_curves(coefficients, pivot, exptime, seeing, sky)
     # of single precision, and so counted from the middle of the magnitudes
     constant, linear, square = (np.array(each, np.float32) for each in curve)
-    out, bounds = np.empty(len(err), np.float32), row_parts(len(err))
-    single = (np.ascontiguousarray(each, np.float32) for each in (expected, err))
-    given = (*single, np.asarray(band, np.int8), np.asarray(exposure, np.int32))
+    out, bounds, floor = np.empty(len(err), np.float32), row_parts(len(err)), np.float32(sigma0_phot**2)
+    given = (
+        np.ascontiguousarray(expected, np.float32),
+        np.asarray(band, np.int8),
+        np.asarray(exposure, np.int32),
+    )
 
     def run(k: int) -> None:
         rows = slice(bounds[k], bounds[k + 1])
-        exposure_errors(
-            *(each[rows] for each in given), constant, linear, square, np.float32(_MIDDLE), np.float32(sigma0_phot**2), out[rows]
+        own = out[rows]
+        log_variances(
+            *(each[rows] for each in given), constant, linear, square, np.float32(_MIDDLE), own
         )  # fmt: skip
+        # numpy has an exponential of many numbers at once
+        np.exp(own, out=own)
+        own += floor
+        np.sqrt(own, out=own)
+        unknown = ~np.isfinite(own)
+        own[unknown] = err[rows][unknown]
 
     finish(run, len(bounds) - 1, threads)
     return out
