@@ -1,4 +1,4 @@
-"""Compiled fits of normal curves to histograms, and the choice of the values that they are of."""
+"""Compiled fits of normal curves to histograms, the choice of the values that they are of, and medians of chi-square."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from zeropoint.fgcm.terms._kernels import _median, _select
 from zeropoint.kernels._compile import helper, kernel
 
-__all__ = ["count_cells", "every_kth", "fit_curve", "quartiles_and_mad"]
+__all__ = ["count_cells", "every_kth", "fit_curve", "median_chi2", "quartiles_and_mad"]
 
 _ITERATIONS = 50
 _CONVERGED = 1e-8
@@ -206,3 +206,39 @@ def every_kth(values, variance, cell, step, first, some, of_some):  # type: igno
                 k = first[c] + seen[c] // step[c]
                 some[k], of_some[k] = values[i], variance[i]
             seen[c] += 1
+
+
+@kernel
+def median_chi2(square, variance, star, expected, band, tried, chi2):  # type: ignore[no-untyped-def]
+    """Compute the median chi-square of the stars of each band, over that expected, for some variances that all have besides.
+
+    Parameters
+    ----------
+    square, variance : float64, shape (n,)
+        Squares of residuals, and their variances.
+    star : int64, shape (n,)
+        Star, in one band, of each.
+    expected : float64, shape (n_stars,)
+        Chi-square that is expected of it.
+    band : int64, shape (n_stars,)
+        Its band.
+    tried : float64, shape (n_steps,)
+        Standard deviations to add.
+    chi2 : float64, shape (n_band, n_steps)
+        Gets the medians; untouched in bands without stars.
+    """
+    n_stars = expected.shape[0]
+    total, work = np.empty(n_stars), np.empty(n_stars)
+    for k in range(tried.shape[0]):
+        for s in range(n_stars):
+            total[s] = 0.0
+        for i in range(star.shape[0]):
+            total[star[i]] += square[i] / (variance[i] + tried[k] ** 2)
+        for b in range(chi2.shape[0]):
+            n = np.int64(0)
+            for s in range(n_stars):
+                if band[s] == b:
+                    work[n] = total[s] / expected[s]
+                    n += 1
+            if n > 0:
+                chi2[b, k] = _median(work, np.int64(0), n)

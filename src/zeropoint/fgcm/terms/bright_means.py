@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.fgcm.model.rows import segment_parts
+from zeropoint.fgcm.terms._kernels_fields import constant_sums
 from zeropoint.fgcm.terms._kernels_stars import bright_segments
-from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, group_sums, ratio
+from zeropoint.fgcm.terms.groups import BoolArray, FloatArray, ratio
 from zeropoint.fgcm.threads import finish
 
 __all__ = ["BrightMeans", "bright_means", "mean_exposure_gray"]
@@ -98,6 +99,7 @@ def mean_exposure_gray(
     n : int64, shape (n_exp,)
         Number of stars.
     """
-    rows = np.flatnonzero(sample & np.isfinite(gray))
-    n = np.bincount(exposure[rows], minlength=n_exp)
-    return ratio(group_sums(gray[rows], exposure[rows], n_exp), n), n
+    group = np.where(sample & np.isfinite(gray), exposure, -1).astype(np.int32, copy=False)
+    sums, single = np.zeros((n_exp, 3)), np.ascontiguousarray(gray, np.float32)
+    constant_sums(group, single, np.ones(len(single), np.float32), sums)
+    return ratio(sums[:, 2], sums[:, 0]), sums[:, 0].astype(np.int64)

@@ -7,7 +7,7 @@ A field is ``F(x, y) = sum_mn c[m, n] T_m(y') T_n(x')`` with ``x' = (x + 0.5 - w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +51,13 @@ class FluxFields:
         Coefficients ``[y order, x order]``; NaN for groups without enough stars for a constant.
     has_shape : bool, shape (n_groups,)
         Whether a field was fitted; where False it is constant.
+    n_stars : int64, shape (n_groups,), optional
+        Stars of each, where fields are from stars.
     """
 
     coefficients: FloatArray
     has_shape: npt.NDArray[np.bool_]
+    n_stars: npt.NDArray[np.int64] | None = None
 
     @property
     def mean_flux(self) -> FloatArray:
@@ -184,7 +187,7 @@ def fit_flux_fields(
     count, total, weighted = stars.constants(n_groups).T
     total[count < min_stars] = 0.0
     constants = ratio(weighted, total)
-    fields = constant_fields(constants, order)
+    fields = replace(constant_fields(constants, order), n_stars=count.astype(np.int64))
     terms = chebyshev_terms(order, order, triangular=triangular)
     fit = (count >= STARS_PER_PARAMETER * len(terms)) & np.isfinite(constants)
     if shaped is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.fgcm.terms.groups import group_sums
+from zeropoint.fgcm.terms._kernels_normal import median_chi2
 
 __all__ = ["SigmaCal", "calibration_variance", "fit_sigma_cal"]
 
@@ -123,10 +123,16 @@ def fit_sigma_cal(
     expected = (n - 1.0) * (1.0 - 2.0 / (9.0 * np.maximum(n - 1.0, 1.0))) ** 3
     chi2 = np.full((n_band, len(tried)), np.nan)
     n_stars = np.bincount(keys % n_band, minlength=n_band)
-    for k, sigma in enumerate(tried.tolist()):
-        reduced = group_sums(square / (var + sigma**2), place, len(keys)) / expected
-        for b in np.flatnonzero(n_stars >= _MIN_STARS).tolist():
-            chi2[b, k] = np.median(reduced[keys % n_band == b])
+    median_chi2(
+        square,
+        var,
+        place.astype(np.int64, copy=False),
+        expected,
+        (keys % n_band).astype(np.int64),
+        tried,
+        chi2,
+    )
+    chi2[n_stars < _MIN_STARS] = np.nan
     best = np.full(n_band, tried[0])
     for b in np.flatnonzero(np.isfinite(chi2).all(axis=1) & (chi2 > 0).all(axis=1)).tolist():
         best[b] = tried[np.argmin(np.abs(np.log10(chi2[b])))]

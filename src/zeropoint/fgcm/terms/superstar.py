@@ -189,7 +189,7 @@ def superstar_flats(
     )
     flats = SuperstarFlats(
         fields.coefficients.reshape(*shape, top + 1, top + 1),
-        np.bincount(where + 1, minlength=n + 1)[1:].reshape(shape),
+        np.asarray(fields.n_stars).reshape(shape),
         fields.has_shape.reshape(shape),
     )
     return _normalized(flats) if force_zero_mean else flats

@@ -113,7 +113,7 @@ def flat_of_observations(survey: Survey, exposures: BoolArray | None = None) -> 
     """Return the superstar flat of each observation, -1: none, or not of these exposures."""
     e = survey.data.exposures
     of_filter = e.filter if exposures is None else np.where(exposures, e.filter, -1)
-    return flat_index(e.epoch, of_filter, e.n_filter, e.n_det)[survey.data.observations.ec]
+    return survey.of_detector(flat_index(e.epoch, of_filter, e.n_filter, e.n_det))
 
 
 def first_photometry(
