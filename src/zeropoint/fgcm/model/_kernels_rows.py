@@ -14,8 +14,9 @@ __all__ = ["choose", "count", "take"]
 @kernel
 def take(values: Any, rows: Any, first: Any, last: Any, out: Any) -> None:
     """Fill ``out[first:last]`` with the values of rows (int), in the dtype of ``out``."""
-    for i in range(first, last):
-        out[i] = values[rows[i]]
+    for j in range(first, last):
+        i = np.uint64(j)
+        out[i] = values[np.uint64(rows[i])]
 
 
 @kernel
@@ -24,7 +25,7 @@ def count(start: Any, chosen: Any, first: Any, last: Any, out: Any) -> None:
     for s in range(first, last):
         n = np.int32(0)
         for i in range(start[s], start[s + 1]):
-            n += np.int32(chosen[i])
+            n += np.int32(chosen[np.uint64(i)])
         out[s] = n
 
 
@@ -47,8 +48,9 @@ def choose(
     """
     for s in range(first, last):
         if segment[s]:
-            for i in range(start[s], start[s + 1]):
-                chosen[i] = (flag[i] == 0) & place[ec[i]]
+            for j in range(start[s], start[s + 1]):
+                i = np.uint64(j)  # negative indices would be looked at twice
+                chosen[i] = (flag[i] == 0) & place[np.uint64(ec[i])]
         else:
-            for i in range(start[s], start[s + 1]):
-                chosen[i] = False
+            for j in range(start[s], start[s + 1]):
+                chosen[np.uint64(j)] = False

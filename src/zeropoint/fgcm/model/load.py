@@ -29,7 +29,7 @@ from zeropoint.fgcm.model.star_tables import (
     order_of_stars,
     require_positions,
 )
-from zeropoint.fgcm.threads import finish, row_parts
+from zeropoint.fgcm.threads import at_once, finish, row_parts
 
 __all__ = ["StarListTable", "load_fit_data"]
 
@@ -264,10 +264,10 @@ def _observations(
         return delta_aper
 
     limits = passbands.ranges["airmass"]
+    (mag, background, bad_mag), (err, bad_err), delta_aper, x, y = at_once(
+        threads, magnitudes, errors, apertures, lambda: gather("x"), lambda: gather("y")
+    )
     secant, out_of_range = _secants(start, ec, stars, exposures, settings.latitude, limits, threads)
-    mag, background, bad_mag = magnitudes()
-    err, bad_err = errors()
-    delta_aper, x, y = apertures(), gather("x"), gather("y")
     flag[bad_mag] |= np.uint16(ObservationFlag.BAD_MAG)
     flag[bad_err] |= np.uint16(ObservationFlag.BAD_ERROR)
     flag[out_of_range] |= np.uint16(ObservationFlag.BAD_AIRMASS)

@@ -224,9 +224,8 @@ def _part(
     """Return a part of the stars, the settings for it, and where it begins."""
     every = max(len(survey.data.observations) // _ROUGH_OBSERVATIONS, 1)
     some = survey.of_star(np.arange(survey.n_star) % every == 0)
-    # threads would wait for each other more than they help with so few
     observations = survey.data.observations.select(some)
-    part = replace(survey, data=replace(survey.data, observations=observations), threads=1)
+    part = replace(survey, data=replace(survey.data, observations=observations))
     limits: FgcmFitCycleConfigBase = config.copy()
     for name in ("minStarPerExp", "minStarPerCcd"):
         setattr(limits, name, -(-getattr(config, name) // every))
