@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
-from zeropoint.fgcm.model.sweep import References, sweep
+from zeropoint.fgcm.model.sweep import References, RelativeSlopes, star_means, sweep
 
 N_BAND, N_DET, N_EXP = 2, 3, 8
 _MAGNITUDE = 2.5 / np.log(10.0)
@@ -72,6 +74,28 @@ def test_a_pass_is_the_sum_over_stars(counts: list[int], seed: int) -> None:
         np.testing.assert_allclose(
             found.gradient[:, column], sums, rtol=1e-6, atol=1e-6 * np.abs(by_a).sum() + 1e-12
         )
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 5), min_size=8, max_size=8), st.integers(0, 99), st.integers(1, 2))
+def test_means_of_stars_are_those_of_a_pass(counts: list[int], seed: int, threads: int) -> None:
+    o, weight, slopes, references, tables = random_list(counts, seed)
+    member = weight > 0
+    # what takes no part may be no number
+    mag = np.where(member, o.mag, np.float32(np.nan))
+    relative = RelativeSlopes.of(slopes, tables.band_i10_std)
+    found = sweep(o, weight, relative, references, tables)
+    mean, weight_sum = star_means(
+        replace(o, mag=mag),
+        np.maximum(weight, np.float32(7.0)),
+        member,
+        relative,
+        references,
+        tables,
+        threads=threads,
+    )
+    np.testing.assert_allclose(mean, found.mean, rtol=1e-14)
+    np.testing.assert_allclose(weight_sum, found.weight_sum, rtol=1e-14)
 
 
 @settings(max_examples=20)

@@ -112,6 +112,50 @@ def sweep_segments(
     return chi2, n_used
 
 
+# contract: as above
+@kernel(fastmath={"contract"})
+def mean_segments(
+    start: Any, ec: Any, place: Any, mag: Any, inverse_variance: Any, member: Any,
+    first: Any, last: Any, slope: Any, ref_mag: Any, ref_weight: Any, tables: Any, mean: Any, weight_sum: Any,
+) -> None:  # fmt: skip
+    """Fill the mean standard magnitudes of segments; parameters as for `sweep_segments`.
+
+    Parameters
+    ----------
+    start, ec, place, mag
+        As there.
+    inverse_variance : float32; member : bool, shape (n_obs,)
+        Weights (not positive: not used), and the observations that count.
+    first, last, slope, ref_mag, ref_weight, tables
+        As there.
+    mean, weight_sum : float64, shape (n_segment,)
+        Filled where there is a weight.
+    """
+    has_references = len(ref_weight) > 0
+    for s in range(first, last):
+        k = slope[s]
+        total_weight = ref_weight[s] if has_references else 0.0
+        total = total_weight * ref_mag[s] if has_references else 0.0
+        for j in range(start[s], start[s + 1]):
+            i = np.uint64(j)
+            row = np.uint64(ec[i])
+            t = np.float64(place[i])
+            w: Any = np.float64(inverse_variance[i])
+            z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
+            q = 1.0 + z
+            p = 1.0 + q
+            d = 1.0 / (q * p)
+            m = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
+            m += MAG_PER_LN * _log_ratio(z * q * d)
+            # without a branch, as above
+            is_used = member[i] & (w > 0.0)
+            total_weight += w if is_used else 0.0
+            total += w * m if is_used else 0.0
+        if total_weight > 0.0:
+            mean[s] = total / total_weight
+            weight_sum[s] = total_weight
+
+
 @kernel
 def standardize(
     start: Any, ec: Any, place: Any, mag: Any, first: Any, last: Any, slope: Any, tables: Any, mstd: Any, d_standard: Any

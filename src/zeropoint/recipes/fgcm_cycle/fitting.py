@@ -484,7 +484,7 @@ def _fit(
     return fit(
         survey.model,
         photometry.observations,
-        weights(survey, photometry.inverse_variance, good, fit_only=True),
+        weights(survey, photometry.inverse_variance, good),
         current.slopes.raw.ravel(),
         references,
         current.parameters,

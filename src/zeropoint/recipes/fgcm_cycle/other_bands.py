@@ -82,7 +82,7 @@ def _fitted(survey: Survey, config: FgcmFitCycleConfigBase, work: Work, bands: B
     good = good_observations(rest, solution.selection)
     result = fit(
         survey.model, work.photometry.observations,
-        weights(rest, work.photometry.inverse_variance, good, fit_only=True),
+        weights(rest, work.photometry.inverse_variance, good),
         solution.slopes.value.ravel(), references, parameters, layout, how,
     )  # fmt: skip
     done = evaluate(

@@ -12,7 +12,7 @@ from zeropoint.fgcm.cycle_state import InstrumentState
 from zeropoint.fgcm.fit.posterior import ZeropointErrors
 from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.flags import ZeropointFlag
-from zeropoint.fgcm.model.sweep import sweep
+from zeropoint.fgcm.model.sweep import star_means
 from zeropoint.fgcm.terms.chebyshev import flux_field_magnitudes
 from zeropoint.fgcm.terms.chromaticity import mirror_chromaticity_at
 from zeropoint.fgcm.terms.cycle_tables import atmosphere_table, standard_star_table, zeropoint_table
@@ -38,8 +38,8 @@ from zeropoint.fgcm.terms.zeropoints import (
 )
 from zeropoint.recipes.fgcm_cycle.assumed import assumed_variance
 from zeropoint.recipes.fgcm_cycle.detector_seeing import detector_apertures
-from zeropoint.recipes.fgcm_cycle.residuals import Photometry
-from zeropoint.recipes.fgcm_cycle.selection import good_observations, weights
+from zeropoint.recipes.fgcm_cycle.residuals import Photometry, error_of_mean
+from zeropoint.recipes.fgcm_cycle.selection import good_observations
 from zeropoint.recipes.fgcm_cycle.solution import Solution
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
@@ -323,18 +323,11 @@ def final_stars(
     known = np.isfinite(applied)
     good = good_observations(survey, solution.selection, reserve=True, all_exposures=True) & known
     mag = photometry.observations.mag + np.where(known, applied, np.float32(0.0))
-    swept = sweep(
-        survey.with_magnitudes(mag),
-        weights(survey, photometry.inverse_variance, good, fit_only=False),
-        solution.slopes.value,
-        None,
-        solution.tables,
-        gradient=False,
+    mean, weight = star_means(
+        survey.with_magnitudes(mag), photometry.inverse_variance, good, solution.slopes.relative, None, solution.tables,
         threads=survey.threads,
-    )
-    with np.errstate(divide="ignore"):
-        err = np.where(np.isfinite(swept.mean), 1.0 / np.sqrt(swept.weight_sum), np.nan)
-    return FinalStars(swept.mean, err, survey.per_segment(good), applied)
+    )  # fmt: skip
+    return FinalStars(mean, error_of_mean(weight), survey.per_segment(good), applied)
 
 
 def standard_stars(

@@ -13,7 +13,7 @@ from zeropoint.fgcm.fit_cycle_config import FgcmFitCycleConfigBase
 from zeropoint.fgcm.model.model import ModelTables
 from zeropoint.fgcm.model.observations import FitObservations
 from zeropoint.fgcm.model.sed import SedSettings, fill_slopes, sed_slopes
-from zeropoint.fgcm.model.sweep import References, RelativeSlopes, standard_magnitudes, sweep
+from zeropoint.fgcm.model.sweep import References, RelativeSlopes, standard_magnitudes, star_means
 from zeropoint.fgcm.terms.gray import (
     ColorSplitGray,
     DetectorGray,
@@ -26,7 +26,7 @@ from zeropoint.fgcm.terms.gray import (
     gray_sample,
 )
 from zeropoint.fgcm.terms.robust import RobustMeans, robust_group_means
-from zeropoint.recipes.fgcm_cycle.selection import Selection, good_observations, weights
+from zeropoint.recipes.fgcm_cycle.selection import Selection, good_observations
 from zeropoint.recipes.fgcm_cycle.survey import BoolArray, FloatArray, SingleArray, Survey
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Photometry",
     "Residuals",
     "Slopes",
+    "error_of_mean",
     "mean_magnitudes",
     "star_slopes",
 ]
@@ -112,16 +113,12 @@ class Means:
     ----------
     magnitude, err
         Shape (n_star, n_band), NaN where there are none.
-    chi2, n_used
-        Of the observations they are from.
     member
-        These observations.
+        The observations they are from.
     """
 
     magnitude: FloatArray
     err: FloatArray
-    chi2: float
-    n_used: int
     member: BoolArray
 
 
@@ -148,13 +145,23 @@ def mean_magnitudes(
     references
         Reference magnitudes that take part.
     """
-    weight = weights(survey, photometry.inverse_variance, member, fit_only=False)
-    swept = sweep(
-        photometry.observations, weight, slopes, references, tables, gradient=False, threads=survey.threads
-    )
+    mean, weight = star_means(
+        photometry.observations, photometry.inverse_variance, member, slopes, references, tables,
+        threads=survey.threads,
+    )  # fmt: skip
+    return Means(mean, error_of_mean(weight), member)
+
+
+def error_of_mean(weight: FloatArray) -> FloatArray:
+    """Return the errors of means from the sums of their weights; NaN where there are none.
+
+    Parameters
+    ----------
+    weight
+        Sums of inverse variances.
+    """
     with np.errstate(divide="ignore"):
-        err = np.where(np.isfinite(swept.mean), 1.0 / np.sqrt(swept.weight_sum), np.nan)
-    return Means(swept.mean, err, swept.chi2, swept.n_used, member)
+        return np.where(weight > 0, 1.0 / np.sqrt(weight), np.nan)
 
 
 def _medians(values: FloatArray, known: BoolArray) -> FloatArray:

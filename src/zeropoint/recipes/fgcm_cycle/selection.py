@@ -108,8 +108,8 @@ def good_observations(
     return survey.chosen(selection.observation, selection.star_band & stars[:, None], exposures)
 
 
-def weights(survey: Survey, inverse_variance: SingleArray, good: BoolArray, *, fit_only: bool) -> SingleArray:
-    """Return the weights of observations, 0 where they do not count, float32.
+def weights(survey: Survey, inverse_variance: SingleArray, good: BoolArray) -> SingleArray:
+    """Return the weights of observations in a fit, 0 where they do not count, float32.
 
     Parameters
     ----------
@@ -118,11 +118,9 @@ def weights(survey: Survey, inverse_variance: SingleArray, good: BoolArray, *, f
     inverse_variance
         Of the observations.
     good
-        Those that count.
-    fit_only
-        Whether only bands of the fit do.
+        Those that count, if they are in bands of the fit.
     """
-    if fit_only and not survey.fit_band.all():
+    if not survey.fit_band.all():
         good = good & survey.of_exposure(survey.in_fit_band)
     return np.where(good, inverse_variance, np.float32(0.0))
 
