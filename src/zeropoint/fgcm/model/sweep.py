@@ -128,9 +128,9 @@ class RelativeSlopes:
         relative = slope / factor
         return cls(
             np.ascontiguousarray(relative.ravel()),
-            np.stack([relative.min(axis=0, initial=0.0), relative.max(axis=0, initial=0.0)]),
-            factor.min(axis=0, initial=1.0),
-            np.stack([slope.min(axis=0, initial=0.0), slope.max(axis=0, initial=0.0)]),
+            _ends(relative, 0.0),
+            _ends(factor, 1.0)[0],
+            _ends(slope, 0.0),
         )
 
     def require_fluxes(self, tables: ModelTables) -> None:
@@ -151,6 +151,15 @@ class RelativeSlopes:
                 f"Slopes of spectra from {low:.2e} to {high:.2e} per Angstrom in band {band} leave {least[band]:.2f} of a star's "
                 "flux: they are no linear spectra. Limit them (see sed_slopes)."
             )
+
+
+def _ends(values: FloatArray, included: float) -> FloatArray:
+    """Return least and largest value of each column, one value included; shape (2, n)."""
+    # a column at a time: numpy is slow along the first of two axes
+    columns = [values[:, k] for k in range(values.shape[1])]
+    return np.array(
+        [[each.min(initial=included) for each in columns], [each.max(initial=included) for each in columns]]
+    ).reshape(2, -1)
 
 
 def sweep(
