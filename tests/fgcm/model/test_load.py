@@ -90,6 +90,20 @@ def test_the_order_of_the_rows_changes_no_byte(
         assert same_data(found, again)
 
 
+def test_tables_may_have_the_bytes_of_fits(
+    fgcm_survey: FgcmSurvey, fit_stars: SimulatedStarList, passbands: QuadraturePassbands, data: FitData
+) -> None:
+    def turned(table: Table) -> Table:
+        columns = {name: np.asarray(table[name]) for name in table.colnames}
+        return Table({name: each.astype(each.dtype.newbyteorder(">")) for name, each in columns.items()})
+
+    stars = replace(
+        fit_stars, observations=turned(fit_stars.observations), ids=turned(fit_stars.ids),
+        indices=turned(fit_stars.indices),
+    )  # fmt: skip
+    assert same_bytes(load(fgcm_survey, stars, passbands).observations, data.observations)
+
+
 def test_both_forms_and_files_give_the_same(
     fgcm_survey: FgcmSurvey,
     fit_stars: SimulatedStarList,

@@ -120,7 +120,9 @@ class StarColumns:
         values = self._values(found)
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-        return np.asarray(values)
+        plain = np.asarray(values)
+        # compiled passes cannot read the bytes of FITS tables as they are
+        return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
 
     def _values(self, name: str) -> npt.NDArray[Any]:
         """Return the values of a column as they are."""
@@ -238,13 +240,13 @@ def order_of_stars(
         )
     of_entries = np.zeros(0, np.int32)
     if indices is not None:
-        of_entries = indices.column("obs_index")
+        of_entries = np.ascontiguousarray(indices.column("obs_index"))
         if of_entries.dtype != np.int32:
             of_entries = of_entries.astype(np.int64)
     row: npt.NDArray[np.integer[Any]] = np.empty(n, np.int32 if n_rows < _MOST_INT32 else np.int64)
     ec = np.empty(n, np.int32)
     by_segment = np.zeros(len(order) * exposures.n_band, np.int64)
-    visit = observations.column("visit").astype(np.int64, copy=False)
+    visit = np.ascontiguousarray(observations.column("visit"), np.int64)
     bands = np.where(exposures.has_passband, exposures.band, -1).astype(np.int32)
     parts = np.searchsorted(begin, row_parts(n))
     parts[-1] = len(order)
