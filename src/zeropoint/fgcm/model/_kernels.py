@@ -22,6 +22,18 @@ def _log_ratio(u: Any) -> Any:
     return 2.0 * u * (1.0 + v * (1.0 / 3 + v * (1.0 / 5 + v * (1.0 / 7 + v * (1.0 / 9 + v * (1.0 / 11))))))
 
 
+@helper(inline="always")
+def _standard(mag: Any, t: Any, k: Any, tables: Any, row: Any) -> Any:
+    """Return the standard magnitude of an observation, and 1 over the factor 1 + z of its colour term."""
+    z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
+    # one division for z/(2 + z) and for 1/(1 + z)
+    q = 1.0 + z
+    p = 1.0 + q
+    d = 1.0 / (q * p)
+    m = np.float64(mag) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
+    return m + MAG_PER_LN * _log_ratio(z * q * d), p * d
+
+
 # contract: products are added without a rounding in between; the order of sums stays
 @kernel(fastmath={"contract"})
 def sweep_segments(
@@ -73,13 +85,7 @@ def sweep_segments(
             row = np.uint64(ec[i])
             t = np.float64(place[i])
             w: Any = np.float64(weight[i])
-            z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
-            # one division for z/(2 + z) and for 1/(1 + z)
-            q = 1.0 + z
-            p = 1.0 + q
-            d = 1.0 / (q * p)
-            m = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
-            m += MAG_PER_LN * _log_ratio(z * q * d)
+            m, factor = _standard(mag[i], t, k, tables, row)
             # without a branch: which observations have no weight cannot be foreseen
             is_used = w > 0.0
             w = w if is_used else 0.0
@@ -88,7 +94,7 @@ def sweep_segments(
             total_weight += w
             total += w * m
             magnitude[jj] = m
-            inverse[jj] = p * d if is_used else 0.0
+            inverse[jj] = factor if is_used else 0.0
         if total_weight > 0.0:
             center = total / total_weight
             mean[s] = center
@@ -141,12 +147,7 @@ def mean_segments(
             row = np.uint64(ec[i])
             t = np.float64(place[i])
             w: Any = np.float64(inverse_variance[i])
-            z = k * (tables[row, np.uint64(2)] + t * tables[row, np.uint64(3)])
-            q = 1.0 + z
-            p = 1.0 + q
-            d = 1.0 / (q * p)
-            m = np.float64(mag[i]) + tables[row, np.uint64(0)] + t * tables[row, np.uint64(1)]
-            m += MAG_PER_LN * _log_ratio(z * q * d)
+            m, _factor = _standard(mag[i], t, k, tables, row)
             # without a branch, as above
             is_used = member[i] & (w > 0.0)
             total_weight += w if is_used else 0.0
