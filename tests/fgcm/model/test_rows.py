@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from zeropoint.fgcm.memory import kept_memory
 from zeropoint.fgcm.model.rows import chosen_rows, count_chosen, segment_parts, take
 
 
@@ -42,10 +41,3 @@ def test_values_of_rows(rng: np.random.Generator, dtype: type) -> None:
     found = take(values, rows, dtype, 1)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, values[rows])
-
-
-def test_memory_is_kept_whatever_happens() -> None:
-    with pytest.raises(KeyError), kept_memory():
-        raise KeyError
-    with kept_memory():
-        assert np.ones(1 << 20).sum() == 1 << 20
