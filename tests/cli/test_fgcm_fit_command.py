@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,12 @@ def test_a_folder_without_a_star_list_is_named(run: Any, stars: Path, tmp_path: 
     )
     result = run("fgcm", "fit", "--stars", tmp_path, "--no-atmosphere", "--out", tmp_path / "out")
     assert "but not fgcmVisitCatalog.parquet, fgcmStarIds.parquet, fgcmStarIndices.parquet" in result.stderr
+
+
+def test_an_empty_table_is_named_and_leaves_no_folder(run: Any, stars: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "stars"
+    shutil.copytree(stars, copy)
+    (copy / "fgcmStarIds.parquet").write_bytes(b"")
+    result = _fit(run, copy, tmp_path / "out")
+    assert (result.exit_code, "is empty (0 bytes)" in result.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()

@@ -272,6 +272,7 @@ def _run(
     from zeropoint.cli.counter import counting, stopped_with
     from zeropoint.errors import CalibrationFailure
 
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     message = f"{out}: interrupted; the same command goes on after the last cycle that was finished."
 
@@ -288,6 +289,10 @@ def _run(
             )
         except CalibrationFailure as failure:
             return failure
+        except BaseException:
+            if is_new and not any(out.iterdir()):
+                out.rmdir()
+            raise
     return None
 
 
